@@ -1,0 +1,51 @@
+# Everything that a fresh machine with Python 3.11 or 3.12 needs: `make demo`, `make test`. Both take VENV=DIR.
+VENV ?= .venv
+PYTHON ?= $(firstword $(foreach python,python3.11 python3.12 python3,$(shell command -v $(python) 2>/dev/null)))
+# Installed first: left to itself, pip takes the newest torch, which Axolotl then replaces.
+TORCH ?= torch==2.13.0
+BIN := $(VENV)/bin
+MODELS := models
+
+# Nothing here needs a model hub or an account, and nothing is reported to anybody.
+export HF_HUB_OFFLINE := 1
+export AXOLOTL_DO_NOT_TRACK := 1
+export DO_NOT_TRACK := 1
+export WANDB_MODE := disabled
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: demo test unit lint install models docs clean
+
+demo: models
+	$(BIN)/axolotl train yaml_examples/quickstart-cpu.yaml
+
+test: models
+	ARTE_DEMO_MODELS=$(abspath $(MODELS)) $(BIN)/python -m pytest
+
+unit: install
+	$(BIN)/python -m pytest tests/unit
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: install
+	$(BIN)/python docs/make_configuration.py
+
+models: $(MODELS)/teacher/demo-model.json
+
+$(MODELS)/teacher/demo-model.json: $(VENV)/.installed yaml_examples/models/demo-teacher/adapter_model.safetensors
+	rm -rf $(MODELS)/teacher
+	$(BIN)/arte demo-models $(MODELS)
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf outputs $(MODELS)

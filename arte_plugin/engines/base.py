@@ -1,0 +1,70 @@
+"""What is asked of a model, what comes back, and how requests are put into batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True)
+class Request:
+    """One completion to be made.
+
+    `prompt` is the full rendered text, special tokens included: engines tokenise it without adding any.
+    Requests with the same `group` share a long prefix (the probes of one draft).
+    """
+
+    prompt: str
+    group: str
+    max_new_tokens: int
+    #: 0 is greedy.
+    temperature: float
+    #: Decides a sampled completion together with the prompt; without meaning at temperature 0.
+    seed: int
+    #: Generation ends as soon as one of these strings is complete; it stays in the text.
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the model wrote: special tokens left out, the stop string kept."""
+
+    text: str
+    #: `stop`: a stop string or the end-of-sequence token; `length`: `max_new_tokens` ran out.
+    finish: Literal["stop", "length"]
+    prompt_tokens: int
+    new_tokens: int
+
+
+class Engine(Protocol):
+    """Who runs the model."""
+
+    def generate(self, batch: Sequence[Request]) -> list[Completion]:
+        """Complete `batch`, in its order. The outcome depends on the batch alone, not on what was asked before."""
+
+    def close(self) -> None:
+        """Give back the memory."""
+
+
+def plan_batches(requests: Sequence[Request], batch_size: int) -> list[list[Request]]:
+    """Put `requests` into batches of at most `batch_size`: siblings of one group together, the rest by length.
+
+    The plan depends on nothing but the requests. A run that was interrupted, or that is shared among ranks, makes the
+    same batches as one that was not, so every completion is the same to the last bit.
+    """
+    by_group = [list(siblings) for _, siblings in groupby(sorted(requests, key=_group), key=_group)]
+    families = [siblings for siblings in by_group if len(siblings) > 1]
+    singles = sorted((one for siblings in by_group if len(siblings) == 1 for one in siblings), key=_length)
+    return [
+        bunch[start : start + batch_size]
+        for bunch in [*(sorted(siblings, key=_length) for siblings in families), singles]
+        for start in range(0, len(bunch), batch_size)
+    ]
+
+
+def _group(request: Request) -> str:
+    return request.group
+
+
+def _length(request: Request) -> tuple[int, str, int]:
+    return len(request.prompt), request.prompt, request.seed

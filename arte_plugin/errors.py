@@ -1,0 +1,35 @@
+"""Errors for the person at the terminal: what was found, where, and what to do."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class ArteError(Exception):
+    """Something the user can put right. The message is all that is shown; no traceback."""
+
+
+class ConfigError(ArteError):
+    """The YAML, or a file that it names, is not as it must be."""
+
+
+class DataError(ArteError):
+    """Questions or rows that can't be used: missing columns, too few, overlapping splits."""
+
+
+class TeacherError(ArteError):
+    """The teacher wrote nothing that could be used."""
+
+
+class StageError(ArteError):
+    """A stage failed, or was asked for before the stages that it needs."""
+
+
+@contextmanager
+def shown_errors() -> Iterator[None]:
+    """End the process with one clear message, without a traceback, when an `ArteError` comes up inside Axolotl."""
+    try:
+        yield
+    except ArteError as error:
+        print(f"\narte: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(1) from None

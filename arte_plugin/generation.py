@@ -1,0 +1,143 @@
+"""The teacher at work: new questions until there are enough, and rationales for them. Shared by stages 1 and 6."""
+
+import hashlib
+import math
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from arte_plugin import answers, prompts
+from arte_plugin.args import ElicitArgs
+from arte_plugin.engines.base import Request
+from arte_plugin.errors import TeacherError
+from arte_plugin.models import Model
+from arte_plugin.question_tags import parse_questions
+from arte_plugin.rows import Dropped, content_id
+from arte_plugin.tasks import Task, comparable
+
+#: Calls without a single usable question after which a teacher is given up.
+HOPELESS = 8
+
+
+@dataclass(frozen=True)
+class NewQuestion:
+    """A question that the teacher wrote, the answer that it claims, and the prompt that it saw."""
+
+    question_id: str
+    question: str
+    target: str
+    prompt: str
+
+
+def write_questions(
+    task: Task, teacher: Model, settings: ElicitArgs, *, wanted: int, temperature: float, max_new_tokens: int,
+    stage: str, seed: int,
+) -> tuple[list[NewQuestion], list[Dropped]]:  # fmt: skip
+    """Ask for questions, wave after wave, until `wanted` are there (paper, section 3.1).
+
+    Raises `TeacherError` when nothing usable has come after a bounded number of calls.
+    """
+    per_call = settings.questions_per_prompt
+    most_calls = max(HOPELESS, settings.max_calls * math.ceil(wanted / per_call))
+    taken = {comparable(q.question): split for split, questions in task.splits().items() for q in questions}
+    kept: list[NewQuestion] = []
+    dropped: list[Dropped] = []
+    replies: list[str] = []
+    while len(kept) < wanted and len(replies) < most_calls:
+        if len(replies) >= HOPELESS and not kept:
+            break
+        # A quarter more than would do if every question were usable: a wave takes as long as its longest reply.
+        wave_calls = math.ceil(1.25 * (wanted - len(kept)) / per_call)
+        wave = range(len(replies), min(len(replies) + wave_calls, most_calls))
+        shown = [_seeds(task, settings, stage, seed, call) for call in wave]
+        texts = [
+            prompts.question_prompt(task.args.description, [(q.question, q.target) for q in seeds], per_call)
+            for seeds in shown
+        ]
+        prefills = [prompts.question_prefill(len(seeds)) if settings.prefill else "" for seeds in shown]
+        requests = [
+            Request(
+                prompt=teacher.renderer.prompt(text, prefill),
+                group=f"{task.name}/{stage}/{call}",
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                seed=_number(seed, task.name, stage, "questions", str(call)),
+            )
+            for call, text, prefill in zip(wave, texts, prefills, strict=True)
+        ]
+        what = f"{stage} {task.name}: questions ({len(kept)}/{wanted})"
+        for call, text, prefill, completion in zip(wave, texts, prefills, teacher.ask(requests, what), strict=True):
+            replies.append(prefill + completion.text)
+            source = f"call {call}"
+            parsed, rejected = parse_questions(prefill + completion.text)
+            dropped += [Dropped(stage, f"question_{reason}", task.name, source, bad) for reason, bad in rejected]
+            for new in parsed:
+                key = comparable(new.question)
+                reason = None
+                if answers.normalise(new.target, task.args.answer) is None:
+                    reason = "bad_target"
+                elif key in taken:
+                    reason = "duplicate" if taken[key] == "new" else f"repeats_{taken[key]}"
+                elif len(kept) == wanted:
+                    reason = "surplus"
+                if reason:
+                    dropped.append(Dropped(stage, reason, task.name, source, f"{new.question} -> {new.target}"))
+                    continue
+                taken[key] = "new"
+                kept.append(NewQuestion(content_id(task.name, key), new.question, new.target, text))
+    if not kept:
+        raise TeacherError(_nothing_usable(task, teacher, replies, dropped, settings))
+    return kept, dropped
+
+
+def write_rationales(
+    task: Task, teacher: Model, asks: Sequence[tuple[str, str]], *, temperature: float, max_new_tokens: int,
+    stage: str, seed: int,
+) -> tuple[list[tuple[str, str] | None], list[Dropped]]:  # fmt: skip
+    """A rationale for each of `asks`, `(id, prompt)` pairs, as `(rationale, answer)`, or None where none came of it."""
+    requests = [
+        Request(
+            prompt=teacher.renderer.prompt(text),
+            group=f"{task.name}/{stage}/{name}",
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=_number(seed, task.name, stage, "rationale", name),
+            stop=prompts.RATIONALE_STOP,
+        )
+        for name, text in asks
+    ]
+    written: list[tuple[str, str] | None] = []
+    dropped: list[Dropped] = []
+    for (name, _), completion in zip(asks, teacher.ask(requests, f"{stage} {task.name}: rationales"), strict=True):
+        rationale = completion.text.split(prompts.NEXT_QUESTION)[0].strip()
+        answer = answers.extract(rationale, task.args.answer)
+        if rationale.endswith(prompts.ANSWER_END) and answer is not None:
+            written.append((rationale, answer))
+            continue
+        reason = "rationale_truncated" if completion.finish == "length" else "rationale_without_answer"
+        dropped.append(Dropped(stage, reason, task.name, name, rationale))
+        written.append(None)
+    return written, dropped
+
+
+def _seeds(task: Task, settings: ElicitArgs, stage: str, seed: int, call: int):
+    count = min(settings.seeds_per_prompt, len(task.seeds))
+    return random.Random(f"{seed}/{task.name}/{stage}/seeds/{call}").sample(task.seeds, count)
+
+
+def _number(seed: int, *parts: str) -> int:
+    """A seed for one request, the same in every run and on every machine."""
+    return int.from_bytes(hashlib.sha256("\0".join([str(seed), *parts]).encode()).digest()[:4], "big")
+
+
+def _nothing_usable(
+    task: Task, teacher: Model, replies: list[str], dropped: list[Dropped], settings: ElicitArgs
+) -> str:
+    reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(d.reason for d in dropped).most_common())
+    sample = replies[0] if len(replies[0]) <= 600 else replies[0][:600] + "…"
+    remedy = "Try a larger teacher." if settings.prefill else "A small teacher may need `arte.elicit.prefill: true`."
+    return (
+        f"Task {task.name}: the teacher {teacher.name} wrote no usable question in {len(replies)} calls ({reasons}). "
+        f"{remedy} Its first reply was:\n{sample}"
+    )

@@ -1,0 +1,119 @@
+"""`manifest.json`: for each finished stage its inputs, counts, costs and versions; what a run looks at to go on."""
+
+import hashlib
+import json
+import platform
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from arte_plugin.errors import StageError
+from arte_plugin.rows import Dropped, write_text
+
+VERSIONED = ("arte-plugin", "axolotl", "trl", "transformers", "peft", "torch", "lm_eval")
+
+
+@dataclass
+class Count:
+    """What became of one kind of row in a stage."""
+
+    what: str
+    made: int
+    kept: int
+    #: How many went no further, by reason; they add up to `made - kept`.
+    dropped: dict[str, int] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass
+class StageRecord:
+    """A finished stage."""
+
+    inputs_hash: str
+    inputs: dict[str, Any]
+    counts: list[Count]
+    #: Requests, how many of them a model answered, tokens, seconds of generation (`models.Usage`).
+    usage: dict[str, float]
+    seconds: float
+    finished: str
+    versions: dict[str, str]
+    #: What later stages need to know of this one, such as the path of a trained student.
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+class Manifest:
+    """The manifest of one run folder, read anew at every question: another rank may have written it."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def stages(self) -> dict[str, StageRecord]:
+        """All finished stages by name. Raises `StageError` for a file that can't be read."""
+        if not self.path.is_file():
+            return {}
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))["stages"]
+            return {
+                name: StageRecord(**{**record, "counts": [Count(**count) for count in record["counts"]]})
+                for name, record in content.items()
+            }
+        except (ValueError, KeyError, TypeError) as error:
+            raise StageError(
+                f"Can't read {self.path} ({error}). Move it away to start this run folder anew."
+            ) from error
+
+    def finished(self, name: str, inputs_hash: str) -> bool:
+        """Whether the stage is done for these very inputs."""
+        record = self.stages().get(name)
+        return record is not None and record.inputs_hash == inputs_hash
+
+    def record(
+        self, name: str, inputs: Mapping[str, Any], counts: list[Count], usage: Mapping[str, float], seconds: float,
+        result: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Enter a finished stage."""
+        stages = self.stages()
+        stages[name] = StageRecord(
+            inputs_hash=hash_of(inputs),
+            inputs=dict(inputs),
+            counts=counts,
+            usage=dict(usage),
+            seconds=round(seconds, 1),
+            finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            versions=_versions(),
+            result=dict(result or {}),
+        )
+        content = {"format": 1, "stages": {stage: asdict(record) for stage, record in stages.items()}}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self.path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def count_rows(what: str, kept: int, dropped: Iterable[Dropped] = (), note: str = "") -> Count:
+    """A count whose `made` is what was kept and what was dropped."""
+    reasons = Counter(row.reason for row in dropped)
+    return Count(what, kept + reasons.total(), kept, dict(sorted(reasons.items())), note)
+
+
+def hash_of(content: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of `content`."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in VERSIONED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,281 @@
+"""Teacher and student as things that can be asked: identity, prompts, request cache, an engine loaded when needed."""
+
+import copy
+import gc
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from arte_plugin import ranks
+from arte_plugin.args import ArteArgs, PromptStyle
+from arte_plugin.engines.base import Completion, Engine, Request, plan_batches
+from arte_plugin.errors import ConfigError
+from arte_plugin.rendering import Renderer
+from arte_plugin.request_cache import RequestCache, request_key
+
+LOG = logging.getLogger(__name__)
+
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
+#: Files of a checkpoint that decide neither what it computes nor how text becomes tokens.
+_BESIDE_THE_POINT = ("README.md", "training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth")
+_SAMPLE = 1 << 16
+
+
+@dataclass
+class Usage:
+    """What asking cost: requests in all, how many of them a model answered now, tokens and seconds of those."""
+
+    requests: int = 0
+    asked: int = 0
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Model:
+    """A model that can be asked. Nothing is loaded until a request is not in the cache."""
+
+    name: str
+    identity: Mapping[str, Any]
+    renderer: Renderer
+    load: Callable[[], Engine]
+    cache: RequestCache
+    batch_size: int
+    rank_timeout: float
+    usage: Usage = field(default_factory=Usage)
+    _engine: Engine | None = None
+
+    def ask(self, requests: Sequence[Request], what: str) -> list[Completion]:
+        """Complete `requests`, in their order; `what` names the work on the progress line.
+
+        Ranks share the batches and meet through the cache. Raises `StageError` when another rank stops answering.
+        """
+        from arte_plugin.progress import progress_line
+
+        keys = [request_key(self.identity, request) for request in requests]
+        by_key = dict(zip(keys, requests, strict=True))
+        done = self.cache.get(list(by_key))
+        self.usage.requests += len(requests)
+        started = time.monotonic()
+        with progress_line(what, total=len(by_key), done=len(done)) as line:
+            for number, batch in enumerate(plan_batches(list(by_key.values()), self.batch_size)):
+                if number % ranks.world_size() != ranks.rank():
+                    continue
+                missing = [
+                    (key, request) for request in batch if (key := request_key(self.identity, request)) not in done
+                ]
+                if not missing:
+                    continue
+                if self._engine is None:
+                    self._engine = self.load()
+                answers = self._engine.generate([request for _, request in missing])
+                self.cache.put(zip((key for key, _ in missing), answers, strict=True))
+                self._count(answers)
+                line.update(len(answers))
+        if len(done) < len(by_key):
+            if ranks.world_size() > 1:
+                waiting_for = f"the other ranks' share of: {what}"
+                ranks.wait_until(lambda: self.cache.count(list(by_key)), len(by_key), self.rank_timeout, waiting_for)
+            self.usage.seconds += time.monotonic() - started
+            done = self.cache.get(list(by_key))
+        return [done[key] for key in keys]
+
+    def close(self) -> None:
+        """Give back the model's memory; it is loaded again when it is asked again."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+            gc.collect()
+
+    def _count(self, completions: Sequence[Completion]) -> None:
+        self.usage.asked += len(completions)
+        self.usage.prompt_tokens += sum(c.prompt_tokens for c in completions)
+        self.usage.new_tokens += sum(c.new_tokens for c in completions)
+
+
+def student_model(
+    base_model: str, prompt_style: PromptStyle, args: ArteArgs, cfg: Mapping[str, Any], cache: RequestCache
+) -> Model:
+    """The student, or another respondent, to be probed.
+
+    Raises `ConfigError` where `base_model` is neither a directory nor on the Hub.
+    """
+    settings = args.student
+    dtype = student_dtype(args)
+    attention = settings.attn_implementation or cfg.get("attn_implementation")
+
+    def load() -> Engine:
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        from arte_plugin.engines.transformers import TransformersEngine
+
+        LOG.info("loading %s", base_model)
+        model = AutoModelForCausalLM.from_pretrained(
+            base_model,
+            dtype=getattr(torch, dtype),
+            trust_remote_code=settings.trust_remote_code,
+            **({"attn_implementation": attention} if attention else {}),
+        )
+        return TransformersEngine(model.to(_device()), renderer.tokenizer, page_size=args.engine.page_size)
+
+    fingerprint = fingerprint_model(base_model)
+    renderer = Renderer(_load_tokenizer(base_model, settings.trust_remote_code), prompt_style)
+    identity = {"model": fingerprint, "dtype": dtype, "attention": attention, "engine": args.engine.kind}
+    return Model(base_model, identity, renderer, load, cache, args.probe.batch_size, args.engine.rank_timeout)
+
+
+def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: bool) -> Model:
+    """The teacher, loaded by Axolotl's own loader as it is trained: quantisation, precision, attention, adapter.
+
+    With `aligned`, the weights that the DPO run left in `output_dir`: its adapter on the base, or the full model.
+    """
+    cfg = generation_config(cfg, aligned)
+    adapter = cfg.get("lora_model_dir")
+    base_model = cfg["base_model"]
+
+    def load() -> Engine:
+        from axolotl.loaders import ModelLoader
+
+        from arte_plugin.engines.transformers import TransformersEngine
+
+        LOG.info("loading the teacher %s%s", base_model, f" with {adapter}" if adapter else "")
+        model, _ = ModelLoader(cfg, tokenizer, inference=True).load()
+        if cfg.get("adapter") and not adapter:
+            # Quantisation in Axolotl comes with the adapter; a fresh one must not have a say.
+            model = model.unload()
+        model.requires_grad_(False)
+        return TransformersEngine(model, tokenizer, page_size=args.engine.page_size)
+
+    from axolotl.loaders import load_tokenizer
+
+    fingerprint = fingerprint_model(base_model)
+    tokenizer = load_tokenizer(cfg)
+    renderer = Renderer(tokenizer, args.teacher.prompt_style)
+    quantisation = {
+        key: cfg.get(key) for key in ("load_in_4bit", "load_in_8bit", "bnb_config_kwargs", "gptq") if cfg.get(key)
+    }
+    identity = {
+        "model": fingerprint,
+        "adapter": fingerprint_model(adapter) if adapter else None,
+        "tokenizer": _tokenizer_hash(tokenizer),
+        "quantisation": quantisation,
+        "dtype": str(cfg.get("torch_dtype")),
+        "attention": cfg.get("attn_implementation"),
+        "engine": args.engine.kind,
+    }
+    name = f"{base_model}{' (aligned)' if aligned else ''}"
+    return Model(name, identity, renderer, load, cache, args.elicit.batch_size, args.engine.rank_timeout)
+
+
+def generation_config(cfg: Any, aligned: bool) -> Any:
+    """A copy of the teacher's config to generate with: no training, no sharding, aligned weights if asked for."""
+    cfg = copy.deepcopy(cfg)
+    # Plugins' and trainers' business; a reference model would be loaded for `rl`.
+    for key in ("rl", "fsdp", "fsdp_config", "deepspeed", "gradient_checkpointing", "sample_packing"):
+        cfg[key] = None
+    if aligned:
+        if cfg.get("adapter"):
+            cfg["lora_model_dir"] = cfg["output_dir"]
+        else:
+            cfg["base_model"] = cfg["base_model_config"] = cfg["output_dir"]
+    return cfg
+
+
+def student_dtype(args: ArteArgs) -> str:
+    """The precision that the student is probed and evaluated in."""
+    if args.student.dtype != "auto":
+        return args.student.dtype
+    import torch
+
+    return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
+
+
+def fingerprint_model(path: str) -> str:
+    """What tells a model's files from any other's: its content on disk, or its revision on the Hub.
+
+    Files up to 64 MiB are hashed whole. Of larger weight files, size, head, tail and 64 samples: training changes
+    weights everywhere, and 140 GB need not be read for it. Raises `ConfigError` where there is no such model.
+    """
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        digest = hashlib.sha256()
+        files = sorted(file for file in folder.iterdir() if file.is_file() and _counts(file))
+        if not any(file.name in ("config.json", "adapter_config.json") for file in files):
+            raise ConfigError(f"No model in {path}: expected config.json (or adapter_config.json) there.")
+        if any(file.name == "adapter_config.json" for file in files):
+            # A DPO run with LoRA leaves a full-size model.safetensors beside the adapter that is not read.
+            files = [file for file in files if file.name.startswith("adapter_")]
+        for file in files:
+            digest.update(f"{file.name}\0{_hash_file(file)}\0".encode())
+        return digest.hexdigest()
+    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise ConfigError(f"There is no model directory {path} (seen from {Path.cwd()}).")
+    return _hub_revision(path)
+
+
+def _counts(file: Path) -> bool:
+    if file.name in _BESIDE_THE_POINT or file.name.startswith("."):
+        return False
+    return file.suffix in (*_WEIGHTS, ".json", ".jinja", ".model", ".txt") and file.name != "trainer_state.json"
+
+
+def _hash_file(file: Path) -> str:
+    digest = hashlib.sha256()
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        if size <= 64 << 20:
+            digest.update(stream.read())
+        else:
+            digest.update(str(size).encode())
+            for i in range(66):
+                stream.seek(i * (size - _SAMPLE) // 65)
+                digest.update(stream.read(_SAMPLE))
+    return digest.hexdigest()
+
+
+def _hub_revision(repository: str) -> str:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        config = Path(hf_hub_download(repository, "config.json"))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        offline = " HF_HUB_OFFLINE is set." if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0") else ""
+        raise ConfigError(
+            f"{repository} is no directory here, and not to be had from the Hub either ({reason}).{offline} "
+            "Check the name; for a local model give its path."
+        ) from error
+    # …/snapshots/REVISION/config.json
+    return f"{repository}@{config.parent.name}"
+
+
+def _load_tokenizer(path: str, trust_remote_code: bool):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _tokenizer_hash(tokenizer) -> str:
+    """Axolotl may change the tokenizer (chat template, added tokens), so the files do not tell all."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    content = backend.to_str() if backend is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256(f"{content}\0{tokenizer.chat_template}\0{tokenizer.special_tokens_map}".encode()).hexdigest()
+
+
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return "cpu"

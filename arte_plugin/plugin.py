@@ -1,0 +1,83 @@
+"""The Axolotl plugin: hooks only, each one a call into the run."""
+
+import logging
+import os
+import time
+from typing import Any
+
+from axolotl.integrations.base import BasePlugin
+
+from arte_plugin import align, ranks
+from arte_plugin.config_check import check_config
+from arte_plugin.errors import shown_errors
+from arte_plugin.run import Run
+
+LOG = logging.getLogger("arte")
+
+#: Set by `arte align`: the last stage to run under `axolotl train`.
+UNTIL = "ARTE_UNTIL"
+
+
+class ArtePlugin(BasePlugin):
+    """Runs stages 1 to 4 before Axolotl loads the data, and 6 to 8 once the teacher is trained and saved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._run: Run | None = None
+        self._align_inputs: dict[str, Any] = {}
+        self._started = 0.0
+        self._trainer_state: Any = None
+        self._trained = 0
+
+    def get_input_args(self) -> str:
+        """The config class that Axolotl validates with."""
+        return "arte_plugin.args.ArteConfig"
+
+    def register(self, cfg: Any) -> None:
+        """Refuse a wrong `arte:` block with one clear message; nothing else happens here."""
+        with shown_errors():
+            check_config(cfg)
+
+    def get_training_args(self, cfg: Any) -> dict[str, Any]:
+        """Let the Trainer use bf16 on a CPU, which Axolotl has no key for."""
+        import torch
+
+        return {"use_cpu": True} if cfg.get("bfloat16") and not torch.accelerator.is_available() else {}
+
+    def load_datasets(self, cfg: Any, preprocess: bool = False) -> None:
+        """Stages 1 to 4, then hand the pairs to Axolotl; with an aligned teacher at hand, go on behind the training."""
+        with shown_errors():
+            align.use_all_cores()
+            run = self._run = Run(cfg)
+            run.until("pair")
+            if run.aligned() and not preprocess:
+                self._after_align(run)
+                # The run is complete; Axolotl would now train the teacher once more.
+                raise SystemExit(0)
+            self._align_inputs = run.align_inputs()
+            align.prepare_training(cfg, run, self._align_inputs)
+            self._started = time.monotonic()
+
+    def post_trainer_create(self, cfg: Any, trainer: Any) -> None:
+        """Keep the trainer's log, not the trainer, which holds the model."""
+        self._trainer_state = trainer.state
+
+    def post_train(self, cfg: Any, model: Any) -> None:
+        """Called after training and again after saving; does no work, an error here would cost the weights."""
+        self._trained += 1
+
+    def post_train_unload(self, cfg: Any) -> None:
+        """Stages 6 to 8. Axolotl 0.20 and later call this after a failed training too: saving must have been seen."""
+        if self._run is None or self._trained < 2:
+            return
+        with shown_errors():
+            align.free_memory()
+            seconds = time.monotonic() - self._started
+            self._run.record_aligned(self._align_inputs, seconds, align.describe(self._trainer_state))
+            self._after_align(self._run)
+
+    def _after_align(self, run: Run) -> None:
+        if os.environ.get(UNTIL) != "align":
+            run.after_align()
+        if ranks.is_first():
+            print(run.summary(), flush=True)

@@ -1,0 +1,51 @@
+"""Reading the questions that a teacher writes between tags, whatever else it writes."""
+
+import re
+from dataclasses import dataclass
+
+_BLOCK = re.compile(r"<question_\w{0,8}>\s*(?:<input>)?|<input>", re.IGNORECASE)
+_TAG = re.compile(r"</?(?:question_\w{0,8}|input|target)>", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ParsedQuestion:
+    """A question and the answer that the teacher claims for it."""
+
+    question: str
+    target: str
+
+
+def parse_questions(reply: str) -> tuple[list[ParsedQuestion], list[tuple[str, str]]]:
+    """The questions in a reply, and what was rejected as `(reason, text)`.
+
+    Every block that begins becomes one or the other. Reasons: `malformed`, `truncated` (the last block, cut off),
+    `empty` (question or target), `no_tags`.
+    """
+    starts = [found.start() for found in _BLOCK.finditer(reply)]
+    if not starts:
+        return [], [("no_tags", reply)]
+    questions: list[ParsedQuestion] = []
+    rejected: list[tuple[str, str]] = []
+    for start, end in zip(starts, [*starts[1:], len(reply)], strict=True):
+        block = reply[start:end]
+        parsed = _parse_block(block)
+        if isinstance(parsed, ParsedQuestion):
+            questions.append(parsed)
+        else:
+            cut_off = parsed == "malformed" and end == len(reply) and "</target>" not in block.lower()
+            rejected.append(("truncated" if cut_off else parsed, block.strip()))
+    return questions, rejected
+
+
+def _parse_block(block: str) -> ParsedQuestion | str:
+    """The question of one block, or why there is none: tags in the order input, /input, target, /target."""
+    found = [(tag.group().lower(), tag.start(), tag.end()) for tag in _TAG.finditer(block)]
+    inner = [tag for tag in found if "question" not in tag[0]]
+    if [tag[0] for tag in inner[:4]] != ["<input>", "</input>", "<target>", "</target>"] or len(inner) > 4:
+        return "malformed"
+    question = block[inner[0][2] : inner[1][1]].strip()
+    target = block[inner[2][2] : inner[3][1]].strip()
+    if "</" in question + target:
+        # What is left of a tag that the model broke.
+        return "malformed"
+    return ParsedQuestion(question, target) if question and target else "empty"

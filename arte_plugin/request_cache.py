@@ -1,0 +1,83 @@
+"""Every answered request, for good: SQLite, one row a completion, keyed by all that decides the output."""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from arte_plugin.engines.base import Completion, Request
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS completions (
+    key TEXT PRIMARY KEY,
+    text TEXT NOT NULL,
+    finish TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    new_tokens INTEGER NOT NULL
+) WITHOUT ROWID
+"""
+
+
+def request_key(model: Mapping[str, Any], request: Request) -> str:
+    """SHA-256 of the canonical JSON of everything that decides the output.
+
+    `model` is the model's identity (weights, adapter, tokenizer, precision, attention, engine). The group is left out:
+    it decides how a request is batched, not what it asks. A greedy completion does not depend on the seed.
+    """
+    content = {
+        "model": model,
+        "prompt": request.prompt,
+        "max_new_tokens": request.max_new_tokens,
+        "temperature": request.temperature,
+        "seed": request.seed if request.temperature > 0 else None,
+        "stop": request.stop,
+    }
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class RequestCache:
+    """A cache file that several ranks, and several runs, may use at a time."""
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        # Each call is a transaction of its own; a kill loses at most the batch that is in flight.
+        self._db = sqlite3.connect(path, timeout=120, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute(_SCHEMA)
+
+    def get(self, keys: Sequence[str]) -> dict[str, Completion]:
+        """The completions that are there, by key."""
+        found = {}
+        for start in range(0, len(keys), 500):
+            some = keys[start : start + 500]
+            marks = ",".join("?" * len(some))
+            rows = self._db.execute(
+                f"SELECT key, text, finish, prompt_tokens, new_tokens FROM completions WHERE key IN ({marks})", some
+            )
+            found.update({row[0]: Completion(*row[1:]) for row in rows})
+        return found
+
+    def count(self, keys: Sequence[str]) -> int:
+        """How many of `keys` are there."""
+        total = 0
+        for start in range(0, len(keys), 500):
+            some = keys[start : start + 500]
+            marks = ",".join("?" * len(some))
+            total += self._db.execute(f"SELECT COUNT(*) FROM completions WHERE key IN ({marks})", some).fetchone()[0]
+        return total
+
+    def put(self, completions: Iterable[tuple[str, Completion]]) -> None:
+        """Store a batch, whole or not at all; what is there already stays as it is."""
+        rows = [(key, c.text, c.finish, c.prompt_tokens, c.new_tokens) for key, c in completions]
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.executemany("INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?)", rows)
+        self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()

@@ -1,0 +1,220 @@
+"""The rows that flow through the loop, one frozen data class each, and how they are read from and written to JSONL.
+
+Question -> Draft -> Probe -> Score -> PreferencePair -> [teacher DPO] -> TailoredExample -> [student SFT] -> Result
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from arte_plugin.errors import DataError
+
+Outcome = Literal["correct", "wrong", "unparsed"]
+Level = Literal["question", "rationale"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A labelled question of a task: a seed, validation or test question."""
+
+    question_id: str
+    task: str
+    question: str
+    target: str
+    #: A worked solution for few-shot prompts; empty where the data has none.
+    rationale: str = ""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A question that the teacher wrote, with one of its rationales: (q, r) in the paper."""
+
+    draft_id: str
+    task: str
+    question_id: str
+    question: str
+    #: The answer that the teacher claims for its own question.
+    target: str
+    technique: str
+    rationale: str
+    #: The answer between the rationale's tags; may differ from `target`, which the paper does not filter.
+    answer: str
+    #: The question-generation prompt that the teacher saw, seeds included: the prompt of a question-level pair.
+    question_prompt: str
+    #: The plain step-by-step prompt of this question: the prompt of a rationale-level pair (prompt erasure).
+    solve_prompt: str
+
+
+@dataclass(frozen=True)
+class Response:
+    """One respondent's answer to one validation question: a cell of the IRT matrix."""
+
+    respondent: str
+    shots: int
+    task: str
+    question_id: str
+    response: str
+    answer: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class PreferenceQuestion:
+    """A member of the preference set. Without IRT (`random`, `all`) the two parameters are None."""
+
+    preference_id: str
+    task: str
+    question: str
+    target: str
+    discrimination: float | None
+    difficulty: float | None
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One student call: the draft as the single in-context example, one preference question (paper, eq. 3)."""
+
+    draft_id: str
+    preference_id: str
+    task: str
+    student: str
+    response: str
+    answer: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Score:
+    """s_r of the paper (eq. 1, 3): share of the `n` preference questions answered right, and a 95 % interval."""
+
+    draft_id: str
+    question_id: str
+    task: str
+    student: str
+    score: float
+    n: int
+    low: float
+    high: float
+    #: How many of the n answers could not be parsed; they count as not correct.
+    unparsed: int
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    """One DPO row, as plain text: the strategy puts the teacher's chat template around it."""
+
+    pair_id: str
+    level: Level
+    task: str
+    prompt: str
+    chosen: str
+    rejected: str
+    chosen_score: float
+    rejected_score: float
+    chosen_id: str
+    rejected_id: str
+
+
+@dataclass(frozen=True)
+class TailoredExample:
+    """A question and a rationale from the aligned teacher, for the student's SFT."""
+
+    task: str
+    question: str
+    target: str
+    rationale: str
+    answer: str
+    #: The plain step-by-step prompt that the student is trained to answer.
+    prompt: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """Accuracy of one student on one task's test questions, with a 95 % Wilson interval; all of them in 0..1."""
+
+    task: str
+    arm: str
+    student: str
+    shots: int
+    n: int
+    correct: int
+    unparsed: int
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A row that went no further, and why."""
+
+    stage: str
+    reason: str
+    task: str
+    #: The id of what was dropped, or of the call that it came from.
+    id: str
+    #: Enough of the text to see what happened.
+    text: str
+
+
+Row = TypeVar("Row")
+
+
+def write_rows(path: Path, rows: Iterable[object]) -> None:
+    """Write data-class rows as JSONL; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, "".join(json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n" for row in rows))  # type: ignore[call-overload]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that a kill leaves the old content or the new, never a part."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
+    """Read JSONL rows of `row_type`; fields that it does not know are left out.
+
+    Raises `DataError` with file and line for a missing file, a line that is not JSON or a missing field.
+    """
+    fields = dataclasses.fields(row_type)  # type: ignore[arg-type]
+    required = {f.name for f in fields if f.default is dataclasses.MISSING}
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"Can't read {path}: {error.strerror}.") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: not JSON ({error}).") from error
+        missing = required - values.keys()
+        if missing:
+            raise DataError(f"{path}, line {number}: no {', '.join(sorted(missing))}. Is it the file you mean?")
+        rows.append(row_type(**{f.name: values[f.name] for f in fields if f.name in values}))
+    return rows
+
+
+def content_id(*parts: str) -> str:
+    """A short id that depends on the content alone, so that it is the same in every run."""
+    return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:12]
+
+
+def wilson(correct: int, n: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of `correct` out of `n`; (0, 1) for n = 0."""
+    if n == 0:
+        return 0.0, 1.0
+    z = 1.959963984540054
+    centre = (correct + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(correct * (n - correct) / n + z * z / 4)
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,0 +1,456 @@
+"""One run of the loop: its folder, what each stage depends on, and what can be skipped because it is done."""
+
+import hashlib
+import inspect
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from arte_plugin import answers, prompts, ranks
+from arte_plugin.args import SENTINEL, ArteArgs, RespondentArgs
+from arte_plugin.errors import StageError
+from arte_plugin.manifest import Count, Manifest, StageRecord, count_rows, hash_file, hash_of
+from arte_plugin.models import Model, Usage, fingerprint_model, student_dtype, student_model, teacher_model
+from arte_plugin.request_cache import RequestCache
+from arte_plugin.rows import (
+    Draft,
+    Dropped,
+    PreferencePair,
+    PreferenceQuestion,
+    Probe,
+    Response,
+    Score,
+    TailoredExample,
+    read_rows,
+    write_rows,
+    write_text,
+)
+from arte_plugin.stages import STAGES
+from arte_plugin.summary import summary
+from arte_plugin.tables import stage_table
+from arte_plugin.tasks import Task, load_task
+
+LOG = logging.getLogger("arte")
+
+#: Top-level keys that do not decide what the teacher's training comes to.
+_NOT_TRAINING = (
+    "arte", "axolotl_config_path", "capabilities", "env_capabilities", "dataset_prepared_path", "debug", "device",
+    "device_map", "ddp", "local_rank", "output_dir", "strict", "world_size", "resume_from_checkpoint",
+    "auto_resume_from_checkpoints", "plugins", "excess_length_strategy", "dataset_num_proc", "dataset_processes",
+)  # fmt: skip
+
+#: What a stage hands over to be written: rows or text by file, counts, and results for later stages.
+Files = dict[Path, Sequence[object] | str]
+Made = tuple[Files, list[Count], dict[str, Any]]
+
+
+class Run:
+    """The run folder `OUTPUT_DIR/arte` of one YAML.
+
+    Raises, when it is made, `ConfigError` and `DataError` for whatever is wrong with the tasks and the models' paths:
+    before any model is loaded.
+    """
+
+    def __init__(self, cfg: Any):
+        # A copy: Axolotl and the stages change theirs as they go.
+        self.cfg = type(cfg)(cfg.to_dict()) if hasattr(cfg, "to_dict") else dict(cfg)
+        block = cfg["arte"]
+        self.args = ArteArgs.model_validate(block.to_dict() if hasattr(block, "to_dict") else block)
+        self.output_dir = Path(cfg["output_dir"])
+        self.folder = self.output_dir / "arte"
+        self.manifest = Manifest(self.folder / "manifest.json")
+        self.tasks: list[Task] = [load_task(task, self.args.seed) for task in self.args.tasks]
+        for path in {cfg["base_model"], self.args.student.base_model, *(r.base_model for r in self.respondents)}:
+            fingerprint_model(path)
+        self.cache = RequestCache(
+            Path(self.args.cache).expanduser() if self.args.cache else self.folder / "requests.sqlite"
+        )
+        self._prompts_hash = hashlib.sha256(inspect.getsource(prompts).encode()).hexdigest()
+
+    @property
+    def respondents(self) -> list[RespondentArgs]:
+        """Who answers the validation questions: as configured, or the student at 0 to 3 shots."""
+        student = self.args.student
+        default = RespondentArgs(base_model=student.base_model, prompt_style=student.prompt_style)
+        return self.args.preference_set.respondents or [default]
+
+    def file(self, stage: str, name: str) -> Path:
+        """A file of a stage's folder."""
+        return self.folder / STAGES[stage] / name
+
+    @property
+    def pairs_file(self) -> Path:
+        """The preference pairs: what the sentinel data set stands for."""
+        return self.file("pair", "pairs.jsonl")
+
+    # --- The stages before the teacher's training ------------------------------------------------------------------
+
+    def until(self, last: str) -> None:
+        """Run the stages before the teacher's training, up to and with `last`; skip what is done."""
+        steps = {"elicit": self.elicit, "preference-set": self.preference_set, "probe": self.probe, "pair": self.pair}
+        if self.args.pair.drafts:
+            steps = {"pair": self.pair}
+        for name, step in steps.items():
+            step()
+            if name == last:
+                break
+
+    def elicit(self) -> None:
+        """Stage 1."""
+        from arte_plugin.stages.elicit import elicit
+
+        teacher = teacher_model(self.cfg, self.args, self.cache, aligned=False)
+        inputs = {**self._asking(teacher), "elicit": self.args.elicit.model_dump(exclude={"batch_size"})}
+
+        def work() -> Made:
+            drafts: list[Draft] = []
+            dropped: list[Dropped] = []
+            for task in self.tasks:
+                made, lost = elicit(task, teacher, self.args.elicit, self.args.seed)
+                drafts += made
+                dropped += lost
+            wanted = self.args.elicit.questions * len(self.tasks)
+            questions = {(draft.task, draft.question_id) for draft in drafts}
+            counts = _generation_counts("questions", len(questions), wanted, "drafts", len(drafts), dropped)
+            kinds = {task.name: task.args.answer for task in self.tasks}
+            wrong = sum(not answers.same(draft.answer, draft.target, kinds[draft.task]) for draft in drafts)
+            counts[1].note = f"{wrong} answer other than the claimed target" if wrong else ""
+            files: Files = {self.file("elicit", "drafts.jsonl"): drafts, self.file("elicit", "dropped.jsonl"): dropped}
+            return files, counts, {}
+
+        self._stage("elicit", inputs, work, [teacher])
+
+    def preference_set(self) -> None:
+        """Stage 2."""
+        from arte_plugin.stages.preference_set import choose
+        from arte_plugin.stages.respond import respond
+
+        settings = self.args.preference_set
+        asked = self.respondents if settings.method == "irt" else []
+        models = [student_model(r.base_model, r.prompt_style, self.args, self.cfg, self.cache) for r in asked]
+        inputs = {
+            "respondents": [
+                (model.identity, r.shots, model.renderer.style) for model, r in zip(models, asked, strict=True)
+            ],
+            "tasks": self._task_inputs(),
+            "preference_set": settings.model_dump(),
+            "max_new_tokens": self.args.probe.max_new_tokens,
+            "prompts": self._prompts_hash,
+            "seed": self.args.seed,
+        }
+
+        def work() -> Made:
+            responses: list[Response] = []
+            for model, respondent in zip(models, asked, strict=True):
+                for shots in respondent.shots:
+                    for task in self.tasks:
+                        responses += respond(task, model, shots, self.args.probe, self.args.seed)
+                model.close()
+            chosen: list[PreferenceQuestion] = []
+            fits: dict[str, Any] = {}
+            for task in self.tasks:
+                of_task = [row for row in responses if row.task == task.name]
+                some, fits[task.name] = choose(task.validation, of_task, settings, self.args.seed)
+                chosen += some
+            validation = sum(len(task.validation) for task in self.tasks)
+            counts = [Count("questions", validation, len(chosen), {"less_discriminating": validation - len(chosen)})]
+            if responses:
+                counts.append(Count("responses", len(responses), len(responses), note=_shares(responses)))
+            files: Files = {
+                self.file("preference-set", "responses.jsonl"): responses,
+                self.file("preference-set", "preference_set.jsonl"): chosen,
+                self.file("preference-set", "irt.json"): json.dumps(fits, indent=2) + "\n",
+            }
+            return files, counts, {}
+
+        self._stage("preference-set", inputs, work, models)
+
+    def probe(self) -> None:
+        """Stage 3."""
+        from arte_plugin.stages.probe import probe, score
+
+        settings = self.args.student
+        student = student_model(settings.base_model, settings.prompt_style, self.args, self.cfg, self.cache)
+        drafts_file, set_file = self.file("elicit", "drafts.jsonl"), self.file("preference-set", "preference_set.jsonl")
+        inputs = {
+            **self._asking(student),
+            "drafts": hash_file(drafts_file),
+            "preference_set": hash_file(set_file),
+            "max_new_tokens": self.args.probe.max_new_tokens,
+        }
+
+        def work() -> Made:
+            drafts, chosen = read_rows(drafts_file, Draft), read_rows(set_file, PreferenceQuestion)
+            probes: list[Probe] = []
+            for task in self.tasks:
+                of_task = [draft for draft in drafts if draft.task == task.name]
+                questions = [question for question in chosen if question.task == task.name]
+                probes += probe(task, of_task, questions, student, self.args.probe)
+            scores = score(drafts, probes)
+            counts = [
+                Count("probes", len(probes), len(probes), note=_shares(probes)),
+                Count("scores", len(scores), len(scores)),
+            ]
+            return {self.file("probe", "probes.jsonl"): probes, self.file("probe", "scores.jsonl"): scores}, counts, {}
+
+        self._stage("probe", inputs, work, [student])
+
+    def pair(self) -> None:
+        """Stage 4."""
+        from axolotl.loaders import load_tokenizer
+
+        from arte_plugin.rendering import Renderer
+        from arte_plugin.stages.pair import pair
+
+        settings = self.args.pair
+        drafts_file = Path(settings.drafts or self.file("elicit", "drafts.jsonl"))
+        scores_file = Path(settings.scores or self.file("probe", "scores.jsonl"))
+        drafts, scores = read_rows(drafts_file, Draft), read_rows(scores_file, Score)
+        sequence_len = self.cfg["sequence_len"]
+        inputs = {
+            "drafts": hash_file(drafts_file),
+            "scores": hash_file(scores_file),
+            "pair": settings.model_dump(exclude={"drafts", "scores"}),
+            "teacher": fingerprint_model(self.cfg["base_model"]),
+            "prompt_style": self.args.teacher.prompt_style,
+            "sequence_len": sequence_len,
+            "seed": self.args.seed,
+        }
+
+        def work() -> Made:
+            renderer = Renderer(load_tokenizer(self.cfg), self.args.teacher.prompt_style)
+
+            def fits(prompt: str, completion: str) -> bool:
+                text = renderer.prompt(prompt) + renderer.completion(completion)
+                return len(renderer.tokenizer(text, add_special_tokens=False)["input_ids"]) <= sequence_len
+
+            pairs, dropped = pair(drafts, scores, settings, self.args.seed, fits)
+            counts = []
+            for level in ("question", "rationale"):
+                kept = [one for one in pairs if one.level == level]
+                lost = [
+                    row
+                    for row in dropped
+                    if row.reason.startswith(level) or (row.reason == "no_score" and level == "rationale")
+                ]
+                gap = sum(one.chosen_score - one.rejected_score for one in kept) / len(kept) if kept else 0.0
+                counts.append(
+                    count_rows(f"{level} pairs", len(kept), lost, f"mean gap {100 * gap:.1f} points" if kept else "")
+                )
+            return {self.pairs_file: pairs, self.file("pair", "dropped.jsonl"): dropped}, counts, {}
+
+        self._stage("pair", inputs, work, [])
+
+    # --- Stage 5 is Axolotl's: what this run has to know of it -------------------------------------------------------
+
+    def align_inputs(self) -> dict[str, Any]:
+        """What the teacher's training depends on: the pairs, the base model and the training keys of the YAML."""
+        training = {
+            key: value for key, value in dict(self.cfg).items() if key not in _NOT_TRAINING and value is not None
+        }
+        training["datasets"] = [
+            entry for entry in map(dict, training.get("datasets") or []) if entry.get("path") != SENTINEL
+        ]
+        return {
+            "pairs": hash_file(self.pairs_file),
+            "teacher": fingerprint_model(self.cfg["base_model"]),
+            "prompt_style": self.args.teacher.prompt_style,
+            "training": hash_of(training),
+        }
+
+    def aligned(self) -> bool:
+        """Whether the teacher in `output_dir` is the one that these pairs and this YAML make."""
+        weights = "adapter_config.json" if self.cfg.get("adapter") else "config.json"
+        return (self.output_dir / weights).is_file() and self.manifest.finished("align", hash_of(self.align_inputs()))
+
+    def record_aligned(self, inputs: Mapping[str, Any], seconds: float, note: str) -> None:
+        """Enter the teacher's finished training; ranks other than the first wait until it is entered."""
+        if ranks.is_first():
+            pairs = len(read_rows(self.pairs_file, PreferencePair))
+            self.manifest.record("align", inputs, [Count("pairs", pairs, pairs, note=note)], {}, seconds)
+        self._wait_for("align", hash_of(inputs))
+
+    # --- The stages after it -----------------------------------------------------------------------------------------
+
+    def after_align(self, last: str = "evaluate") -> None:
+        """Run the stages after the teacher's training, up to and with `last`; the student is rank 0's business."""
+        self.regenerate()
+        if ranks.is_first() and last != "regenerate":
+            self.sft()
+            if last != "sft":
+                self.evaluate()
+
+    def regenerate(self) -> None:
+        """Stage 6."""
+        from arte_plugin.stages.regenerate import regenerate
+
+        if not self.aligned():
+            raise StageError(
+                f"The teacher in {self.output_dir} is not aligned yet: run `axolotl train` on this YAML first."
+            )
+        teacher = teacher_model(self.cfg, self.args, self.cache, aligned=True)
+        asking = self.args.elicit.model_dump(
+            include={"seeds_per_prompt", "questions_per_prompt", "prefill", "max_calls"}
+        )
+        inputs = {**self._asking(teacher), "regenerate": self.args.regenerate.model_dump(), "asking": asking}
+
+        def work() -> Made:
+            examples: list[TailoredExample] = []
+            dropped: list[Dropped] = []
+            for task in self.tasks:
+                made, lost = regenerate(task, teacher, self.args.regenerate, self.args.elicit, self.args.seed)
+                examples += made
+                dropped += lost
+            wanted = self.args.regenerate.questions * len(self.tasks)
+            written = len(examples) + sum(row.reason.startswith("rationale") for row in dropped)
+            counts = _generation_counts("questions", written, wanted, "examples", len(examples), dropped)
+            files: Files = {
+                self.file("regenerate", "tailored.jsonl"): examples,
+                self.file("regenerate", "dropped.jsonl"): dropped,
+            }
+            return files, counts, {}
+
+        self._stage("regenerate", inputs, work, [teacher])
+
+    def sft(self) -> None:
+        """Stage 7."""
+        from arte_plugin.stages import sft
+
+        tailored = self.file("regenerate", "tailored.jsonl")
+        folder = self.file("sft", "student.yaml").parent
+        config = sft.student_config(self.cfg, self.args.student, tailored, folder, self.args.seed)
+        inputs = {
+            "student": fingerprint_model(self.args.student.base_model),
+            "tailored": hash_file(tailored),
+            "config": hash_of(config),
+        }
+
+        def work() -> Made:
+            examples = read_rows(tailored, TailoredExample)
+            dropped = sft.too_long(examples, config)
+            trained = sft.train(config, folder)
+            counts = [count_rows("examples", len(examples) - len(dropped), dropped)]
+            return {self.file("sft", "dropped.jsonl"): dropped}, counts, asdict(trained)
+
+        self._stage("sft", inputs, work, [])
+
+    def evaluate(self) -> None:
+        """Stage 8."""
+        from arte_plugin.stages.evaluate import evaluate
+        from arte_plugin.stages.sft import TrainedStudent
+
+        base = self.args.student.base_model
+        tailored = TrainedStudent(**self.manifest.stages()["sft"].result)
+        students = {"base": TrainedStudent(base), "arte": tailored}
+        inputs = {
+            "students": {
+                arm: [fingerprint_model(path) for path in (student.model, student.adapter) if path]
+                for arm, student in students.items()
+            },
+            "prompt_style": self.args.student.prompt_style,
+            "dtype": student_dtype(self.args),
+            "tasks": self._task_inputs(),
+            "evaluate": self.args.evaluate.model_dump(exclude={"batch_size"}),
+            "prompts": self._prompts_hash,
+        }
+
+        def work() -> Made:
+            file = self.file("evaluate", "results.json")
+            results = evaluate(self.tasks, students, self.args, self.cfg, file.parent)
+            unparsed = sum(row.unparsed for row in results) / sum(row.n for row in results)
+            answered = sum(row.n for row in results)
+            counts = [Count("answers", answered, answered, note=f"{100 * unparsed:.1f} % unparsed")]
+            content = json.dumps([asdict(row) for row in results], indent=2) + "\n"
+            return {file: content}, counts, {}
+
+        self._stage("evaluate", inputs, work, [])
+
+    def summary(self) -> str:
+        """The stage table and, once it is there, the accuracy table."""
+        return summary(self.folder)
+
+    # --- Inputs, skipping and recording ------------------------------------------------------------------------------
+
+    def _stage(
+        self, name: str, inputs: Mapping[str, Any], work: Callable[[], Made], models: Sequence[Model]
+    ) -> StageRecord:
+        inputs_hash = hash_of(inputs)
+        if self.manifest.finished(name, inputs_hash):
+            LOG.info("arte: %s is done already", name)
+            return self.manifest.stages()[name]
+        LOG.info("arte: %s", name)
+        started = time.monotonic()
+        try:
+            files, counts, result = work()
+        finally:
+            for model in models:
+                model.close()
+        if ranks.is_first():
+            for path, content in files.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if isinstance(content, str):
+                    write_text(path, content)
+                else:
+                    write_rows(path, content)
+            usage = _sum_usage([model.usage for model in models])
+            self.manifest.record(name, inputs, counts, usage, time.monotonic() - started, result)
+        self._wait_for(name, inputs_hash)
+        record = self.manifest.stages()[name]
+        if ranks.is_first():
+            LOG.info("arte: %s finished\n%s", name, stage_table({name: record}, [name]))
+        return record
+
+    def _wait_for(self, name: str, inputs_hash: str) -> None:
+        if not ranks.is_first():
+            done = lambda: int(self.manifest.finished(name, inputs_hash))  # noqa: E731
+            ranks.wait_until(done, 1, self.args.engine.rank_timeout, f"rank 0 to finish {name}")
+
+    def _asking(self, model: Model) -> dict[str, Any]:
+        return {
+            "model": dict(model.identity),
+            "prompt_style": model.renderer.style,
+            "tasks": self._task_inputs(),
+            "prompts": self._prompts_hash,
+            "seed": self.args.seed,
+        }
+
+    def _task_inputs(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": task.name,
+                "description": task.args.description,
+                "answer": task.args.answer,
+                "techniques": task.args.techniques,
+                **{split: hash_of({"rows": [asdict(q) for q in rows]}) for split, rows in task.splits().items()},
+            }
+            for task in self.tasks
+        ]
+
+
+def _generation_counts(
+    first: str, questions: int, wanted: int, second: str, kept: int, dropped: Sequence[Dropped]
+) -> list[Count]:
+    lost = [row for row in dropped if row.reason.startswith("rationale")]
+    note = f"{wanted - questions} fewer than asked for" if questions < wanted else ""
+    return [
+        count_rows(first, questions, [row for row in dropped if row not in lost], note),
+        count_rows(second, kept, lost),
+    ]
+
+
+def _shares(rows: Sequence[Probe] | Sequence[Response]) -> str:
+    outcomes = [row.outcome for row in rows]
+    correct, unparsed = outcomes.count("correct") / len(outcomes), outcomes.count("unparsed") / len(outcomes)
+    return f"{100 * correct:.1f} % correct, {100 * unparsed:.1f} % unparsed"
+
+
+def _sum_usage(usages: Sequence[Usage]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for usage in usages:
+        for key, value in asdict(usage).items():
+            total[key] = round(total.get(key, 0) + value, 1)
+    return total

@@ -1,0 +1,13 @@
+"""The eight stages of ARTE, in order. Stage 5 is Axolotl's own DPO run and has no module here."""
+
+#: Name and folder of each stage; the aligned teacher of stage 5 is in `output_dir` itself.
+STAGES = {
+    "elicit": "01-elicit",
+    "preference-set": "02-preference-set",
+    "probe": "03-probe",
+    "pair": "04-pair",
+    "align": "",
+    "regenerate": "06-regenerate",
+    "sft": "07-sft",
+    "evaluate": "08-evaluate",
+}

@@ -1,0 +1,330 @@
+"""Stage 8: students on the test questions, by lm-evaluation-harness (paper, section 4).
+
+`write_tasks` writes ordinary lm-eval tasks, one for each task and number of shots, which `lm_eval --include_path` runs
+just as well. `evaluate` runs them, with prompts rendered for the student as it was probed and trained.
+"""
+
+import contextlib
+import gc
+import json
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from arte_plugin import prompts
+from arte_plugin.answers import judge
+from arte_plugin.args import ArteArgs, EvaluateArgs
+from arte_plugin.errors import DataError
+from arte_plugin.manifest import hash_of
+from arte_plugin.models import fingerprint_model, student_dtype
+from arte_plugin.progress import progress_line
+from arte_plugin.rendering import Renderer
+from arte_plugin.rows import Result, wilson, write_text
+from arte_plugin.stages.sft import TrainedStudent
+from arte_plugin.tables import format_table
+from arte_plugin.tasks import Task
+
+LOG = logging.getLogger(__name__)
+
+TASKS_FOLDER = "lm_eval_tasks"
+
+#: What the `!function` entries of the task files stand for: lm-eval looks for them beside the YAML only.
+_UTILS = '''\
+"""Written by arte_plugin: the functions that the tasks in this folder name."""
+
+from pathlib import Path
+
+from arte_plugin.stages.evaluate import judge_response, read_questions
+
+
+def questions(file, **_):
+    return read_questions(Path(__file__).with_name(file))
+
+
+def judge(doc, results):
+    return judge_response(doc, results)
+'''
+
+
+def write_tasks(tasks: Sequence[Task], settings: EvaluateArgs, folder: Path) -> None:
+    """Write `folder/lm_eval_tasks`: the test questions (JSONL) and an lm-eval task (YAML) for each task × shots.
+
+    Raises `DataError` when a task has fewer seed questions than shots.
+    """
+    target = folder / TASKS_FOLDER
+    target.mkdir(parents=True, exist_ok=True)
+    write_text(target / "utils.py", _UTILS)
+    for task in tasks:
+        for shots in settings.shots:
+            name = task_name(task, shots)
+            rows = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in question_rows(task, shots))
+            write_text(target / f"{name}.jsonl", rows)
+            definition = {
+                "task": name,
+                "dataset_kwargs": {"file": f"{name}.jsonl"},
+                "test_split": "test",
+                "output_type": "generate_until",
+                "doc_to_text": "prompt",
+                "doc_to_target": "target",
+                # The examples are in the prompt already.
+                "num_fewshot": 0,
+                # lm-eval cuts a stop string off, and a closing tag must be seen: `judge_response` cuts after it.
+                "generation_kwargs": {
+                    "until": [prompts.NEXT_QUESTION],
+                    "do_sample": False,
+                    "max_gen_toks": settings.max_new_tokens,
+                },
+                "metric_list": [
+                    {"metric": "accuracy", "aggregation": "mean", "higher_is_better": True},
+                    {"metric": "unparsed", "aggregation": "mean", "higher_is_better": False},
+                ],
+                "metadata": {"version": 1.0},
+            }
+            functions = "custom_dataset: !function utils.questions\nprocess_results: !function utils.judge\n"
+            text = yaml.safe_dump(definition, sort_keys=False, allow_unicode=True) + functions
+            write_text(target / f"{name}.yaml", text)
+
+
+def task_name(task: Task, shots: int) -> str:
+    """The name of a task at a number of shots in lm-eval, and of its files."""
+    return f"arte_{task.name}_{shots}shot"
+
+
+def question_rows(task: Task, shots: int) -> list[dict[str, str]]:
+    """The rows that lm-eval reads: one for each test question, the first `shots` seed questions shown in its prompt."""
+    if shots > len(task.seeds):
+        raise DataError(
+            f"Task {task.name}: evaluation at {shots} shots needs {shots} seed questions, there are {len(task.seeds)}. "
+            "Raise `seed_questions` or lower `evaluate.shots`."
+        )
+    examples = [(q.question, q.rationale or prompts.bare_rationale(q.target)) for q in task.seeds[:shots]]
+    description, kind = task.args.description, task.args.answer
+    return [
+        {
+            "question_id": question.question_id,
+            "prompt": prompts.solve_prompt(description, kind, question.question, examples),
+            "target": question.target,
+            "answer_type": kind,
+        }
+        for question in task.test
+    ]
+
+
+def read_questions(path: Path) -> Any:
+    """The data set of one task file, for lm-eval; in memory, so that no cache and no guess at column types comes in."""
+    from datasets import Dataset, DatasetDict
+
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return DatasetDict({"test": Dataset.from_list(rows)})
+
+
+def judge_response(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """lm-eval's `process_results`: whether the response is correct, and whether it could be parsed at all."""
+    before, closing, _ = results[0].partition(prompts.ANSWER_END)
+    _, outcome = judge(before + closing, doc["target"], doc["answer_type"])
+    return {"accuracy": float(outcome == "correct"), "unparsed": float(outcome == "unparsed")}
+
+
+def evaluate(
+    tasks: Sequence[Task], students: Mapping[str, TrainedStudent], args: ArteArgs, cfg: Mapping[str, Any], folder: Path
+) -> list[Result]:
+    """Accuracy of every student (by arm) on every task at every number of shots.
+
+    What was evaluated before on the same inputs is read from `folder/results`; every answer is in `folder/samples`.
+    Raises `DataError` when a prompt and the longest answer do not fit into the student's context.
+    """
+    write_tasks(tasks, args.evaluate, folder)
+    attention = args.student.attn_implementation or cfg.get("attn_implementation")
+    wanted = {task_name(task, shots): (task, shots) for task in tasks for shots in args.evaluate.shots}
+    questions = {name: question_rows(*key)[: args.evaluate.limit] for name, key in wanted.items()}
+    results: list[Result] = []
+    for arm, student in students.items():
+        settings = {
+            "model": fingerprint_model(student.model),
+            "adapter": fingerprint_model(student.adapter) if student.adapter else None,
+            "prompt_style": args.student.prompt_style,
+            "dtype": student_dtype(args),
+            "attention": attention,
+            "max_new_tokens": args.evaluate.max_new_tokens,
+            "lm_eval": metadata.version("lm_eval"),
+        }
+        keys = {name: hash_of({**settings, "name": name, "questions": questions[name]}) for name in wanted}
+        file = folder / "results" / f"{arm}.json"
+        done: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        missing = [name for name in wanted if keys[name] not in done]
+        if missing:
+            total = sum(len(questions[name]) for name in missing)
+            with progress_line(f"evaluate {arm}", total) as line, _lm(student, args, attention, line) as lm:
+                samples = _run(lm, {name: questions[name] for name in missing}, args.evaluate, folder)
+            for name in missing:
+                task, shots = wanted[name]
+                _write_samples(folder / "samples" / arm / f"{name}.jsonl", samples[name])
+                done[keys[name]] = asdict(_result(task, arm, args.student.base_model, shots, samples[name]))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_text(file, json.dumps(done, indent=2) + "\n")
+        results += [Result(**done[keys[name]]) for name in wanted]
+    return results
+
+
+def table(results: Sequence[Result]) -> str:
+    """The results in plain text, with 95 % intervals, and their average over tasks where there are several."""
+    lines = [["task", "shots", "arm", "n", "accuracy", "95 % interval", "unparsed"]]
+    for row in results:
+        lines.append(_table_line(row.task, row.shots, row.arm, row.n, row.accuracy, row.low, row.high, row.unparsed))
+    if len({row.task for row in results}) > 1:
+        for shots, arm in dict.fromkeys((row.shots, row.arm) for row in results):
+            rows = [row for row in results if (row.shots, row.arm) == (shots, arm)]
+            mean = sum(row.accuracy for row in rows) / len(rows)
+            # Intervals of independent estimates add up in squares.
+            low = mean - math.hypot(*(row.accuracy - row.low for row in rows)) / len(rows)
+            high = mean + math.hypot(*(row.high - row.accuracy for row in rows)) / len(rows)
+            n, unparsed = sum(row.n for row in rows), sum(row.unparsed for row in rows)
+            lines.append(_table_line("(average)", shots, arm, n, mean, low, high, unparsed))
+    return format_table(lines, right={1, 3, 4, 5, 6})
+
+
+def _table_line(
+    task: str, shots: int, arm: str, n: int, accuracy: float, low: float, high: float, unparsed: int
+) -> list[str]:
+    interval = f"{100 * low:.1f} to {100 * high:.1f}"
+    share = f"{100 * unparsed / n:.1f} %" if n else ""
+    return [task, str(shots), arm, str(n), f"{100 * accuracy:.1f} %", interval, share]
+
+
+@contextlib.contextmanager
+def _lm(student: TrainedStudent, args: ArteArgs, attention: str | None, line: Any) -> Iterator[Any]:
+    """The student as an lm-eval model; its memory is given back at the end."""
+    import torch
+    from lm_eval.models.huggingface import HFLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    class StudentLM(HFLM):
+        """lm-eval's own model, with the prompts that the student was trained on and a stop behind its answer."""
+
+        renderer: Renderer
+
+        def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+            return self.renderer.prompt(chat_history[-1]["content"])
+
+        def _model_generate(self, context: Any, max_length: int, stop: list[str], **generation_kwargs: Any) -> Any:
+            stop = [*stop, prompts.ANSWER_END]
+            return super()._model_generate(context, max_length=max_length, stop=stop, **generation_kwargs)
+
+    class Advance:
+        """lm-eval tells its cache of every answer as it comes."""
+
+        def add_partial(self, attr: str, req: Any, res: Any) -> None:
+            line.update(1)
+
+    trust = args.student.trust_remote_code
+    LOG.info("loading %s%s", student.model, f" with {student.adapter}" if student.adapter else "")
+    tokenizer = AutoTokenizer.from_pretrained(student.model, trust_remote_code=trust)
+    model = AutoModelForCausalLM.from_pretrained(
+        student.model,
+        dtype=getattr(torch, student_dtype(args)),
+        trust_remote_code=trust,
+        **({"attn_implementation": attention} if attention else {}),
+    )
+    # Greedy means greedy: a checkpoint may bring a repetition penalty along.
+    named = model.generation_config.eos_token_id
+    ends = {tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None}
+    model.generation_config = GenerationConfig(eos_token_id=sorted(ends), pad_token_id=tokenizer.pad_token_id)
+    if student.adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, student.adapter)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    with _quiet("lm_eval"):
+        lm = StudentLM(
+            pretrained=model,
+            tokenizer=tokenizer,
+            backend="causal",
+            batch_size=args.evaluate.batch_size,
+            add_bos_token=False,
+        )
+    lm.renderer = Renderer(tokenizer, args.student.prompt_style)
+    lm.set_cache_hook(Advance())
+    try:
+        yield lm
+    finally:
+        del model, lm
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _run(
+    lm: Any, questions: Mapping[str, Sequence[Mapping[str, str]]], settings: EvaluateArgs, folder: Path
+) -> dict[str, Any]:
+    """lm-eval's samples by task. Whatever it has to say meanwhile goes into a file."""
+    from lm_eval import evaluator
+    from lm_eval.tasks import TaskManager, get_task_dict
+
+    for name, rows in questions.items():
+        longest = max(len(lm.tok_encode(lm.renderer.prompt(row["prompt"]), add_special_tokens=False)) for row in rows)
+        if longest + settings.max_new_tokens > lm.max_length:
+            raise DataError(
+                f"{name}: the longest prompt has {longest} tokens, and with `evaluate.max_new_tokens` of "
+                f"{settings.max_new_tokens} it exceeds the student's context of {lm.max_length}. "
+                "Lower `evaluate.shots` or `evaluate.max_new_tokens`."
+            )
+    with (folder / "lm_eval.log").open("a", encoding="utf-8") as log, _quiet("lm_eval", log):
+        manager = TaskManager(include_path=str(folder / TASKS_FOLDER), include_defaults=False)
+        found = evaluator.evaluate(
+            lm,
+            get_task_dict(list(questions), manager),
+            limit=settings.limit,
+            bootstrap_iters=0,
+            log_samples=True,
+            # Through `StudentLM.apply_chat_template`, for plain students too.
+            apply_chat_template=True,
+        )
+    return found["samples"]
+
+
+@contextlib.contextmanager
+def _quiet(logger: str, output: Any = None) -> Iterator[None]:
+    """Only errors from `logger`; with `output`, whatever is printed goes there."""
+    target = logging.getLogger(logger)
+    before = target.level
+    target.setLevel(logging.ERROR)
+    try:
+        with contextlib.ExitStack() as stack:
+            if output is not None:
+                stack.enter_context(contextlib.redirect_stdout(output))
+                stack.enter_context(contextlib.redirect_stderr(output))
+            yield
+    finally:
+        target.setLevel(before)
+
+
+def _result(task: Task, arm: str, student: str, shots: int, samples: Sequence[Mapping[str, Any]]) -> Result:
+    n = len(samples)
+    correct, unparsed = (int(sum(sample[metric] for sample in samples)) for metric in ("accuracy", "unparsed"))
+    low, high = wilson(correct, n)
+    return Result(
+        task=task.name, arm=arm, student=student, shots=shots, n=n, correct=correct, unparsed=unparsed,
+        accuracy=correct / n if n else 0.0, low=low, high=high,
+    )  # fmt: skip
+
+
+def _write_samples(path: Path, samples: Sequence[Mapping[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for sample in sorted(samples, key=lambda sample: sample["doc_id"]):
+        outcome = "correct" if sample["accuracy"] else "unparsed" if sample["unparsed"] else "wrong"
+        row = {
+            "question_id": sample["doc"]["question_id"],
+            "prompt": sample["arguments"][0][0],
+            "response": sample["resps"][0][0],
+            "target": sample["target"],
+            "outcome": outcome,
+        }
+        rows.append(json.dumps(row, ensure_ascii=False) + "\n")
+    write_text(path, "".join(rows))

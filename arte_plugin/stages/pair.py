@@ -1,0 +1,164 @@
+"""Stage 4, preference pairs: what the teacher is aligned with (paper, section 3.3). No model is asked here."""
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
+
+from arte_plugin import prompts
+from arte_plugin.args import PairArgs
+from arte_plugin.errors import DataError
+from arte_plugin.rows import Draft, Dropped, Level, PreferencePair, Score
+
+STAGE = "pair"
+
+#: Tells whether prompt and completion fit into the teacher's `sequence_len`.
+Fits = Callable[[str, str], bool]
+
+
+def pair(
+    drafts: Sequence[Draft], scores: Sequence[Score], settings: PairArgs, seed: int, fits: Fits
+) -> tuple[list[PreferencePair], list[Dropped]]:
+    """Question-level and rationale-level pairs of all tasks, in the order of the tasks.
+
+    Ties, pairs within the margin, pairs of equal texts and pairs that are too long are dropped and counted.
+    Raises `DataError` when drafts and scores do not belong together, or when not one pair is left.
+    """
+    scored = {row.draft_id: row.score for row in scores}
+    usable = [draft for draft in drafts if draft.draft_id in scored]
+    dropped = [
+        Dropped(STAGE, "no_score", draft.task, draft.draft_id, draft.question)
+        for draft in drafts
+        if draft.draft_id not in scored
+    ]
+    if not usable:
+        raise DataError("No draft has a score: the drafts and the scores come from different runs.")
+    pairs: list[PreferencePair] = []
+    for task in dict.fromkeys(draft.task for draft in usable):
+        of_task = [draft for draft in usable if draft.task == task]
+        rng = random.Random(f"{seed}/{task}/pairs")
+        for made, lost in (
+            _question_level(of_task, scored, settings, rng),
+            _rationale_level(of_task, scored, settings, rng),
+        ):
+            pairs += [one for one in made if fits(one.prompt, one.chosen) and fits(one.prompt, one.rejected)]
+            dropped += lost
+            dropped += [
+                Dropped(STAGE, f"{one.level}_too_long", task, one.pair_id, one.prompt)
+                for one in made
+                if not (fits(one.prompt, one.chosen) and fits(one.prompt, one.rejected))
+            ]
+    if not pairs:
+        raise DataError(_no_pairs(dropped))
+    return pairs, dropped
+
+
+def _question_level(
+    drafts: Sequence[Draft], scored: dict[str, float], settings: PairArgs, rng: random.Random
+) -> tuple[list[PreferencePair], list[Dropped]]:
+    """Chosen from the best share by s_q (the mean of a question's s_r), rejected from the worst."""
+    by_question = _by_question(drafts)
+    s_q = {key: fmean(scored[draft.draft_id] for draft in group) for key, group in by_question.items()}
+    ranked = sorted(s_q, key=lambda key: (-s_q[key], key))
+    share = max(1, int(len(ranked) * settings.quantile)) if len(ranked) > 1 else 0
+    candidates = [(best, worst) for best in ranked[:share] for worst in ranked[-share:]] if share else []
+    rng.shuffle(candidates)
+    made: list[PreferencePair] = []
+    dropped: list[Dropped] = []
+    for best, worst in candidates:
+        if len(made) == settings.question_pairs:
+            break
+        chosen, rejected = by_question[best][0], by_question[worst][0]
+        if reason := _no_preference("question", s_q[best], s_q[worst], settings):
+            dropped.append(Dropped(STAGE, reason, chosen.task, f"{best}>{worst}", chosen.question))
+            continue
+        # The chosen question's own prompt: the prompt of a pair must be one that the teacher really saw.
+        made.append(
+            PreferencePair(
+                pair_id=f"q-{best}-{worst}",
+                level="question",
+                task=chosen.task,
+                prompt=chosen.question_prompt,
+                chosen=_as_written(chosen),
+                rejected=_as_written(rejected, like=chosen),
+                chosen_score=s_q[best],
+                rejected_score=s_q[worst],
+                chosen_id=best,
+                rejected_id=worst,
+            )
+        )
+    return made, dropped
+
+
+def _rationale_level(
+    drafts: Sequence[Draft], scored: dict[str, float], settings: PairArgs, rng: random.Random
+) -> tuple[list[PreferencePair], list[Dropped]]:
+    """Each question's best and worst rationale by s_r, under the plain prompt (prompt erasure)."""
+    made: list[PreferencePair] = []
+    dropped: list[Dropped] = []
+    for group in _by_question(drafts).values():
+        ranked = sorted(group, key=lambda draft: (-scored[draft.draft_id], draft.draft_id))
+        best, worst = ranked[0], ranked[-1]
+        best_score, worst_score = scored[best.draft_id], scored[worst.draft_id]
+        reason = None
+        if len(group) < 2:
+            reason = "rationale_alone"
+        elif best.rationale == worst.rationale:
+            reason = "rationale_same_text"
+        else:
+            reason = _no_preference("rationale", best_score, worst_score, settings)
+        if reason:
+            dropped.append(Dropped(STAGE, reason, best.task, best.question_id, best.question))
+            continue
+        made.append(
+            PreferencePair(
+                pair_id=f"r-{best.question_id}",
+                level="rationale",
+                task=best.task,
+                prompt=best.solve_prompt,
+                chosen=best.rationale,
+                rejected=worst.rationale,
+                chosen_score=best_score,
+                rejected_score=worst_score,
+                chosen_id=best.draft_id,
+                rejected_id=worst.draft_id,
+            )
+        )
+    if len(made) > settings.rationale_pairs:
+        keep = set(rng.sample(range(len(made)), settings.rationale_pairs))
+        surplus = [one for i, one in enumerate(made) if i not in keep]
+        dropped += [Dropped(STAGE, "rationale_surplus", one.task, one.pair_id, one.prompt) for one in surplus]
+        made = [one for i, one in enumerate(made) if i in keep]
+    return made, dropped
+
+
+def _no_preference(level: Level, best: float, worst: float, settings: PairArgs) -> str | None:
+    # Scores are sums of n equal shares: differences below this are rounding, not preference.
+    gap = best - worst
+    if gap < 1e-9:
+        return f"{level}_tie"
+    return f"{level}_within_margin" if gap <= settings.margin + 1e-9 and settings.margin > 0 else None
+
+
+def _as_written(draft: Draft, like: Draft | None = None) -> str:
+    """The question as the teacher writes it, numbered as the first answer to the prompt of `like`."""
+    number = (like or draft).question_prompt.count("<input>") + 1
+    return prompts.tagged_question(number, draft.question, draft.target)
+
+
+def _by_question(drafts: Iterable[Draft]) -> dict[str, list[Draft]]:
+    groups: dict[str, list[Draft]] = {}
+    for draft in drafts:
+        groups.setdefault(draft.question_id, []).append(draft)
+    return groups
+
+
+def _no_pairs(dropped: Sequence[Dropped]) -> str:
+    reasons: dict[str, int] = {}
+    for row in dropped:
+        reasons[row.reason] = reasons.get(row.reason, 0) + 1
+    listed = ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "nothing to pair"
+    return (
+        f"Not one preference pair could be made ({listed}). Ties come from too few preference questions or a "
+        "student that answers none: raise `arte.preference_set.size` or `arte.elicit.questions`. Pairs that are "
+        "too long need a larger `sequence_len`."
+    )

@@ -1,0 +1,76 @@
+"""Stage 3, probes: the student answers the preference set with each draft as its one example (section 3.2)."""
+
+from collections.abc import Sequence
+
+from arte_plugin import answers, prompts
+from arte_plugin.args import ProbeArgs
+from arte_plugin.engines.base import Request
+from arte_plugin.models import Model
+from arte_plugin.rows import Draft, PreferenceQuestion, Probe, Score, wilson
+from arte_plugin.tasks import Task
+
+
+def probe(
+    task: Task,
+    drafts: Sequence[Draft],
+    preference_set: Sequence[PreferenceQuestion],
+    student: Model,
+    settings: ProbeArgs,
+) -> list[Probe]:
+    """One greedy, one-shot student call for each draft and preference question; a draft's siblings share a prefix."""
+    description, kind = task.args.description, task.args.answer
+    plan = [(draft, question) for draft in drafts for question in preference_set]
+    requests = [
+        Request(
+            prompt=student.renderer.prompt(
+                prompts.solve_prompt(description, kind, question.question, [(draft.question, draft.rationale)])
+            ),
+            group=draft.draft_id,
+            max_new_tokens=settings.max_new_tokens,
+            temperature=0.0,
+            seed=0,
+            stop=prompts.RATIONALE_STOP,
+        )
+        for draft, question in plan
+    ]
+    probes = []
+    for (draft, question), completion in zip(plan, student.ask(requests, f"probe {task.name}"), strict=True):
+        answer, outcome = answers.judge(completion.text, question.target, kind)
+        probes.append(
+            Probe(
+                draft_id=draft.draft_id,
+                preference_id=question.preference_id,
+                task=task.name,
+                student=student.name,
+                response=completion.text,
+                answer=answer,
+                outcome=outcome,
+            )
+        )
+    return probes
+
+
+def score(drafts: Sequence[Draft], probes: Sequence[Probe]) -> list[Score]:
+    """s_r of every draft: the share of its probes that were answered correctly; an unparsed answer is not correct."""
+    by_draft: dict[tuple[str, str], list[Probe]] = {}
+    for row in probes:
+        by_draft.setdefault((row.draft_id, row.student), []).append(row)
+    question_of = {draft.draft_id: draft.question_id for draft in drafts}
+    scores = []
+    for (draft_id, student), rows in by_draft.items():
+        correct = sum(row.outcome == "correct" for row in rows)
+        low, high = wilson(correct, len(rows))
+        scores.append(
+            Score(
+                draft_id=draft_id,
+                question_id=question_of[draft_id],
+                task=rows[0].task,
+                student=student,
+                score=correct / len(rows),
+                n=len(rows),
+                low=low,
+                high=high,
+                unparsed=sum(row.outcome == "unparsed" for row in rows),
+            )
+        )
+    return scores

@@ -1,0 +1,53 @@
+"""Stage 2, first half: respondents answer the validation questions, which makes the matrix that IRT is fitted to."""
+
+import random
+
+from arte_plugin import answers, prompts
+from arte_plugin.args import ProbeArgs
+from arte_plugin.engines.base import Request
+from arte_plugin.errors import DataError
+from arte_plugin.models import Model
+from arte_plugin.rows import Response
+from arte_plugin.tasks import Task
+
+
+def respond(task: Task, respondent: Model, shots: int, settings: ProbeArgs, seed: int) -> list[Response]:
+    """The greedy answers of one respondent: one model shown `shots` seed questions (paper, section 3.2).
+
+    Raises `DataError` when there are fewer seed questions than `shots`.
+    """
+    if shots > len(task.seeds):
+        raise DataError(
+            f"Task {task.name}: a respondent at {shots} shots needs {shots} seed questions, there are "
+            f"{len(task.seeds)}. Raise `seed_questions` or lower `preference_set.respondents[].shots`."
+        )
+    description, kind = task.args.description, task.args.answer
+    shown = random.Random(f"{seed}/{task.name}/shots/{shots}").sample(task.seeds, shots)
+    examples = [(q.question, q.rationale or prompts.bare_rationale(q.target)) for q in shown]
+    requests = [
+        Request(
+            prompt=respondent.renderer.prompt(prompts.solve_prompt(description, kind, question.question, examples)),
+            group=f"{task.name}/{shots}-shot",
+            max_new_tokens=settings.max_new_tokens,
+            temperature=0.0,
+            seed=0,
+            stop=prompts.RATIONALE_STOP,
+        )
+        for question in task.validation
+    ]
+    what = f"preference set {task.name}: {shots}-shot"
+    responses = []
+    for question, completion in zip(task.validation, respondent.ask(requests, what), strict=True):
+        answer, outcome = answers.judge(completion.text, question.target, kind)
+        responses.append(
+            Response(
+                respondent=f"{respondent.name} {shots}-shot",
+                shots=shots,
+                task=task.name,
+                question_id=question.question_id,
+                response=completion.text,
+                answer=answer,
+                outcome=outcome,
+            )
+        )
+    return responses

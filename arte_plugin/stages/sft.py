@@ -1,0 +1,268 @@
+"""Stage 7: Axolotl fine-tunes the student on the tailored examples, in a process of its own (paper, section 3.4)."""
+
+import ctypes
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from arte_plugin.args import StudentArgs
+from arte_plugin.errors import ConfigError, StageError
+from arte_plugin.rendering import Renderer
+from arte_plugin.rows import Dropped, TailoredExample, content_id, write_text
+
+LOG = logging.getLogger(__name__)
+
+STAGE = "sft"
+TAILORED_STRATEGY = "arte_plugin.strategies.tailored"
+
+#: The paper's recipe for the student (section 4.1), and what keeps a run restartable. `student.sft` goes over it.
+RECIPE: dict[str, Any] = {
+    "num_epochs": 1,
+    "micro_batch_size": 8,
+    "gradient_accumulation_steps": 1,
+    "optimizer": "adamw_torch",
+    "learning_rate": 2e-5,
+    "lr_scheduler": "linear",
+    "warmup_ratio": 0.03,
+    "weight_decay": 0.0,
+    "train_on_inputs": False,
+    "sample_packing": False,
+    "val_set_size": 0,
+    "logging_steps": 1,
+    "save_total_limit": 1,
+    "auto_resume_from_checkpoints": True,
+}
+
+#: Keys of the teacher's config that speak of the machine, not of the teacher.
+_OF_THE_MACHINE = ("bf16", "fp16", "bfloat16", "float16", "tf32", "attn_implementation", "flash_attention")
+_ALSO_SHARED = ("sequence_len", "gradient_checkpointing", "gradient_checkpointing_kwargs", "dataset_num_proc")
+_LORA_KERNELS = ("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel", "lora_embedding_kernel")
+
+#: What this stage decides itself; another value in `student.sft` would train something else than the loop goes on with.
+_OURS = ("base_model", "datasets", "output_dir", "dataset_prepared_path", "rl", "arte")
+
+#: Left by the teacher's launcher, trainer and trackers; a child `axolotl train` would take them for its own.
+_INHERITED_ENVIRONMENT = re.compile(
+    r"RANK|WORLD_SIZE|(LOCAL|GROUP|ROLE|MASTER|TORCHELASTIC|ACCELERATE|FSDP|PARALLELISM_CONFIG|WANDB)_\w+"
+)
+
+_HEADER = """\
+# The student's fine-tuning, written by arte_plugin from the teacher's YAML (`arte.student.sft` for changes).
+# It is complete; to run it alone:  axolotl train {path}
+"""
+
+
+@dataclass(frozen=True)
+class TrainedStudent:
+    """A student that can be loaded: a full model, or a base model with an adapter on it."""
+
+    #: Directory or Hub id.
+    model: str
+    #: Directory of the PEFT adapter, where the student was trained with one.
+    adapter: str | None = None
+
+
+def student_config(
+    cfg: Mapping[str, Any], student: StudentArgs, tailored: Path, folder: Path, seed: int
+) -> dict[str, Any]:
+    """A complete Axolotl config for the student's fine-tuning; `cfg` is the teacher's.
+
+    Raises `ConfigError` where `student.sft` sets a key that ARTE must set itself.
+    """
+    clash = [key for key in _OURS if key in student.sft]
+    if clash:
+        raise ConfigError(f"`arte.student.sft` can't set {', '.join(clash)}: ARTE sets that itself. Take it out.")
+    folder = folder.absolute()
+    # Axolotl's cache of prepared data sets goes by the config, not by what is in the file.
+    content = hashlib.sha256(tailored.read_bytes()).hexdigest()[:16]
+    config: dict[str, Any] = {
+        "base_model": str(Path(student.base_model).expanduser().absolute())
+        if Path(student.base_model).expanduser().is_dir()
+        else student.base_model,
+        **({"trust_remote_code": True} if student.trust_remote_code else {}),
+        "datasets": [
+            {
+                "path": str(tailored.absolute()),
+                "ds_type": "json",
+                "type": TAILORED_STRATEGY,
+                "input_format": student.prompt_style,
+            }
+        ],
+        "dataset_prepared_path": str(folder / "prepared" / content),
+        "output_dir": str(folder / "student"),
+        "sequence_len": 2048,
+        # What is left out is counted by `too_long`, and no example is worth stopping the run for.
+        "excess_length_strategy": "drop",
+        **RECIPE,
+        "seed": seed,
+        **({"bf16": "auto"} if _gpus() else {"bf16": False, "fp16": False}),
+    }
+    wanted = [*_OF_THE_MACHINE, *_ALSO_SHARED]
+    if student.sft.get("adapter"):
+        wanted += _LORA_KERNELS
+        if not _gpus():
+            config |= dict.fromkeys(_LORA_KERNELS, False)
+    config |= {key: _plain(cfg[key]) for key in wanted if cfg.get(key) is not None}
+    config |= student.sft
+    if not {"save_strategy", "save_steps", "saves_per_epoch"} & config.keys():
+        config["saves_per_epoch"] = 2
+    return config
+
+
+def too_long(examples: Sequence[TailoredExample], config: Mapping[str, Any]) -> list[Dropped]:
+    """The tailored examples that Axolotl will leave out because they exceed `sequence_len`.
+
+    Raises `StageError` when that is all of them. `config` is what `student_config` returned.
+    """
+    from transformers import AutoTokenizer
+
+    from arte_plugin.strategies.tailored import tokenize
+
+    source = config.get("tokenizer_config") or config["base_model"]
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=bool(config.get("trust_remote_code")))
+    renderer = Renderer(tokenizer, config["datasets"][0]["input_format"])
+    longest = config["sequence_len"]
+    dropped = []
+    for example in examples:
+        prompt_ids, completion_ids = tokenize(renderer, example.prompt, example.rationale)
+        if (length := len(prompt_ids) + len(completion_ids)) > longest:
+            name = content_id(example.task, example.question)
+            text = f"{length} tokens: {example.question}"
+            dropped.append(Dropped(STAGE, "longer_than_sequence_len", example.task, name, text))
+    if examples and len(dropped) == len(examples):
+        raise StageError(
+            f"All {len(examples)} tailored examples are longer than the student's sequence_len of {longest} tokens. "
+            "Raise `arte.student.sft.sequence_len`."
+        )
+    return dropped
+
+
+def train(config: Mapping[str, Any], folder: Path) -> TrainedStudent:
+    """Run `axolotl train` on `config` as a child process; goes on from a checkpoint of the same config.
+
+    Raises `StageError` when it fails, with the end of its log, and when an earlier run's child is still at it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config_file, log_file = folder / "student.yaml", folder / "train.log"
+    output = Path(config["output_dir"])
+    body = yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
+    content = _HEADER.format(path=config_file.absolute()) + body
+    with log_file.open("ab") as log:
+        # The child and its workers hold the same open file, so the lock lasts as long as any of them.
+        if not _lock(log):
+            raise StageError(
+                f"The student's training from an earlier run is still going on: it writes to {log_file}. "
+                "Wait for it to end, or end it, and start again."
+            )
+        log.truncate(0)
+        same = config_file.is_file() and config_file.read_text(encoding="utf-8") == content
+        _clear(output, keep_checkpoints=same)
+        write_text(config_file, content)
+        command = [sys.executable, "-m", "axolotl.cli.main", "train", str(config_file.absolute())]
+        if _gpus() < 2:
+            # accelerate would pin the child to one CPU thread, and start a grandchild that outlives it.
+            command += ["--launcher", "python"]
+        LOG.info("fine-tuning the student; its log is %s", log_file)
+        code = subprocess.run(
+            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=_environment(), preexec_fn=_end_with_parent()
+        ).returncode
+    marker = "adapter_config.json" if config.get("adapter") else "config.json"
+    if code != 0 or not (output / marker).is_file():
+        ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        if code == 0:
+            ended = f"left no {marker} in {output}"
+        raise StageError(f"The student's fine-tuning {ended}. The end of its log, {log_file}:\n{_tail(log_file)}")
+    for checkpoint in _checkpoints(output):
+        shutil.rmtree(checkpoint)
+    if config.get("adapter"):
+        return TrainedStudent(config["base_model"], str(output))
+    return TrainedStudent(str(output))
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _lock(log: IO[bytes], patience: float = 10.0) -> bool:
+    """Whether `log` is ours; an earlier run's child that is just ending is waited for."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.2)
+
+
+def _end_with_parent() -> Callable[[], object] | None:
+    """Makes a child end when this process is killed, so that a new run finds it gone. Linux only."""
+    if sys.platform != "linux":
+        return None
+    # Looked up now: between fork and exec there must be no import and no lock.
+    prctl, set_death_signal, signal_number = ctypes.CDLL(None).prctl, 1, int(signal.SIGTERM)
+    return lambda: prctl(set_death_signal, signal_number)
+
+
+def _plain(value: Any) -> Any:
+    """Only what YAML has a word for: Axolotl's config holds dictionaries and enumerations of its own."""
+    return json.loads(json.dumps(value, default=lambda other: getattr(other, "value", str(other))))
+
+
+def _environment() -> dict[str, str]:
+    environment = {key: value for key, value in os.environ.items() if not _INHERITED_ENVIRONMENT.fullmatch(key)}
+    if len(environment) < len(os.environ) and environment.get("OMP_NUM_THREADS") == "1":
+        # Launchers set it where the user has not.
+        del environment["OMP_NUM_THREADS"]
+    # `accelerate` lives beside this Python, which need not be on the path.
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
+    return environment
+
+
+def _checkpoints(output: Path) -> list[Path]:
+    return [path for path in output.glob("checkpoint-*") if path.is_dir()]
+
+
+def _clear(output: Path, keep_checkpoints: bool) -> None:
+    """Leave nothing of an earlier training but whole checkpoints, and those only where they fit."""
+    if not output.is_dir():
+        return
+    for path in list(output.iterdir()):
+        if not path.is_dir() or path.is_symlink():
+            path.unlink()
+        elif not (keep_checkpoints and path.name.startswith("checkpoint-") and _is_whole(path)):
+            shutil.rmtree(path)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """The trainer's state is what a checkpoint ends with."""
+    try:
+        return "global_step" in json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+
+
+def _tail(log_file: Path, lines: int = 15) -> str:
+    text = log_file.read_text(encoding="utf-8", errors="replace")
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    shown = (line.rsplit("\r", 1)[-1].rstrip() for line in text.replace("\r\n", "\n").split("\n"))
+    # Neither progress bars nor a traceback's underlining.
+    kept = [line for line in shown if line.strip(" ^~") and not re.search(r"\d+%\|", line)]
+    return "\n".join(kept[-lines:]) or "(it is empty)"

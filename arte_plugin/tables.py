@@ -1,0 +1,44 @@
+"""The two tables that a run ends with: what each stage made, kept and dropped, and how the students do."""
+
+from collections.abc import Mapping, Sequence
+
+from arte_plugin.manifest import StageRecord
+
+
+def stage_table(stages: Mapping[str, StageRecord], order: Sequence[str]) -> str:
+    """One line for each kind of row that a stage made; stages that have not run yet are shown as such."""
+    lines = [["stage", "what", "made", "kept", "dropped", "asked", "from cache", "time", "note"]]
+    for name in order:
+        record = stages.get(name)
+        if record is None:
+            lines.append([name, "not run yet", *[""] * 7])
+            continue
+        asked = int(record.usage.get("asked", 0))
+        requests = int(record.usage.get("requests", 0))
+        for i, count in enumerate(record.counts):
+            dropped = ", ".join(f"{n} {reason}" for reason, n in count.dropped.items())
+            costs = [str(asked), str(requests - asked), duration(record.seconds)] if i == 0 else ["", "", ""]
+            lines.append(
+                [name if i == 0 else "", count.what, str(count.made), str(count.kept), dropped, *costs, count.note]
+            )
+    return format_table(lines, right={2, 3, 5, 6, 7})
+
+
+def format_table(lines: Sequence[Sequence[str]], right: set[int] = frozenset()) -> str:  # type: ignore[assignment]
+    """Plain text columns, the first line underlined; `right` names the columns that are set flush right."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    shown = [
+        "  ".join(
+            cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
+    shown.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(line.rstrip() for line in shown)
+
+
+def duration(seconds: float) -> str:
+    """`75.2` becomes `1m15s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s" if minutes else f"{rest}s"

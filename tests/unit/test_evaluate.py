@@ -1,0 +1,168 @@
+"""Stage 8: the task files, a real lm-eval run on a tiny model, and the table."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from arte_plugin import prompts
+from arte_plugin.args import ArteArgs, EvaluateArgs, TaskArgs
+from arte_plugin.errors import DataError
+from arte_plugin.rendering import Renderer
+from arte_plugin.rows import Question, Result, wilson
+from arte_plugin.stages import evaluate as stage
+from arte_plugin.stages.sft import TrainedStudent
+from arte_plugin.tasks import Task
+from tests.tiny import BOS, tiny_model
+
+NUMBER = {"prompt": "What is 1 + 1?", "target": "2", "answer_type": "number"}
+
+
+def make_task(name: str = "sums", questions: int = 4) -> Task:
+    args = TaskArgs.model_validate(
+        {"name": name, "description": "Add.", "answer": "number", "questions": {"path": "none.jsonl"}}
+    )
+    rows = [Question(f"q{i}", name, f"What is {i} + {i}?", str(2 * i)) for i in range(questions + 2)]
+    seeds = [Question("s0", name, "What is 1 + 9?", "10", "1 and 9 make <ans>10</ans>"), rows[0]]
+    return Task(args, seeds, rows[1:2], rows[2:], 0)
+
+
+def make_args(student: Path, **evaluate) -> ArteArgs:
+    return ArteArgs.model_validate(
+        {
+            "student": {"base_model": str(student)},
+            "tasks": [{"name": "sums", "description": "Add.", "questions": {"path": "none.jsonl"}}],
+            "evaluate": {"shots": [0, 2], "max_new_tokens": 8, "batch_size": 4, **evaluate},
+        }
+    )
+
+
+def test_rows_show_the_first_seeds_with_their_rationale_or_the_bare_answer():
+    task = make_task()
+    (row, *_) = stage.question_rows(task, 2)
+    examples = [("What is 1 + 9?", "1 and 9 make <ans>10</ans>"), ("What is 0 + 0?", "The answer is <ans>0</ans>")]
+    assert row["prompt"] == prompts.solve_prompt("Add.", "number", "What is 2 + 2?", examples)
+    assert (row["question_id"], row["target"], row["answer_type"]) == ("q2", "4", "number")
+
+
+def test_more_shots_than_seeds_is_refused():
+    with pytest.raises(DataError, match="3 seed questions, there are 2"):
+        stage.question_rows(make_task(), 3)
+
+
+@pytest.mark.parametrize(
+    ("response", "metrics"),
+    [
+        ("It is <ans>2</ans>", (1, 0)),
+        ("It is <ans>3</ans>", (0, 0)),
+        ("It is <ans>2</ans> or <ans>3</ans>", (1, 0)),
+        ("I don't know", (0, 1)),
+        ("", (0, 1)),
+    ],
+)
+def test_a_response_is_judged_up_to_its_first_closed_answer(response, metrics):
+    assert tuple(stage.judge_response(NUMBER, [response]).values()) == metrics
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("student"))
+
+
+def test_lm_eval_runs_the_tasks_and_what_is_done_is_not_run_again(student, tmp_path, monkeypatch):
+    task, args = make_task(), make_args(student)
+    students = {"base": TrainedStudent(str(student))}
+    results = stage.evaluate([task], students, args, {}, tmp_path)
+
+    assert [(r.task, r.arm, r.student, r.shots, r.n) for r in results] == [
+        ("sums", "base", str(student), 0, 4),
+        ("sums", "base", str(student), 2, 4),
+    ]
+    for result in results:
+        assert (result.low, result.high) == wilson(result.correct, 4)
+        assert 0 <= result.correct + result.unparsed <= 4
+    samples = [json.loads(x) for x in (tmp_path / "samples/base/arte_sums_2shot.jsonl").read_text().splitlines()]
+    rows = stage.question_rows(task, 2)
+    assert [s["question_id"] for s in samples] == ["q2", "q3", "q4", "q5"]
+    assert {s["outcome"] for s in samples} <= {"correct", "wrong", "unparsed"}
+
+    from transformers import AutoTokenizer
+
+    renderer = Renderer(AutoTokenizer.from_pretrained(student), "auto")
+    assert [s["prompt"] for s in samples] == [renderer.prompt(row["prompt"]) for row in rows]
+
+    def never(*_):
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(stage, "_run", never)
+    assert stage.evaluate([task], students, args, {}, tmp_path) == results
+    limited = make_args(student, limit=2)
+    with pytest.raises(AssertionError, match="asked again"):
+        stage.evaluate([task], students, limited, {}, tmp_path)
+
+
+@pytest.mark.parametrize("style", ["chat", "plain with a BOS"])
+def test_the_greedy_answer_is_the_models_own(style, tmp_path):
+    """lm-eval's padding, special tokens and stops must not change what the student says."""
+    import torch
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    student = tiny_model(tmp_path / "student", chat_template=style == "chat")
+    if style != "chat":
+        tokenizer = AutoTokenizer.from_pretrained(student)
+        special = [(BOS, tokenizer.bos_token_id)]
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{BOS} $A", special_tokens=special)
+        tokenizer.save_pretrained(student)
+        assert AutoTokenizer.from_pretrained(student)("a")["input_ids"][0] == tokenizer.bos_token_id
+    task, args = make_task(), make_args(student, shots=[0], limit=3)
+    stage.evaluate([task], {"base": TrainedStudent(str(student))}, args, {}, tmp_path)
+    samples = [json.loads(x) for x in (tmp_path / "samples/base/arte_sums_0shot.jsonl").read_text().splitlines()]
+    tokenizer = AutoTokenizer.from_pretrained(student)
+    model = AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32)
+    renderer = Renderer(tokenizer, "auto")
+    assert len(samples) == 3
+    assert samples[0]["prompt"].startswith(BOS) == (style != "chat")
+    for sample, question in zip(samples, task.test, strict=False):
+        text = renderer.prompt(prompts.solve_prompt("Add.", "number", question.question))
+        ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")
+        out = model.generate(**ids, max_new_tokens=8, do_sample=False)
+        said = tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert sample["response"] == said.split(prompts.NEXT_QUESTION)[0]
+
+
+def test_stock_lm_eval_renders_a_chat_prompt_to_the_letter(student, tmp_path):
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager, get_task_dict
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    task = make_task()
+    stage.write_tasks([task], EvaluateArgs(shots=[2]), tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(student)
+    lm = HFLM(pretrained=AutoModelForCausalLM.from_pretrained(student), tokenizer=tokenizer, backend="causal")
+    manager = TaskManager(include_path=str(tmp_path / stage.TASKS_FOLDER), include_defaults=False)
+    (found,) = get_task_dict(["arte_sums_2shot"], manager).values()
+    rendered = found.fewshot_context(
+        found.eval_docs[0], 0, apply_chat_template=True, fewshot_as_multiturn=True, chat_template=lm.apply_chat_template
+    )
+    assert rendered == Renderer(tokenizer, "chat").prompt(stage.question_rows(task, 2)[0]["prompt"])
+
+
+def test_a_prompt_that_does_not_fit_is_refused_not_cut(student, tmp_path):
+    args = make_args(student, max_new_tokens=2040)
+    with pytest.raises(DataError, match="exceeds the student's context of 2048"):
+        stage.evaluate([make_task()], {"base": TrainedStudent(str(student))}, args, {}, tmp_path)
+
+
+def test_table_has_intervals_and_an_average_over_tasks():
+    rows = [
+        Result(task, arm, "s", 0, 100, correct, 5, correct / 100, *wilson(correct, 100))
+        for task, arm, correct in [("a", "base", 40), ("b", "base", 60), ("a", "arte", 50), ("b", "arte", 70)]
+    ]
+    shown = stage.table(rows)
+    lines = [line.split() for line in shown.splitlines()]
+    assert lines[2] == ["a", "0", "base", "100", "40.0", "%", "30.9", "to", "49.8", "5.0", "%"]
+    assert lines[-1][:6] == ["(average)", "0", "arte", "200", "60.0", "%"]
+    low, high = float(lines[-1][6]), float(lines[-1][8])
+    assert 52 < low < 60 < high < 68
+    assert "average" not in stage.table(rows[:1])
