@@ -139,6 +139,8 @@ class Result:
     """Accuracy of one student on one task's test questions, with a 95 % Wilson interval; all of them in 0..1."""
 
     task: str
+    #: The task's label in the YAML, empty where it has none.
+    category: str
     arm: str
     student: str
     shots: int
@@ -217,4 +219,5 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
     z = 1.959963984540054
     centre = (correct + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(correct * (n - correct) / n + z * z / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # The ends are exact; computed, they would be off by a rounding error, on the wrong side of the share.
+    return (0.0 if correct == 0 else centre - half), (1.0 if correct == n else centre + half)

@@ -309,8 +309,8 @@ def _result(task: Task, arm: str, student: str, shots: int, samples: Sequence[Ma
     correct, unparsed = (int(sum(sample[metric] for sample in samples)) for metric in ("accuracy", "unparsed"))
     low, high = wilson(correct, n)
     return Result(
-        task=task.name, arm=arm, student=student, shots=shots, n=n, correct=correct, unparsed=unparsed,
-        accuracy=correct / n if n else 0.0, low=low, high=high,
+        task=task.name, category=task.args.category or "", arm=arm, student=student, shots=shots,
+        n=n, correct=correct, unparsed=unparsed, accuracy=correct / n if n else 0.0, low=low, high=high,
     )  # fmt: skip
 
 

@@ -156,7 +156,7 @@ def test_a_prompt_that_does_not_fit_is_refused_not_cut(student, tmp_path):
 
 def test_table_has_intervals_and_an_average_over_tasks():
     rows = [
-        Result(task, arm, "s", 0, 100, correct, 5, correct / 100, *wilson(correct, 100))
+        Result(task, "", arm, "s", 0, 100, correct, 5, correct / 100, *wilson(correct, 100))
         for task, arm, correct in [("a", "base", 40), ("b", "base", 60), ("a", "arte", 50), ("b", "arte", 70)]
     ]
     shown = stage.table(rows)

@@ -1,0 +1,112 @@
+"""Write `docs/configuration.md` from `arte_plugin/args.py`; with `--check`, fail when it is stale.
+
+python docs/make_configuration.py [--check]
+"""
+
+import sys
+import types
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+from pydantic.fields import FieldInfo
+
+from arte_plugin.args import ArteArgs, Block, QuestionsArgs
+
+TARGET = Path(__file__).with_name("configuration.md")
+
+HEAD = """\
+# Configuration
+
+Every key of the `arte:` block. This page is written from `arte_plugin/args.py` by `docs/make_configuration.py`
+(`make docs`), and a test fails when it is stale. Defaults are the paper's. A key that does not exist is an error.
+
+Everything outside `arte:` is Axolotl's own configuration of the teacher's DPO. ARTE needs three things there:
+
+```yaml
+rl: dpo
+plugins: [arte_plugin.ArtePlugin]
+datasets:
+  - {path: "arte://pairs", type: arte_plugin.preference_pairs}   # filled in by the plugin
+```
+
+"""
+
+
+def main() -> int:
+    text = HEAD + "\n".join(_sections("arte", ArteArgs))
+    if "--check" in sys.argv[1:]:
+        if not TARGET.is_file() or TARGET.read_text(encoding="utf-8") != text:
+            print(f"{TARGET} is stale: run `make docs`.", file=sys.stderr)
+            return 1
+        return 0
+    TARGET.write_text(text, encoding="utf-8")
+    return 0
+
+
+def _sections(path: str, block: type[Block]) -> list[str]:
+    rows = [f"## `{path}`\n", f"{(block.__doc__ or '').strip()}\n"]
+    rows += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    inner: list[tuple[str, type[Block]]] = []
+    for name, field in block.model_fields.items():
+        rows.append(
+            f"| `{name}` | {_type(field.annotation)}{_bounds(field)} | {_default(field)} | {field.description} |"
+        )
+        for member in _blocks(field.annotation):
+            # A source of questions looks the same wherever it stands.
+            if member is not QuestionsArgs or name == "questions":
+                inner.append((f"{path}.{name}{'[]' if 'list' in str(field.annotation) else ''}", member))
+    sections = ["\n".join(rows) + "\n"]
+    for inner_path, member in inner:
+        sections += _sections(inner_path, member)
+    return sections
+
+
+def _blocks(annotation: Any) -> list[type[Block]]:
+    if isinstance(annotation, type) and issubclass(annotation, Block):
+        return [annotation]
+    return [block for part in get_args(annotation) for block in _blocks(part)]
+
+
+def _type(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in get_args(annotation))
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type(part) for part in get_args(annotation) if part is not type(None))
+    if origin is list:
+        return f"list of {_type(get_args(annotation)[0])}"
+    if origin is dict:
+        return "mapping"
+    if hasattr(annotation, "__metadata__"):
+        return _type(get_args(annotation)[0])
+    if isinstance(annotation, type) and issubclass(annotation, Block):
+        return "a source" if annotation is QuestionsArgs else "block"
+    return {int: "integer", float: "number", str: "text", bool: "true or false"}.get(annotation, str(annotation))
+
+
+def _bounds(field: FieldInfo) -> str:
+    signs = {Ge: ("ge", "≥ {}"), Gt: ("gt", "> {}"), Le: ("le", "≤ {}"), Lt: ("lt", "< {}")}
+    signs |= {MinLen: ("min_length", "at least {} long"), MaxLen: ("max_length", "at most {} long")}
+    shown = [
+        form.format(getattr(bound, name))
+        for bound in field.metadata
+        for kind, (name, form) in signs.items()
+        if isinstance(bound, kind)
+    ]
+    return f", {', '.join(shown)}" if shown else ""
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "**required**"
+    if field.default_factory is not None:
+        made = field.get_default(call_default_factory=True)
+        return "" if isinstance(made, Block) else "see there" if isinstance(made, dict) and made else "none"
+    if field.default is None:
+        return "none"
+    return f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

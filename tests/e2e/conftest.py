@@ -1,0 +1,141 @@
+"""Real commands on real models: how the e2e tests run `axolotl`, and the models that they run it on."""
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.taught import TASK, taught_model
+from tests.tiny import tiny_model
+
+ROOT = Path(__file__).parents[2]
+OFFLINE = {"HF_HUB_OFFLINE": "1", "AXOLOTL_DO_NOT_TRACK": "1", "DO_NOT_TRACK": "1", "WANDB_MODE": "disabled"}
+
+
+@pytest.fixture(scope="session")
+def demo_models(tmp_path_factory) -> Path:
+    """A folder with SmolLM2 as `student` and the demo teacher as `teacher`; `make test` has made one already."""
+    if made := os.environ.get("ARTE_DEMO_MODELS"):
+        return Path(made)
+    folder = tmp_path_factory.mktemp("demo-models")
+    arte("demo-models", str(folder), timeout=600).check_returncode()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def student_dir(demo_models) -> Path:
+    return demo_models / "student"
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory) -> Path:
+    return taught_model(tmp_path_factory.mktemp("taught"))
+
+
+@pytest.fixture(scope="session")
+def untaught(tmp_path_factory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("untaught"))
+
+
+@pytest.fixture(scope="session")
+def tiny_config(taught) -> dict[str, Any]:
+    """The whole loop on the taught tiny model, in seconds; `output_dir` is for the test to set."""
+    return {
+        "base_model": str(taught),
+        "rl": "dpo",
+        "datasets": [{"path": "arte://pairs", "type": "arte_plugin.preference_pairs"}],
+        "plugins": ["arte_plugin.ArtePlugin"],
+        "arte": {
+            "student": {"base_model": str(taught), "sft": {"learning_rate": 1e-3, "micro_batch_size": 4}},
+            "tasks": [
+                {
+                    "name": TASK,
+                    "description": "Work out the value of a Boolean expression made of True, False, not, and, or and "
+                    "brackets.",
+                    "questions": {"path": str(ROOT / "yaml_examples/data/boolean_expressions.jsonl")},
+                    "seed_questions": 8,
+                    "validation_questions": 12,
+                    "test_questions": 12,
+                    "answer": "boolean",
+                }
+            ],
+            "elicit": {"questions": 8, "max_new_tokens": 300, "batch_size": 4},
+            "preference_set": {"size": 6},
+            "probe": {"max_new_tokens": 64, "batch_size": 6},
+            "pair": {"question_pairs": 4},
+            "regenerate": {"questions": 8, "max_new_tokens": 300},
+            "evaluate": {"max_new_tokens": 64},
+        },
+        "adapter": "lora",
+        "lora_r": 4,
+        "lora_alpha": 8,
+        "lora_target_linear": True,
+        "learning_rate": 1e-3,
+        "num_epochs": 1,
+        "micro_batch_size": 4,
+        "gradient_accumulation_steps": 1,
+        "sequence_len": 1024,
+        "bf16": False,
+        "fp16": False,
+        "attn_implementation": "sdpa",
+        "logging_steps": 1,
+        "save_strategy": "no",
+    }
+
+
+@pytest.fixture
+def write_config(tiny_config, tmp_path):
+    """Write the tiny config with changes, `{"arte.elicit.questions": 3}`, to a file; None takes a key out."""
+
+    def write(changes: dict[str, Any] | None = None, name: str = "arte", base: dict[str, Any] | None = None) -> Path:
+        config = copy.deepcopy(base or tiny_config)
+        for key, value in {"output_dir": str(tmp_path / name), **(changes or {})}.items():
+            *parents, last = key.split(".")
+            block = config
+            for parent in parents:
+                block = block[int(parent)] if isinstance(block, list) else block.setdefault(parent, {})
+            if value is None:
+                block.pop(last, None)
+            else:
+                block[last] = value
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    return write
+
+
+def axolotl(*arguments: str, timeout: float = 600, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `axolotl ARGUMENTS` as a user would, and wait for it."""
+    return _run("axolotl", arguments, timeout, env)
+
+
+def arte(*arguments: str, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `arte ARGUMENTS`, and wait for it."""
+    return _run("arte", arguments, timeout, env)
+
+
+def start(program: str, *arguments: str, log: Path, **env: str) -> subprocess.Popen[bytes]:
+    """Start a command and don't wait; its output goes to `log`."""
+    with log.open("wb") as output:
+        return subprocess.Popen(_command(program, arguments), stdout=output, stderr=output, env=_env(env), cwd=ROOT)
+
+
+def _run(program: str, arguments: tuple[str, ...], timeout: float, env: dict[str, str]):
+    return subprocess.run(
+        _command(program, arguments), capture_output=True, text=True, timeout=timeout, env=_env(env), cwd=ROOT
+    )
+
+
+def _command(program: str, arguments: tuple[str, ...]) -> list[str]:
+    return [str(Path(sys.executable).parent / program), *arguments]
+
+
+def _env(env: dict[str, str]) -> dict[str, str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, "PATH": path, **OFFLINE, **env}

@@ -1,0 +1,83 @@
+"""What goes wrong is told in one clear message, ends with an exit code other than 0, and loses nothing."""
+
+import pytest
+
+from arte_plugin.manifest import Manifest
+from tests.e2e.conftest import arte, axolotl
+
+DUPLICATE = {"name": "x", "description": "d", "questions": {"path": "yaml_examples/data/navigate.jsonl"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"arte.elicit.question": 3}, ["arte.elicit.question", "no such key", "`questions`"]),
+        ({"arte.probe.batch_size": 0}, ["arte.probe.batch_size", "greater than or equal to 1", "found 0"]),
+        ({"arte.tasks.0.name": "a/b"}, ["arte.tasks[0].name", "found 'a/b'"]),
+        ({"arte.tasks.0.name": "a..b"}, ["arte.tasks[0].name", "'..'"]),
+        ({"arte.tasks": [DUPLICATE, DUPLICATE]}, ["two tasks are called 'x'"]),
+        ({"arte.student.base_model": None}, ["arte.student.base_model", "required"]),
+        ({"rl": "kto"}, ["rl: dpo", "kto"]),
+        ({"rl": None}, ["rl: dpo"]),
+        ({"datasets": [{"path": "pairs.jsonl", "type": "chatml.intel"}]}, ["arte://pairs", "pairs.jsonl"]),
+        ({"arte": None}, ["no `arte:` block"]),
+    ],
+)
+def test_config_is_refused_without_axolotl_being_loaded(write_config, changes, said):
+    config = write_config(changes)
+    done = arte("validate", str(config))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    for words in said:
+        assert words in done.stderr
+
+
+def test_axolotl_train_says_the_same(write_config):
+    done = axolotl("train", str(write_config({"arte.elicit.question": 3})), "--launcher", "python")
+    assert done.returncode == 1
+    assert "arte.elicit.question: there is no such key; did you mean `questions`?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"arte.tasks.0.questions.path": "no/such.jsonl"}, "there is no file no/such.jsonl"),
+        ({"arte.student.base_model": "./no/such/model"}, "no model directory ./no/such/model"),
+    ],
+)
+def test_missing_files_are_told_before_a_model_is_loaded(write_config, tmp_path, changes, said):
+    done = axolotl("train", str(write_config(changes)), "--launcher", "python")
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "arte/arte/requests.sqlite").exists()
+
+
+def test_teacher_without_a_usable_question_is_given_up(write_config, untaught, tmp_path):
+    config = write_config({"base_model": str(untaught), "arte.elicit.max_new_tokens": 40})
+    done = axolotl("train", str(config), "--launcher", "python")
+    assert done.returncode == 1
+    assert "wrote no usable question in 8 calls" in done.stderr
+    assert "elicit.prefill" in done.stderr
+    assert not (tmp_path / "arte/adapter_config.json").exists()
+
+
+def test_failing_student_training_shows_its_log_and_loses_nothing(write_config, tmp_path):
+    config = write_config({"arte.student.sft.optimizer": "no_such_optimizer"})
+    done = axolotl("train", str(config), "--launcher", "python")
+    assert done.returncode == 1
+    assert "The student's fine-tuning ended with exit code 1" in done.stderr
+    assert "no_such_optimizer" in done.stderr
+    folder = tmp_path / "arte" / "arte"
+    tailored = (folder / "06-regenerate/tailored.jsonl").read_bytes()
+    stages = Manifest(folder / "manifest.json").stages()
+    assert list(stages) == ["elicit", "preference-set", "probe", "pair", "align", "regenerate"]
+
+    # Put right, the run goes on with the student.
+    done = axolotl("train", str(write_config()), "--launcher", "python")
+    assert done.returncode == 0, done.stderr[-3000:]
+    after = Manifest(folder / "manifest.json").stages()
+    assert {name: after[name] for name in stages} == stages
+    assert (folder / "06-regenerate/tailored.jsonl").read_bytes() == tailored
+    assert "95 % interval" in done.stdout

@@ -1,0 +1,199 @@
+"""The whole loop through the real `axolotl train`, on a tiny model that was taught the form of the tasks."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from arte_plugin.manifest import Manifest
+from arte_plugin.rows import Draft, Dropped, PreferencePair, Probe, Score, TailoredExample, read_rows
+from arte_plugin.stages import STAGES
+from arte_plugin.tasks import comparable
+from tests.e2e.conftest import arte, axolotl
+
+#: Every file that a run leaves, by the design.
+FILES = [
+    "01-elicit/drafts.jsonl",
+    "02-preference-set/responses.jsonl",
+    "02-preference-set/preference_set.jsonl",
+    "02-preference-set/irt.json",
+    "03-probe/probes.jsonl",
+    "03-probe/scores.jsonl",
+    "04-pair/pairs.jsonl",
+    "04-pair/dropped.jsonl",
+    "06-regenerate/tailored.jsonl",
+    "07-sft/student.yaml",
+    "07-sft/student/model.safetensors",
+    "08-evaluate/results.json",
+    "manifest.json",
+    "requests.sqlite",
+]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_config, tmp_path_factory):
+    """One run of the whole loop, which the tests of this module look at: its YAML, its folder, its output."""
+    place = tmp_path_factory.mktemp("loop")
+    config = place / "arte.yaml"
+    config.write_text(yaml.safe_dump({**tiny_config, "output_dir": str(place / "out")}))
+    done = axolotl("train", str(config))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return config, place / "out" / "arte", done.stdout
+
+
+def test_every_file_of_the_design_is_there(finished):
+    _, folder, _ = finished
+    assert [name for name in FILES if not (folder / name).is_file()] == []
+    assert (folder.parent / "adapter_config.json").is_file()
+
+
+def test_ends_with_the_stage_table_and_the_accuracy_table(finished):
+    config, _, output = finished
+    table = output[output.index("stage  ") :]
+    assert all(f"\n{stage}" in table for stage in STAGES)
+    assert "95 % interval" in table
+    assert "base" in table and "arte" in table
+    shown_again = arte("status", str(config))
+    assert shown_again.returncode == 0
+    assert table.strip() in shown_again.stdout
+
+
+def test_nothing_disappears_without_a_count(finished):
+    _, folder, _ = finished
+    stages = Manifest(folder / "manifest.json").stages()
+    assert list(stages) == list(STAGES)
+    for record in stages.values():
+        for count in record.counts:
+            assert count.made == count.kept + sum(count.dropped.values())
+    dropped = read_rows(folder / "01-elicit/dropped.jsonl", Dropped)
+    assert len(dropped) == sum(sum(count.dropped.values()) for count in stages["elicit"].counts)
+    assert stages["elicit"].usage["asked"] > 0
+
+
+def test_probes_are_drafts_times_preference_questions_and_scores_are_their_means(finished):
+    _, folder, _ = finished
+    drafts = read_rows(folder / "01-elicit/drafts.jsonl", Draft)
+    probes = read_rows(folder / "03-probe/probes.jsonl", Probe)
+    assert len(probes) == len(drafts) * 6
+    for score in read_rows(folder / "03-probe/scores.jsonl", Score):
+        own = [probe.outcome for probe in probes if probe.draft_id == score.draft_id]
+        assert score.n == len(own) == 6
+        assert score.score == own.count("correct") / 6
+        assert score.unparsed == own.count("unparsed")
+        assert score.low <= score.score <= score.high
+
+
+def test_pairs_prefer_the_higher_score_under_prompts_that_the_teacher_saw(finished):
+    _, folder, _ = finished
+    drafts = read_rows(folder / "01-elicit/drafts.jsonl", Draft)
+    by_id = {draft.draft_id: draft for draft in drafts}
+    question_prompts = {draft.question_prompt for draft in drafts}
+    pairs = read_rows(folder / "04-pair/pairs.jsonl", PreferencePair)
+    assert {pair.level for pair in pairs} == {"question", "rationale"}
+    for pair in pairs:
+        assert pair.chosen_score > pair.rejected_score
+        assert pair.chosen != pair.rejected
+        if pair.level == "question":
+            assert pair.prompt in question_prompts
+        else:
+            draft = by_id[pair.chosen_id]
+            assert pair.chosen == draft.rationale
+            # Prompt erasure: the technique that was asked for can't be seen any more.
+            assert pair.prompt == draft.solve_prompt
+            assert "Let's think step by step" in pair.prompt and "Solve it" not in pair.prompt
+
+
+def test_tailored_examples_leak_no_validation_or_test_question(finished):
+    _, folder, _ = finished
+    examples = read_rows(folder / "06-regenerate/tailored.jsonl", TailoredExample)
+    questions = [comparable(example.question) for example in examples]
+    assert len(set(questions)) == len(questions) > 0
+    held_out = [json.loads(line)["question"] for line in _lines(folder / "02-preference-set/preference_set.jsonl")]
+    held_out += [json.loads(line)["prompt"] for line in _lines(folder / f"08-evaluate/{_task_file(folder)}")]
+    assert not any(comparable(question) in questions for question in held_out[:6])
+    assert not any(
+        f"question: {question} answer:" in comparable(text) for question in questions for text in held_out[6:]
+    )
+
+
+def test_student_yaml_runs_alone(finished):
+    _, folder, _ = finished
+    config = yaml.safe_load((folder / "07-sft/student.yaml").read_text())
+    assert config["datasets"][0]["type"] == "arte_plugin.strategies.tailored"
+    assert Path(config["base_model"]).is_absolute()
+    assert not {"rl", "arte", "plugins", "adapter", "lora_r"} & config.keys()
+
+
+def test_second_run_asks_no_model_and_trains_nothing(finished):
+    config, folder, _ = finished
+    before = {
+        path: path.stat().st_mtime_ns for path in folder.parent.rglob("*") if path.suffix in (".jsonl", ".safetensors")
+    }
+    manifest = (folder / "manifest.json").read_text()
+    again = axolotl("train", str(config))
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert "95 % interval" in again.stdout
+    assert (folder / "manifest.json").read_text() == manifest
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_preprocess_stops_after_the_pairs(finished, tiny_config, tmp_path):
+    _, folder, _ = finished
+    config = tmp_path / "arte.yaml"
+    shared = {**tiny_config["arte"], "cache": str(folder / "requests.sqlite")}
+    config.write_text(yaml.safe_dump({**tiny_config, "output_dir": str(tmp_path / "out"), "arte": shared}))
+    done = axolotl("preprocess", str(config))
+    assert done.returncode == 0, done.stderr[-3000:]
+    made = Manifest(tmp_path / "out/arte/manifest.json").stages()
+    assert list(made) == ["elicit", "preference-set", "probe", "pair"]
+    assert not (tmp_path / "out/adapter_config.json").exists()
+    # The same requests as the finished run's: everything comes from its cache, and every row is the same.
+    assert sum(record.usage.get("asked", 0) for record in made.values()) == 0
+    for name in FILES[:8]:
+        assert (tmp_path / "out/arte" / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_other_pairs_from_published_scores_ask_no_model(finished, tiny_config, tmp_path):
+    _, folder, _ = finished
+    config = tmp_path / "arte.yaml"
+    pair = {
+        "drafts": str(folder / "01-elicit/drafts.jsonl"),
+        "scores": str(folder / "03-probe/scores.jsonl"),
+        "question_pairs": 1,
+        "quantile": 0.5,
+    }
+    content = {**tiny_config, "output_dir": str(tmp_path / "out"), "arte": {**tiny_config["arte"], "pair": pair}}
+    config.write_text(yaml.safe_dump(content))
+    done = arte("pair", str(config))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert list(Manifest(tmp_path / "out/arte/manifest.json").stages()) == ["pair"]
+    pairs = read_rows(tmp_path / "out/arte/04-pair/pairs.jsonl", PreferencePair)
+    assert sum(pair.level == "question" for pair in pairs) == 1
+    before = read_rows(folder / "04-pair/pairs.jsonl", PreferencePair)
+    assert [p for p in pairs if p.level == "rationale"] == [p for p in before if p.level == "rationale"]
+
+
+def test_training_sees_each_pair_once_with_its_end_and_no_second_beginning(finished):
+    _, folder, _ = finished
+    from datasets import load_from_disk
+    from transformers import AutoTokenizer
+
+    prepared = next(folder.glob("04-pair/prepared-*/*/dataset_info.json")).parent
+    rows = load_from_disk(str(prepared))
+    tokenizer = AutoTokenizer.from_pretrained(folder.parent)
+    pairs = read_rows(folder / "04-pair/pairs.jsonl", PreferencePair)
+    assert len(rows) == len(pairs)
+    for row in rows:
+        for side in ("chosen", "rejected"):
+            ids = tokenizer(row["prompt"] + row[side])["input_ids"]
+            assert ids[-1] == tokenizer.eos_token_id
+            assert ids.count(tokenizer.eos_token_id) == row["prompt"].count(tokenizer.eos_token) + 1
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+def _task_file(folder: Path) -> str:
+    return str(next((folder / "08-evaluate/lm_eval_tasks").glob("*_0shot.jsonl")).relative_to(folder / "08-evaluate"))

@@ -1,0 +1,22 @@
+import subprocess
+import sys
+from pathlib import Path
+
+from arte_plugin.args import Block
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_configuration_page_is_up_to_date():
+    script = ROOT / "docs" / "make_configuration.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_key_is_described():
+    blocks = Block.__subclasses__()
+    assert len(blocks) > 10
+    for block in blocks:
+        assert block.model_config["extra"] == "forbid"
+        for name, field in block.model_fields.items():
+            assert (field.description and field.description[0].isupper()) or field.description[0] == "`", (block, name)

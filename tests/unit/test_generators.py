@@ -1,0 +1,53 @@
+"""The quickstart's generators: exact solvers, and worked solutions that end in the solver's answer."""
+
+import random
+
+import pytest
+
+from arte_plugin import answers
+from generators import TASKS, TECHNIQUES
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_rationale_ends_in_the_right_answer(name):
+    generator = TASKS[name]
+    rng = random.Random(0)
+    for _ in range(300):
+        question = generator.question(rng)
+        rationales = {generator.rationale(question, technique) for technique in TECHNIQUES}
+        assert len(rationales) == 4
+        for rationale in rationales:
+            assert answers.judge(rationale, generator.solve(question), "boolean")[1] == "correct"
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("not ( True ) and ( True ) is", "False"),
+        ("True and not not ( not False ) is", "True"),
+        ("False or True and False is", "False"),
+        ("not False or False and False is", "True"),
+    ],
+)
+def test_boolean_solver_knows_precedence(question, answer):
+    assert TASKS["boolean_expressions"].solve(question) == answer
+
+
+@pytest.mark.parametrize(
+    "text", ["", "is", "( True is", "True True is", "maybe is", "True and is", "__import__('os') is"]
+)
+def test_boolean_solver_refuses_what_is_no_expression(text):
+    with pytest.raises(ValueError):
+        TASKS["boolean_expressions"].solve(text)
+
+
+@pytest.mark.parametrize("text", ["", "Take 3 steps up. Do you return to the starting point?", "Take 3 steps left."])
+def test_navigate_solver_refuses_what_is_no_walk(text):
+    with pytest.raises(ValueError):
+        TASKS["navigate"].solve(text)
+
+
+def test_navigate_solver():
+    ask = "Do you return to the starting point?"
+    assert TASKS["navigate"].solve(f"Take 3 steps left. Take 1 step right. Take 2 steps right. {ask}") == "Yes"
+    assert TASKS["navigate"].solve(f"Take 3 steps left. Take 3 steps forward. {ask}") == "No"

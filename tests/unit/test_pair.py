@@ -1,0 +1,109 @@
+import pytest
+
+from arte_plugin import prompts
+from arte_plugin.args import PairArgs
+from arte_plugin.errors import DataError
+from arte_plugin.rows import Draft, Score, wilson
+from arte_plugin.stages.pair import pair
+
+
+def draft(question, technique, rationale=None):
+    text = prompts.question_prompt("Add.", [("1 + 1", "2")] * 3, 5)
+    return Draft(
+        f"{question}-{technique}", "sums", question, f"What is {question}?", "2", technique,
+        rationale or f"By {technique}: <ans>2</ans>", "2", text, prompts.solve_prompt("Add.", "number", question),
+    )  # fmt: skip
+
+
+def score(row, correct, n=10):
+    low, high = wilson(correct, n)
+    return Score(row.draft_id, row.question_id, "sums", "s", correct / n, n, low, high, 0)
+
+
+def table(**correct):
+    """`table(q1=(3, 5))`: drafts and scores of questions with so many right answers out of 10 a technique."""
+    drafts = [draft(q, f"t{i}") for q, values in correct.items() for i in range(len(values))]
+    counts = [value for values in correct.values() for value in values]
+    return drafts, [score(d, c) for d, c in zip(drafts, counts, strict=True)]
+
+
+def everything_fits(prompt, completion):
+    return True
+
+
+def make(drafts, scores, fits=everything_fits, **settings):
+    return pair(drafts, scores, PairArgs(**settings), 42, fits)
+
+
+def test_rationale_level_takes_best_and_worst_and_never_a_tie():
+    pairs, dropped = make(*table(q1=(3, 9, 5, 5), q2=(4, 4, 4, 4)), question_pairs=0)
+    assert [(p.chosen_id, p.rejected_id) for p in pairs] == [("q1-t1", "q1-t0")]
+    assert [(d.reason, d.id) for d in dropped] == [("rationale_tie", "q2")]
+
+
+def test_question_level_draws_from_the_best_and_the_worst_quarter():
+    values = {f"q{i}": (i, i) for i in range(8)}
+    pairs, _ = make(*table(**values), question_pairs=50, quantile=0.25)
+    question = [p for p in pairs if p.level == "question"]
+    assert {p.chosen_id for p in question} == {"q7", "q6"}
+    assert {p.rejected_id for p in question} == {"q1", "q0"}
+    assert len(question) == 4
+    assert all(p.chosen.startswith("<Question_4><input>") for p in question)
+
+
+def test_question_pairs_is_a_limit_and_the_draw_is_seeded():
+    drafts, scores = table(**{f"q{i}": (i, i) for i in range(8)})
+    first, _ = make(drafts, scores, question_pairs=2)
+    again, _ = make(drafts, scores, question_pairs=2)
+    assert first == again
+    assert sum(p.level == "question" for p in first) == 2
+
+
+def test_margin():
+    drafts, scores = table(q1=(3, 5), q2=(3, 6))
+    pairs, dropped = make(drafts, scores, question_pairs=0, margin=0.2)
+    assert [p.chosen_id for p in pairs] == ["q2-t1"]
+    assert [d.reason for d in dropped] == ["rationale_within_margin"]
+
+
+def test_too_long_pairs_are_counted():
+    drafts, scores = table(q1=(3, 5), q2=(3, 6))
+    pairs, dropped = make(drafts, scores, fits=lambda prompt, completion: "q2" not in prompt, question_pairs=0)
+    assert [p.pair_id for p in pairs] == ["r-q1"]
+    assert [(d.reason, d.id) for d in dropped] == [("rationale_too_long", "r-q2")]
+
+
+def test_equal_texts_make_no_pair():
+    drafts = [draft("q1", "t0", "same <ans>2</ans>"), draft("q1", "t1", "same <ans>2</ans>"), *table(q2=(1, 2))[0]]
+    scores = [score(d, c) for d, c in zip(drafts, (1, 9, 1, 2), strict=True)]
+    pairs, dropped = make(drafts, scores, question_pairs=0)
+    assert [p.pair_id for p in pairs] == ["r-q2"]
+    assert [d.reason for d in dropped] == ["rationale_same_text"]
+
+
+def test_only_ties_is_an_error_that_counts_them():
+    with pytest.raises(DataError, match=r"1 question_tie, 2 rationale_tie"):
+        make(*table(q1=(4, 4), q2=(4, 4)))
+
+
+def test_drafts_and_scores_of_different_runs():
+    drafts, _ = table(q1=(1, 2))
+    _, scores = table(other=(1, 2))
+    with pytest.raises(DataError, match="different runs"):
+        make(drafts, scores)
+
+
+def test_float_noise_is_no_preference():
+    drafts = [draft("q1", "t0"), draft("q1", "t1"), *table(q2=(1, 2))[0]]
+    scores = [score(d, c) for d, c in zip(drafts, (1, 1, 1, 2), strict=True)]
+    scores[1] = Score(**{**scores[1].__dict__, "score": scores[1].score + 1e-15})
+    pairs, dropped = make(drafts, scores, question_pairs=0)
+    assert [p.pair_id for p in pairs] == ["r-q2"]
+    assert [d.reason for d in dropped] == ["rationale_tie"]
+
+
+def test_wilson_interval():
+    # Newcombe (1998), table I: 15 of 148 has the Wilson interval 0.0624 to 0.1605.
+    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert (wilson(0, 20)[0], wilson(20, 20)[1]) == (0.0, 1.0)

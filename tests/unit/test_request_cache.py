@@ -1,0 +1,68 @@
+import dataclasses
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from arte_plugin.engines.base import Completion, Request, plan_batches
+from arte_plugin.request_cache import RequestCache, request_key
+
+MODEL = {"model": "abc", "dtype": "float32"}
+REQUEST = Request("prompt", "group", 16, 1.0, 7, ("</ans>",))
+DONE = Completion("text", "stop", 3, 4)
+
+
+@pytest.mark.parametrize(
+    "change", [{"prompt": "other"}, {"max_new_tokens": 17}, {"temperature": 0.5}, {"seed": 8}, {"stop": ()}]
+)
+def test_key_depends_on_everything_that_decides_the_output(change):
+    assert request_key(MODEL, dataclasses.replace(REQUEST, **change)) != request_key(MODEL, REQUEST)
+
+
+def test_key_depends_on_the_model():
+    assert request_key({**MODEL, "dtype": "bfloat16"}, REQUEST) != request_key(MODEL, REQUEST)
+
+
+def test_key_leaves_out_what_does_not_matter():
+    assert request_key(MODEL, dataclasses.replace(REQUEST, group="other")) == request_key(MODEL, REQUEST)
+    greedy = dataclasses.replace(REQUEST, temperature=0.0)
+    assert request_key(MODEL, dataclasses.replace(greedy, seed=9)) == request_key(MODEL, greedy)
+
+
+def test_what_is_put_is_got_and_never_replaced(tmp_path):
+    cache = RequestCache(tmp_path / "cache.sqlite")
+    cache.put([("a", DONE)])
+    cache.put([("a", dataclasses.replace(DONE, text="other")), ("b", DONE)])
+    assert cache.get(["a", "b", "c"]) == {"a": DONE, "b": DONE}
+    assert cache.count(["a", "b", "c"]) == 2
+    assert len(cache.get([f"{i}" for i in range(1200)] + ["b"])) == 1
+
+
+def _write_and_die(path):
+    cache = RequestCache(path)
+    cache.put([("kept", DONE)])
+    cache._db.execute("BEGIN IMMEDIATE")
+    cache._db.execute("INSERT INTO completions VALUES ('lost', '', 'stop', 0, 0)")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_kill_loses_at_most_the_batch_in_flight(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(target=_write_and_die, args=(tmp_path / "cache.sqlite",))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert RequestCache(tmp_path / "cache.sqlite").get(["kept", "lost"]) == {"kept": DONE}
+
+
+def test_batches_keep_siblings_together_and_depend_on_nothing_else():
+    requests = [Request(f"{draft} {'x' * i}", draft, 8, 0.0, 0) for i in range(5) for draft in ("a", "b")] + [
+        Request("y" * i, f"single-{i}", 8, 0.0, 0) for i in range(3)
+    ]
+    plan = plan_batches(requests, 3)
+    assert sorted((r for batch in plan for r in batch), key=str) == sorted(requests, key=str)
+    assert all(len(batch) <= 3 for batch in plan)
+    for batch in plan:
+        groups = {request.group for request in batch}
+        assert len(groups) == 1 or all(group.startswith("single") for group in groups)
+    assert plan_batches(requests[::-1], 3) == plan
