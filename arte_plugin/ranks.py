@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 from arte_plugin.errors import StageError
 
+#: Axolotl shows INFO of its own loggers only; under this name ours comes in the same form, and into its debug.log.
+LOGGER = "axolotl.arte"
+
 
 def rank() -> int:
     """This process's number. From the environment: on CPU, Axolotl's own answer can't be relied on."""

@@ -14,7 +14,16 @@ from arte_plugin import answers, prompts, ranks
 from arte_plugin.args import SENTINEL, ArteArgs, RespondentArgs
 from arte_plugin.errors import StageError
 from arte_plugin.manifest import Count, Manifest, StageRecord, count_rows, hash_file, hash_of
-from arte_plugin.models import Model, Usage, fingerprint_model, student_dtype, student_model, teacher_model
+from arte_plugin.models import (
+    Model,
+    Usage,
+    fingerprint_model,
+    stay_on_cpu,
+    student_dtype,
+    student_model,
+    teacher_model,
+)
+from arte_plugin.ranks import LOGGER
 from arte_plugin.request_cache import RequestCache
 from arte_plugin.rows import (
     Draft,
@@ -31,10 +40,10 @@ from arte_plugin.rows import (
 )
 from arte_plugin.stages import STAGES
 from arte_plugin.summary import summary
-from arte_plugin.tables import stage_table
+from arte_plugin.tables import duration
 from arte_plugin.tasks import Task, load_task
 
-LOG = logging.getLogger("arte")
+LOG = logging.getLogger(LOGGER)
 
 #: Top-level keys that do not decide what the teacher's training comes to.
 _NOT_TRAINING = (
@@ -58,6 +67,7 @@ class Run:
     def __init__(self, cfg: Any):
         # A copy: Axolotl and the stages change theirs as they go.
         self.cfg = type(cfg)(cfg.to_dict()) if hasattr(cfg, "to_dict") else dict(cfg)
+        stay_on_cpu(self.cfg)
         block = cfg["arte"]
         self.args = ArteArgs.model_validate(block.to_dict() if hasattr(block, "to_dict") else block)
         self.output_dir = Path(cfg["output_dir"])
@@ -380,9 +390,9 @@ class Run:
     ) -> StageRecord:
         inputs_hash = hash_of(inputs)
         if self.manifest.finished(name, inputs_hash):
-            LOG.info("arte: %s is done already", name)
+            LOG.info("%s is done already", name)
             return self.manifest.stages()[name]
-        LOG.info("arte: %s", name)
+        LOG.info("%s", name)
         started = time.monotonic()
         try:
             files, counts, result = work()
@@ -401,7 +411,8 @@ class Run:
         self._wait_for(name, inputs_hash)
         record = self.manifest.stages()[name]
         if ranks.is_first():
-            LOG.info("arte: %s finished\n%s", name, stage_table({name: record}, [name]))
+            made = "; ".join(f"{count.kept} of {count.made} {count.what}" for count in record.counts)
+            LOG.info("%s finished in %s: %s", name, duration(record.seconds), made)
         return record
 
     def _wait_for(self, name: str, inputs_hash: str) -> None:

@@ -23,8 +23,9 @@ from transformers.cache_utils import DynamicLayer
 
 from arte_plugin.engines.base import Completion, Request
 from arte_plugin.errors import DataError
+from arte_plugin.ranks import LOGGER
 
-LOG = logging.getLogger(__name__)
+LOG = logging.getLogger(LOGGER)
 
 #: Below this many shared tokens a plain padded batch is as fast.
 WORTH_SHARING = 16

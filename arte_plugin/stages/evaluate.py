@@ -24,13 +24,14 @@ from arte_plugin.errors import DataError
 from arte_plugin.manifest import hash_of
 from arte_plugin.models import fingerprint_model, student_dtype
 from arte_plugin.progress import progress_line
+from arte_plugin.ranks import LOGGER
 from arte_plugin.rendering import Renderer
 from arte_plugin.rows import Result, wilson, write_text
 from arte_plugin.stages.sft import TrainedStudent
 from arte_plugin.tables import format_table
 from arte_plugin.tasks import Task
 
-LOG = logging.getLogger(__name__)
+LOG = logging.getLogger(LOGGER)
 
 TASKS_FOLDER = "lm_eval_tasks"
 

@@ -21,10 +21,11 @@ import yaml
 
 from arte_plugin.args import StudentArgs
 from arte_plugin.errors import ConfigError, StageError
+from arte_plugin.ranks import LOGGER
 from arte_plugin.rendering import Renderer
 from arte_plugin.rows import Dropped, TailoredExample, content_id, write_text
 
-LOG = logging.getLogger(__name__)
+LOG = logging.getLogger(LOGGER)
 
 STAGE = "sft"
 TAILORED_STRATEGY = "arte_plugin.strategies.tailored"
