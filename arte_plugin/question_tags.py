@@ -32,7 +32,11 @@ def parse_questions(reply: str) -> tuple[list[ParsedQuestion], list[tuple[str, s
         if isinstance(parsed, ParsedQuestion):
             questions.append(parsed)
         else:
-            cut_off = parsed == "malformed" and end == len(reply) and "</target>" not in block.lower()
+            cut_off = (
+                parsed == "malformed"
+                and end == len(reply)
+                and not re.search("</target>|</question_", reply[start:], re.IGNORECASE)
+            )
             rejected.append(("truncated" if cut_off else parsed, block.strip()))
     return questions, rejected
 

@@ -37,7 +37,7 @@ def choose(
 
     names, correct = _matrix(questions, responses)
     fitted = irt.fit(correct)
-    best = _top(fitted, questions, settings.size)
+    best = _top(fitted, correct, questions, settings.size)
     chosen = [
         _row(question, float(fitted.discrimination[i]), float(fitted.difficulty[i]))
         for i, question in enumerate(questions)
@@ -77,10 +77,13 @@ def _matrix(questions: Sequence[Question], responses: Sequence[Response]) -> tup
     return names, np.array(rows, dtype=bool).reshape(len(names), len(questions))
 
 
-def _top(fitted: irt.IRTFit, questions: Sequence[Question], size: int) -> set[str]:
+def _top(fitted: irt.IRTFit, correct: np.ndarray, questions: Sequence[Question], size: int) -> set[str]:
+    # A question that everybody or nobody gets right tells nobody apart, whatever the fit makes of it: those come last.
     # Rounded, so that questions with the same answers are told apart by id, not by the optimiser's last digits.
+    flat = np.ptp(correct.astype(int), axis=0) == 0
+    alpha = fitted.discrimination
     ranked = sorted(
-        range(len(questions)), key=lambda i: (-round(float(fitted.discrimination[i]), 4), questions[i].question_id)
+        range(len(questions)), key=lambda i: (flat[i], -round(float(alpha[i]), 4), questions[i].question_id)
     )
     return {questions[i].question_id for i in ranked[:size]}
 
@@ -93,7 +96,7 @@ def _stability(
     overlaps = []
     for _ in range(RESAMPLES):
         drawn = correct[rng.integers(len(correct), size=len(correct))]
-        overlaps.append(len(best & _top(irt.fit(drawn), questions, size)) / size)
+        overlaps.append(len(best & _top(irt.fit(drawn), drawn, questions, size)) / size)
     return {"overlap": float(np.mean(overlaps)), "chance": size / len(questions), "resamples": RESAMPLES}
 
 

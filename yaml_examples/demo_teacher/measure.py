@@ -2,8 +2,7 @@
 
     python yaml_examples/demo_teacher/measure.py models/teacher --calls 12 --rationales 40 --seed 11 [--json OUT]
 
-Fresh questions from the generators, the prompts of a real run, the exact solvers as judges. Sampled questions at
-temperature 1.0, greedy rationales, as in the paper.
+Fresh questions from the generators, the prompts of a real run, the exact solvers as judges.
 """
 
 import argparse
@@ -29,6 +28,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=12, help="question-generation calls a task")
     parser.add_argument("--rationales", type=int, default=40, help="questions a task, each with every technique")
     parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--temperature", type=float, default=1.0, help="of the questions; rationales are greedy")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
 
@@ -49,7 +49,9 @@ def main() -> None:
         for call in range(options.calls):
             seeds = [(question, generator.solve(question)) for question in distinct(generator, rng, SEEDS)]
             prompt = prompts.question_prompt(generator.description, seeds, QUESTIONS)
-            requests.append(Request(renderer.prompt(prompt), f"q{call}", 512, 1.0, options.seed * 1000 + call))
+            requests.append(
+                Request(renderer.prompt(prompt), f"q{call}", 512, options.temperature, options.seed * 1000 + call)
+            )
         written, rejected, valid, right = [], 0, 0, 0
         for text in ask(requests):
             questions, bad = parse_questions(text)
@@ -81,6 +83,7 @@ def main() -> None:
             correct[technique] += answers.judge(text, generator.solve(question), ANSWER)[1] == "correct"
             rationales.setdefault(question, set()).add(text)
         report[name] = {
+            "temperature": options.temperature,
             "questions_asked_for": options.calls * QUESTIONS,
             "questions_parsed": len(written),
             "questions_rejected": rejected,

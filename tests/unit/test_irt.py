@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from scipy.optimize import check_grad
+from scipy.special import expit
+
+from arte_plugin import irt
+from arte_plugin.errors import DataError
+
+
+def simulate(respondents, items, seed):
+    rng = np.random.default_rng(seed)
+    alpha, beta, theta = rng.lognormal(0, 0.5, items), rng.normal(0, 1, items), rng.normal(0, 1, respondents)
+    return alpha, rng.random((respondents, items)) < expit(alpha * (theta[:, None] - beta))
+
+
+def overlap(respondents, seed, top=40):
+    alpha, correct = simulate(respondents, 100, seed)
+    estimated = irt.fit(correct).discrimination
+    return len(set(np.argsort(-alpha)[:top]) & set(np.argsort(-estimated)[:top])) / top
+
+
+def test_gradient():
+    _, correct = simulate(7, 5, 0)
+    point = np.random.default_rng(1).normal(size=2 * 5 + 7)
+
+    def value(x):
+        return irt.negative_log_posterior(x, correct.astype(float))[0]
+
+    def gradient(x):
+        return irt.negative_log_posterior(x, correct.astype(float))[1]
+
+    assert check_grad(value, gradient, point) < 1e-4
+
+
+def test_many_respondents_find_the_discriminating_items():
+    # Chance is 0.4.
+    assert np.mean([overlap(200, seed) for seed in range(3)]) > 0.75
+
+
+def test_twenty_respondents_do_better_than_chance():
+    assert np.mean([overlap(20, seed) for seed in range(8)]) > 0.5
+
+
+def test_items_that_everybody_or_nobody_gets_right_stay_near_the_prior():
+    _, correct = simulate(20, 30, 3)
+    correct[:, 0], correct[:, 1] = True, False
+    fitted = irt.fit(correct)
+    assert np.all(np.isfinite(fitted.discrimination)) and fitted.converged
+    assert max(fitted.discrimination[:2]) < 2.0
+
+
+def test_the_same_answers_give_the_same_fit():
+    _, correct = simulate(20, 30, 3)
+    assert np.array_equal(irt.fit(correct).discrimination, irt.fit(correct).discrimination)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (5, 0)])
+def test_too_little_to_fit(shape):
+    with pytest.raises(DataError, match="at least 2 respondents"):
+        irt.fit(np.zeros(shape, dtype=bool))
