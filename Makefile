@@ -6,6 +6,8 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 MODELS := models
 
+# Axolotl looks for `accelerate` on the path.
+export PATH := $(abspath $(BIN)):$(PATH)
 # Nothing here needs a model hub or an account, and nothing is reported to anybody.
 export HF_HUB_OFFLINE := 1
 export AXOLOTL_DO_NOT_TRACK := 1
