@@ -14,9 +14,9 @@ def test_quickstart_on_the_real_models(demo_models, tmp_path):
     block = config["arte"]
     block["student"]["base_model"] = str(demo_models / "student")
     block["tasks"] = block["tasks"][:1]
-    block["tasks"][0] |= {"validation_questions": 6, "test_questions": 6}
-    block["elicit"]["questions"] = 3
-    block["preference_set"]["size"] = 4
+    block["tasks"][0] |= {"validation_questions": 6, "test_questions": 8}
+    block["elicit"]["questions"] = 4
+    block["preference_set"]["size"] = 5
     block["pair"]["question_pairs"] = 2
     block["regenerate"]["questions"] = 4
     path = tmp_path / "quickstart.yaml"
