@@ -22,6 +22,7 @@ LOG = logging.getLogger(LOGGER)
 def prepare_training(cfg: Any, run: Run, inputs: Mapping[str, Any]) -> None:
     """Point the sentinel data set at the pairs, and resume an interrupted training of the same inputs."""
     stay_on_cpu(cfg)
+    cfg["seed"] = run.cfg["seed"]
     for entry in cfg["datasets"]:
         if entry["path"] == SENTINEL:
             entry["path"] = str(run.pairs_file.absolute())

@@ -256,6 +256,8 @@ class ArteConfig(BaseModel):
         """Raises `ValueError` (shown by Axolotl with the key) where the teacher's DPO run can't come about."""
         if not isinstance(values, dict) or "arte" not in values:
             raise ValueError("`plugins` names arte_plugin.ArtePlugin, but there is no `arte:` block")
+        if not any(str(name).startswith("arte_plugin.") for name in values.get("plugins") or []):
+            raise ValueError("`plugins` must name the plugin: `plugins: [arte_plugin.ArtePlugin]`")
         rl = getattr(values.get("rl"), "value", values.get("rl"))
         if rl != "dpo":
             raise ValueError(f"ARTE aligns the teacher with DPO: set `rl: dpo` (found {rl!r})")

@@ -61,9 +61,26 @@ class ArtePlugin(BasePlugin):
             align.prepare_training(cfg, run, self._align_inputs)
             self._started = time.monotonic()
 
-    def post_trainer_create(self, cfg: Any, trainer: Any) -> None:
+    def pre_model_load(self, cfg: Any) -> None:
+        """Seed the adapter's initial weights: Axolotl 0.19 does so for no config."""
+        from transformers import set_seed
+
+        if cfg.get("seed") is not None:
+            set_seed(cfg["seed"])
+
+    def add_callbacks_post_trainer(self, cfg: Any, trainer: Any) -> list[Any]:
         """Keep the trainer's log, not the trainer, which holds the model."""
-        self._trainer_state = trainer.state
+        from transformers import TrainerCallback
+
+        plugin = self
+
+        class KeepState(TrainerCallback):
+            """`train()` gives the trainer a new state, so it is taken at the end."""
+
+            def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                plugin._trainer_state = state
+
+        return [KeepState()]
 
     def post_train(self, cfg: Any, model: Any) -> None:
         """Called after training and again after saving; does no work, an error here would cost the weights."""

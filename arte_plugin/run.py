@@ -70,6 +70,9 @@ class Run:
         stay_on_cpu(self.cfg)
         block = cfg["arte"]
         self.args = ArteArgs.model_validate(block.to_dict() if hasattr(block, "to_dict") else block)
+        if self.cfg.get("seed") is None:
+            # Axolotl's default is no seed for the order of the rows and the adapter's initial weights.
+            self.cfg["seed"] = self.args.seed
         self.output_dir = Path(cfg["output_dir"])
         self.folder = self.output_dir / "arte"
         self.manifest = Manifest(self.folder / "manifest.json")

@@ -33,6 +33,10 @@ WORTH_SHARING = 16
 #: Of the memory that is free, for the paged cache; sampled requests need the rest.
 PAGED_MEMORY = 0.5
 
+#: Continuous batching looks on the Hub for a flash kernel and switches to it unasked. Newer transformers (Axolotl
+#: 0.21) can be told not to; the older one leaves alone what is called `paged|…`, a prefix that the newer one drops.
+_STAY = {"auto_switch_to_flash": False} if hasattr(ContinuousBatchingConfig, "auto_switch_to_flash") else {}
+
 #: FlashAttention's decoding kernel reads pages of a multiple of this many tokens only.
 KERNEL_PAGE = 256
 
@@ -175,8 +179,8 @@ class TransformersEngine:
             return
         attention = self._base.config._attn_implementation
         try:
-            # Set here, or the manager would look on the Hub for a flash kernel and switch to it unasked.
-            self._base.set_attn_implementation(f"paged|{attention}")
+            if not _STAY:
+                self._base.set_attn_implementation(f"paged|{attention}")
             self._feed(rows)
         except (RuntimeError, ValueError, TypeError, AttributeError, ImportError, MemoryError) as error:
             self._no_paging(f"{type(error).__name__}: {error}")
@@ -198,6 +202,7 @@ class TransformersEngine:
             max_blocks_per_request=None if self._page_size % KERNEL_PAGE == 0 else 0,
             # Cancelling a request whose next step is under way already would fail.
             use_async_batching=False,
+            **_STAY,
         )
         families: dict[str, list[_Row]] = {}
         for row in rows:
