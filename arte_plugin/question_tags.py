@@ -42,13 +42,17 @@ def parse_questions(reply: str) -> tuple[list[ParsedQuestion], list[tuple[str, s
 
 
 def _parse_block(block: str) -> ParsedQuestion | str:
-    """The question of one block, or why there is none: tags in the order input, /input, target, /target."""
+    """The question of one block, or why there is none: tags in the order input, /input, target, /target.
+
+    A forgotten /input is forgiven: the target's tag says as clearly where the question ends.
+    """
     found = [(tag.group().lower(), tag.start(), tag.end()) for tag in _TAG.finditer(block)]
     inner = [tag for tag in found if "question" not in tag[0]]
-    if [tag[0] for tag in inner[:4]] != ["<input>", "</input>", "<target>", "</target>"] or len(inner) > 4:
+    order = [tag[0] for tag in inner]
+    if order not in (["<input>", "</input>", "<target>", "</target>"], ["<input>", "<target>", "</target>"]):
         return "malformed"
     question = block[inner[0][2] : inner[1][1]].strip()
-    target = block[inner[2][2] : inner[3][1]].strip()
+    target = block[inner[-2][2] : inner[-1][1]].strip()
     if "</" in question + target:
         # What is left of a tag that the model broke.
         return "malformed"

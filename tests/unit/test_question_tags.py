@@ -46,6 +46,7 @@ def test_every_block_is_accounted_for(reply):
         "<Question_4><input>q</input><target>a</target>",
         "<input>q</input><target>a</target>",
         "Sure!\n```\n<question_9>\n<input>\nq\n</input>\n<target> a </target>\n</question_9>\n```",
+        "<Question_4><input>q\n<target>a</target></Question_4>",
         "<Question_4><INPUT>q</INPUT> <TARGET>a</TARGET></Question_5>",
     ],
 )
