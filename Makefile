@@ -20,8 +20,9 @@ export TOKENIZERS_PARALLELISM := false
 demo: models
 	$(BIN)/axolotl train yaml_examples/quickstart-cpu.yaml
 
+# Two at a time, a thread each: most of the time goes into starting programs, which takes one core.
 test: models
-	ARTE_DEMO_MODELS=$(abspath $(MODELS)) $(BIN)/python -m pytest
+	ARTE_DEMO_MODELS=$(abspath $(MODELS)) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 unit: install
 	$(BIN)/python -m pytest tests/unit
