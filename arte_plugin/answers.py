@@ -17,6 +17,7 @@ _STATED = re.compile(r"\banswer(?:\s+is|\s*:)\s*:?\s*([^\n<]+)", re.IGNORECASE)
 _LETTER = re.compile(r"\(([A-Za-z])\)|(?<![\w'])([A-Z])(?![\w'])")
 _LONE_LETTER = re.compile(r"(?:option|choice)?\s*\(?([A-Za-z])\s*[).:]?", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+−]?\s?[$€£]?\s?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?<=\d)")
+_DENIED = re.compile(r"\bnot\s+(?:true|false|yes|no)\b", re.IGNORECASE)
 _TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -24,7 +25,8 @@ def extract(response: str, kind: AnswerType) -> str | None:
     """The answer that a response gives, in the form of `normalise`, or None if there is none that can be read.
 
     Looked for behind nothing but the response itself (a question restated by the model ends it), in this order: the
-    last closed tag with a readable answer, a tag that was never closed, a plain statement ("the answer is …").
+    last closed tag with a readable answer, a tag that was never closed, a plain statement ("the answer is …"), a
+    response of a single word.
     """
     response = response.split(prompts.NEXT_QUESTION)[0]
     for found in reversed(_CLOSED.findall(response)):
@@ -35,7 +37,8 @@ def extract(response: str, kind: AnswerType) -> str | None:
         for found in reversed(pattern.findall(rest)):
             if (answer := normalise(found, kind)) is not None:
                 return answer
-    return None
+    word = rest.strip()
+    return normalise(word, kind) if re.fullmatch(r"[^\s<>]+", word) else None
 
 
 def normalise(text: str, kind: AnswerType) -> str | None:
@@ -44,6 +47,8 @@ def normalise(text: str, kind: AnswerType) -> str | None:
     if kind == "choice":
         return _choice(text)
     if kind == "boolean":
+        if _DENIED.search(text):
+            return None
         words = {word for word in re.findall(r"[a-z]+", text.lower()) if word in _TRUTH}
         return words.pop().capitalize() if len(words) == 1 else None
     if kind == "number":

@@ -1,6 +1,5 @@
 """One run of the loop: its folder, what each stage depends on, and what can be skipped because it is done."""
 
-import hashlib
 import inspect
 import json
 import logging
@@ -10,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from arte_plugin import answers, prompts, ranks
+from arte_plugin import answers, prompts, question_tags, ranks
 from arte_plugin.args import SENTINEL, ArteArgs, RespondentArgs
 from arte_plugin.errors import StageError
 from arte_plugin.manifest import Count, Manifest, StageRecord, count_rows, hash_file, hash_of
@@ -52,6 +51,9 @@ _NOT_TRAINING = (
     "auto_resume_from_checkpoints", "plugins", "excess_length_strategy", "dataset_num_proc", "dataset_processes",
 )  # fmt: skip
 
+#: The modules that ask and read.
+_WORDING = (prompts, answers, question_tags)
+
 #: What a stage hands over to be written: rows or text by file, counts, and results for later stages.
 Files = dict[Path, Sequence[object] | str]
 Made = tuple[Files, list[Count], dict[str, Any]]
@@ -82,7 +84,8 @@ class Run:
         self.cache = RequestCache(
             Path(self.args.cache).expanduser() if self.args.cache else self.folder / "requests.sqlite"
         )
-        self._prompts_hash = hashlib.sha256(inspect.getsource(prompts).encode()).hexdigest()
+        # What is asked and how the replies are read: a newer version's stages are not done by an older one's.
+        self._wording = hash_of({module.__name__: inspect.getsource(module) for module in _WORDING})
 
     @property
     def respondents(self) -> list[RespondentArgs]:
@@ -152,7 +155,7 @@ class Run:
             "tasks": self._task_inputs(),
             "preference_set": settings.model_dump(),
             "max_new_tokens": self.args.probe.max_new_tokens,
-            "prompts": self._prompts_hash,
+            "wording": self._wording,
             "seed": self.args.seed,
         }
 
@@ -368,7 +371,7 @@ class Run:
             "dtype": student_dtype(self.args),
             "tasks": self._task_inputs(),
             "evaluate": self.args.evaluate.model_dump(exclude={"batch_size"}),
-            "prompts": self._prompts_hash,
+            "wording": self._wording,
         }
 
         def work() -> Made:
@@ -428,7 +431,7 @@ class Run:
             "model": dict(model.identity),
             "prompt_style": model.renderer.style,
             "tasks": self._task_inputs(),
-            "prompts": self._prompts_hash,
+            "wording": self._wording,
             "seed": self.args.seed,
         }
 

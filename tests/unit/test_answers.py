@@ -41,6 +41,14 @@ KINDS = ("choice", "boolean", "number", "text")
         # What follows a restated question belongs to that.
         ("<ans>True</ans>\n\nQuestion: not True is\nAnswer: <ans>False</ans>", "boolean", "True"),
         ("I don't know.\nQuestion: x\nAnswer: <ans>False</ans>", "boolean", None),
+        # Nothing but the answer.
+        ("False.\n\nQuestion:", "boolean", "False"),
+        (" (B)", "choice", "(B)"),
+        ("42", "number", "42"),
+        ("pear", "text", "pear"),
+        ("<ans>", "text", None),
+        ("The answer is not True.", "boolean", None),
+        ("<ans>not False</ans>", "boolean", None),
         ("<ans></ans>", "text", None),
         ("It is true.", "boolean", None),
         ("", "text", None),
