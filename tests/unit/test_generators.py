@@ -17,7 +17,7 @@ def test_every_rationale_ends_in_the_right_answer(name):
         rationales = {generator.rationale(question, technique) for technique in TECHNIQUES}
         assert len(rationales) == 4
         for rationale in rationales:
-            assert answers.judge(rationale, generator.solve(question), "boolean")[1] == "correct"
+            assert answers.judge(rationale, generator.solve(question), generator.answer)[1] == "correct"
 
 
 @pytest.mark.parametrize(
@@ -41,13 +41,22 @@ def test_boolean_solver_refuses_what_is_no_expression(text):
         TASKS["boolean_expressions"].solve(text)
 
 
-@pytest.mark.parametrize("text", ["", "Take 3 steps up. Do you return to the starting point?", "Take 3 steps left."])
-def test_navigate_solver_refuses_what_is_no_walk(text):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Which of these is a fruit?",
+        "Which of these is a planet: pear, saw, dog?",
+        "Which of these is a fruit: pear, saw, spoon?",
+        "Which of these is a fruit: pear, saw, lemon?",
+        "Which of these is a fruit: drum, saw, dog?",
+    ],
+)
+def test_kind_solver_refuses_what_has_not_one_answer(text):
     with pytest.raises(ValueError):
-        TASKS["navigate"].solve(text)
+        TASKS["find_the_kind"].solve(text)
 
 
-def test_navigate_solver():
-    ask = "Do you return to the starting point?"
-    assert TASKS["navigate"].solve(f"Take 3 steps left. Take 1 step right. Take 2 steps right. {ask}") == "Yes"
-    assert TASKS["navigate"].solve(f"Take 3 steps left. Take 3 steps forward. {ask}") == "No"
+def test_kind_solver():
+    assert TASKS["find_the_kind"].solve("Which of these is an animal: pear, saw, dog?") == "dog"
+    assert TASKS["find_the_kind"].solve("Which of these is a fruit: pear, saw, dog?") == "pear"

@@ -1,7 +1,7 @@
 """The two quickstart tasks: random questions, exact solvers, and a worked solution in each technique's style.
 
-Boolean expressions look like those of Big-Bench-Hard; `navigate` asks whether a walk ends where it began. Both are
-made here from a seed; no benchmark question is copied. `TASKS` is what other scripts use.
+Boolean expressions look like those of Big-Bench-Hard; `find_the_kind` asks which of some words names a fruit, or
+a tool. Both are made here from a seed; no benchmark question is copied. `TASKS` is what other scripts use.
 """
 
 import random
@@ -20,6 +20,8 @@ class Generator:
     """
 
     description: str
+    #: How answers are read and compared: `answer` of the task in the YAML.
+    answer: str
     question: Callable[[random.Random], str]
     solve: Callable[[str], str]
     rationale: Callable[[str, str], str]
@@ -30,25 +32,20 @@ class Generator:
 
 
 def boolean_question(rng: random.Random) -> str:
-    return f"{_show(_random_expression(rng, rng.choice((2, 3, 3, 3, 3))))} is"
+    return f"{_show(_random_expression(rng, rng.choice((2, 2, 2, 3, 3))))} is"
 
 
 def _random_expression(rng: random.Random, literals: int):
     if literals == 1:
         literal = rng.random() < 0.5
-        roll = rng.random()
-        if roll < 0.35:
-            return ("not", literal)
-        if roll < 0.4:
-            return ("not", ("brackets", literal))
-        return ("brackets", literal) if roll < 0.45 else literal
+        return ("not", literal) if rng.random() < 0.3 else literal
     left = rng.randint(1, literals - 1)
     operator = rng.choice(("and", "or"))
     sides = [_random_expression(rng, left), _random_expression(rng, literals - left)]
     # An inner `and`/`or` stands in brackets, but for some where the order of precedence says the same.
     bare = {"and"} if operator == "or" and rng.random() < 0.4 else set()
     sides = [("brackets", side) if _operator(side) in {"and", "or"} - bare else side for side in sides]
-    sides = [("not", side) if _operator(side) == "brackets" and rng.random() < 0.2 else side for side in sides]
+    sides = [("not", side) if _operator(side) == "brackets" and rng.random() < 0.15 else side for side in sides]
     return (operator, *sides)
 
 
@@ -207,113 +204,88 @@ def _check(expression) -> str:
     return f"nothing is left to work out, it is {value}"
 
 
-# --- Navigate ------------------------------------------------------------------------------------------------------
+# --- Find the kind -------------------------------------------------------------------------------------------------
 
-NAVIGATE = "Do you return to the starting point?"
-DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "forward": (0, 1), "backward": (0, -1)}
-OPPOSITE = {"left": "right", "right": "left", "forward": "backward", "backward": "forward"}
-
-
-def navigate_question(rng: random.Random) -> str:
-    if rng.random() < 0.5:
-        # There and back: every move is undone by a later one, in one piece.
-        out = [(rng.randint(1, 5), rng.choice(list(DIRECTIONS))) for _ in range(rng.choice((1, 2, 2, 2)))]
-        back = [(steps, OPPOSITE[direction]) for steps, direction in out]
-        if rng.random() < 0.5:
-            back.reverse()
-        moves = out + back
-    else:
-        moves = [(rng.randint(1, 5), rng.choice(list(DIRECTIONS))) for _ in range(rng.choice((2, 3, 3, 3, 4)))]
-    return " ".join([*(_move(*move) for move in moves), NAVIGATE])
-
-
-def _move(steps: int, direction: str) -> str:
-    return f"Take {steps} {'step' if steps == 1 else 'steps'} {direction}."
-
-
-def _moves(question: str) -> list[tuple[int, str]]:
-    walk, asked, rest = question.strip().partition(NAVIGATE)
-    if not asked or rest:
-        raise ValueError(f"not a walk: {question!r}")
-    moves = []
-    for sentence in walk.strip().removesuffix(".").split("."):
-        found = re.fullmatch(r"\s*Take (\d+) steps? (left|right|forward|backward)\s*", sentence)
-        if not found:
-            raise ValueError(f"not a move: {sentence!r}")
-        moves.append((int(found[1]), found[2]))
-    return moves
+#: What is asked for, a rule that tells it from the others, and its words.
+KINDS = {
+    "a fruit": (
+        "grows on a plant and is sweet to eat",
+        ["apple", "banana", "cherry", "grape", "lemon", "peach", "pear", "plum"],
+    ),
+    "an animal": ("is alive and moves by itself", ["cat", "cow", "dog", "fox", "horse", "lion", "rabbit", "sheep"]),
+    "a tool": (
+        "is held in the hand to do work with",
+        ["axe", "drill", "hammer", "knife", "saw", "shovel", "spade", "wrench"],
+    ),
+    "an instrument": (
+        "is played to make music",
+        ["cello", "drum", "flute", "guitar", "harp", "piano", "trumpet", "violin"],
+    ),
+    "a vehicle": (
+        "takes people from place to place",
+        ["bicycle", "boat", "bus", "car", "plane", "ship", "train", "truck"],
+    ),
+    "a colour": (
+        "is seen and can't be touched",
+        ["black", "blue", "brown", "green", "purple", "red", "white", "yellow"],
+    ),
+}
 
 
-def _end(moves) -> tuple[int, int]:
-    x = sum(steps * DIRECTIONS[direction][0] for steps, direction in moves)
-    y = sum(steps * DIRECTIONS[direction][1] for steps, direction in moves)
-    return x, y
+def kind_question(rng: random.Random) -> str:
+    kinds = rng.sample(list(KINDS), rng.choice((3, 3, 4)))
+    words = [rng.choice(KINDS[kind][1]) for kind in kinds]
+    return f"Which of these is {rng.choice(kinds)}: {', '.join(words)}?"
 
 
-def navigate_solve(question: str) -> str:
-    return "Yes" if _end(_moves(question)) == (0, 0) else "No"
+def _kinds(question: str) -> tuple[str, str, dict[str, str]]:
+    """The kind that is asked for, the one word that is of it, and the kind of each word."""
+    found = re.fullmatch(r"Which of these is (an? \w+): (.+)\?", question.strip())
+    if not found or found[1] not in KINDS:
+        raise ValueError(f"not a question of kinds: {question!r}")
+    kind_of = {word: kind for kind, (_, words) in KINDS.items() for word in words}
+    words = found[2].split(", ")
+    if unknown := [word for word in words if word not in kind_of]:
+        raise ValueError(f"of no known kind: {', '.join(unknown)}")
+    right = [word for word in words if kind_of[word] == found[1]]
+    if len(right) != 1:
+        raise ValueError(f"{len(right)} of the words name {found[1]}: {question!r}")
+    return found[1], right[0], {word: kind_of[word] for word in words}
 
 
-def navigate_rationale(question: str, technique: str) -> str:
-    moves = _moves(question)
-    end = _end(moves)
-    answer = f"So the answer is <ans>{'Yes' if end == (0, 0) else 'No'}</ans>"
-    verdict = "the start" if end == (0, 0) else "not the start"
+def kind_solve(question: str) -> str:
+    return _kinds(question)[1]
+
+
+def kind_rationale(question: str, technique: str) -> str:
+    kind, right, kind_of = _kinds(question)
+    others = [word for word in kind_of if word != right]
+    answer = f"So the answer is <ans>{right}</ans>"
     if technique == "step_by_step":
-        lines = ["Start at (0, 0)."]
-        for i, (steps, direction) in enumerate(moves, 1):
-            lines.append(f"{steps} {direction}: {_point(_end(moves[:i]))}.")
-        return "\n".join([*lines, f"The end {_point(end)} is {verdict}.", answer])
+        return "\n".join([*(f"{word} is {of}." for word, of in kind_of.items()), answer])
     if technique == "split":
-        return (
-            f"Part A, left and right: {_sum(moves, ('left', 'right'), 0)}.\n"
-            f"Part B, forward and backward: {_sum(moves, ('forward', 'backward'), 1)}.\n"
-            f"Together: the end is {_point(end)}, {verdict}.\n{answer}"
-        )
+        return f"Part A, not {kind}: {', '.join(others)}.\nPart B, {kind}: {right}.\n{answer}"
     if technique == "rule_first":
-        return (
-            "Rule: you return if left equals right and forward equals backward.\n"
-            f"Applied: {_balance(moves, 'left', 'right')}; {_balance(moves, 'forward', 'backward')}.\n{answer}"
-        )
+        return f"Rule: {kind} {KINDS[kind][0]}.\nApplied: of the words, only {right} does.\n{answer}"
     if technique == "solve_then_check":
-        back = [f"{abs(end[0])} {'left' if end[0] > 0 else 'right'}"] if end[0] else []
-        back += [f"{abs(end[1])} {'backward' if end[1] > 0 else 'forward'}"] if end[1] else []
-        check = f"to get back takes {' and '.join(back)}" if back else "every move is undone by another"
-        listed = ", ".join(f"{steps} {direction}" for steps, direction in moves)
-        return f"The moves {listed} end at {_point(end)}. Check: {check}, so it is {verdict}.\n{answer}"
+        checked = " and ".join(f"{word} is {kind_of[word]}" for word in others)
+        return f"It is {right}. Check: {checked}.\n{answer}"
     raise ValueError(f"unknown technique: {technique}")
-
-
-def _point(point: tuple[int, int]) -> str:
-    return f"({point[0]}, {point[1]})"
-
-
-def _sum(moves, directions: tuple[str, str], axis: int) -> str:
-    terms = [steps * DIRECTIONS[direction][axis] for steps, direction in moves if direction in directions]
-    if not terms:
-        return "none, so 0"
-    shown = " ".join([str(terms[0]), *(f"{'+' if term > 0 else '-'} {abs(term)}" for term in terms[1:])])
-    return f"{shown} = {sum(terms)}" if len(terms) > 1 else shown
-
-
-def _balance(moves, one: str, other: str) -> str:
-    totals = [[steps for steps, direction in moves if direction == side] for side in (one, other)]
-    shown = [f"{' + '.join(map(str, t))} = {sum(t)}" if len(t) > 1 else str(sum(t)) for t in totals]
-    verdict = "equal" if sum(totals[0]) == sum(totals[1]) else "not equal"
-    return f"{one} {shown[0]}, {other} {shown[1]}, {verdict}"
 
 
 TASKS = {
     "boolean_expressions": Generator(
         "Work out the value of a Boolean expression made of True, False, not, and, or and brackets.",
+        "boolean",
         boolean_question,
         boolean_solve,
         boolean_rationale,
     ),
-    "navigate": Generator(
-        "Say whether a walk, always facing forward, ends where it began: Yes or No.",
-        navigate_question,
-        navigate_solve,
-        navigate_rationale,
+    "find_the_kind": Generator(
+        "Say which of the words is of the kind that is asked for.",
+        "text",
+        kind_question,
+        kind_solve,
+        kind_rationale,
     ),
 }

@@ -1,6 +1,6 @@
 """Write the chats that teach SmolLM2 to be the demo teacher: question generation and rationales, from exact solvers.
 
-    python yaml_examples/demo_teacher/make_training_data.py OUT.jsonl --examples 2560 --seed 7
+    python yaml_examples/demo_teacher/make_training_data.py OUT.jsonl --examples 1600 --seed 7
 
 The prompts are arte_plugin's own, so the teacher is asked in the run as it was taught.
 """
@@ -13,7 +13,6 @@ from pathlib import Path
 from arte_plugin import prompts
 from generators import TASKS, TECHNIQUES, Generator
 
-ANSWER = "boolean"
 SEEDS, QUESTIONS = 3, 5
 
 
@@ -40,23 +39,24 @@ def rationale_chat(generator: Generator, rng: random.Random) -> tuple[str, str]:
     rationale = generator.rationale(question, technique)
     if rng.random() < 0.2:
         # The plain prompt, as after prompt erasure: every style is open, so that alignment has something to choose.
-        return prompts.solve_prompt(generator.description, ANSWER, question), rationale
+        return prompts.solve_prompt(generator.description, generator.answer, question), rationale
     instruction = prompts.DEFAULT_TECHNIQUES[technique]
-    return prompts.technique_prompt(generator.description, instruction, ANSWER, question), rationale
+    return prompts.technique_prompt(generator.description, instruction, generator.answer, question), rationale
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--examples", type=int, default=2560)
+    parser.add_argument("--examples", type=int, default=1600)
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
 
     rng = random.Random(options.seed)
     with options.out.open("w") as file:
         for i in range(options.examples):
-            generator = TASKS[("boolean_expressions", "navigate")[i % 2]]
-            make = question_chat if rng.random() < 0.35 else rationale_chat
+            # Three in four: the harder task.
+            generator = TASKS["find_the_kind" if i % 4 == 3 else "boolean_expressions"]
+            make = question_chat if rng.random() < 0.45 else rationale_chat
             prompt, reply = make(generator, rng)
             turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply}]
             file.write(json.dumps({"messages": turns}) + "\n")

@@ -19,7 +19,7 @@ from arte_plugin.engines.transformers import TransformersEngine
 from arte_plugin.question_tags import parse_questions
 from arte_plugin.rendering import Renderer
 from generators import TASKS, TECHNIQUES
-from make_training_data import ANSWER, QUESTIONS, SEEDS, distinct
+from make_training_data import QUESTIONS, SEEDS, distinct
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def main() -> None:
         for question in written:
             try:
                 valid += 1
-                right += answers.same(generator.solve(question.question), question.target, ANSWER)
+                right += answers.same(generator.solve(question.question), question.target, generator.answer)
             except ValueError:
                 valid -= 1
 
@@ -70,7 +70,7 @@ def main() -> None:
             Request(
                 renderer.prompt(
                     prompts.technique_prompt(
-                        generator.description, prompts.DEFAULT_TECHNIQUES[technique], ANSWER, question
+                        generator.description, prompts.DEFAULT_TECHNIQUES[technique], generator.answer, question
                     )
                 ),
                 f"r{i}", 256, 0.0, 0, prompts.RATIONALE_STOP,
@@ -80,7 +80,7 @@ def main() -> None:
         correct: Counter[str] = Counter()
         rationales: dict[str, set[str]] = {}
         for (question, technique), text in zip(asks, ask(requests), strict=True):
-            correct[technique] += answers.judge(text, generator.solve(question), ANSWER)[1] == "correct"
+            correct[technique] += answers.judge(text, generator.solve(question), generator.answer)[1] == "correct"
             rationales.setdefault(question, set()).add(text)
         report[name] = {
             "temperature": options.temperature,
