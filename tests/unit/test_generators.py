@@ -42,21 +42,13 @@ def test_boolean_solver_refuses_what_is_no_expression(text):
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "Which of these is a fruit?",
-        "Which of these is a planet: pear, saw, dog?",
-        "Which of these is a fruit: pear, saw, spoon?",
-        "Which of these is a fruit: pear, saw, lemon?",
-        "Which of these is a fruit: drum, saw, dog?",
-    ],
+    "text", ["", "I have 2 cats.", "I have 2 cats and 1 plum. How many animals do I have?", "I have. How many animals?"]
 )
-def test_kind_solver_refuses_what_has_not_one_answer(text):
+def test_counting_solver_refuses_what_it_cannot_count(text):
     with pytest.raises(ValueError):
-        TASKS["find_the_kind"].solve(text)
+        TASKS["object_counting"].solve(text)
 
 
-def test_kind_solver():
-    assert TASKS["find_the_kind"].solve("Which of these is an animal: pear, saw, dog?") == "dog"
-    assert TASKS["find_the_kind"].solve("Which of these is a fruit: pear, saw, dog?") == "pear"
+def test_counting_solver():
+    assert TASKS["object_counting"].solve("I have 2 cats, 1 dog and 10 goats. How many animals do I have?") == "13"
+    assert TASKS["object_counting"].solve("I have 1 plum, 3 pears, and 1 apple. How many fruits do I have?") == "5"

@@ -1,7 +1,7 @@
 """The two quickstart tasks: random questions, exact solvers, and a worked solution in each technique's style.
 
-Boolean expressions look like those of Big-Bench-Hard; `find_the_kind` asks which of some words names a fruit, or
-a tool. Both are made here from a seed; no benchmark question is copied. `TASKS` is what other scripts use.
+Boolean expressions look like those of Big-Bench-Hard; `object_counting` asks how many things somebody has. Both are
+made here from a seed; no benchmark question is copied. `TASKS` is what other scripts use.
 """
 
 import random
@@ -204,72 +204,65 @@ def _check(expression) -> str:
     return f"nothing is left to work out, it is {value}"
 
 
-# --- Find the kind -------------------------------------------------------------------------------------------------
+# --- Object counting -----------------------------------------------------------------------------------------------
 
-#: What is asked for, a rule that tells it from the others, and its words.
 KINDS = {
-    "a fruit": (
-        "grows on a plant and is sweet to eat",
-        ["apple", "banana", "cherry", "grape", "lemon", "peach", "pear", "plum"],
-    ),
-    "an animal": ("is alive and moves by itself", ["cat", "cow", "dog", "fox", "horse", "lion", "rabbit", "sheep"]),
-    "a tool": (
-        "is held in the hand to do work with",
-        ["axe", "drill", "hammer", "knife", "saw", "shovel", "spade", "wrench"],
-    ),
-    "an instrument": (
-        "is played to make music",
-        ["cello", "drum", "flute", "guitar", "harp", "piano", "trumpet", "violin"],
-    ),
-    "a vehicle": (
-        "takes people from place to place",
-        ["bicycle", "boat", "bus", "car", "plane", "ship", "train", "truck"],
-    ),
-    "a colour": (
-        "is seen and can't be touched",
-        ["black", "blue", "brown", "green", "purple", "red", "white", "yellow"],
-    ),
+    "fruits": {"apple": "apples", "pear": "pears", "plum": "plums", "peach": "peaches", "lemon": "lemons"},
+    "animals": {"cat": "cats", "dog": "dogs", "goat": "goats", "duck": "ducks", "rabbit": "rabbits"},
+    "tools": {"hammer": "hammers", "saw": "saws", "drill": "drills", "spade": "spades", "rake": "rakes"},
+    "instruments": {"drum": "drums", "flute": "flutes", "violin": "violins", "piano": "pianos", "harp": "harps"},
 }
 
 
-def kind_question(rng: random.Random) -> str:
-    kinds = rng.sample(list(KINDS), rng.choice((3, 3, 4)))
-    words = [rng.choice(KINDS[kind][1]) for kind in kinds]
-    return f"Which of these is {rng.choice(kinds)}: {', '.join(words)}?"
+def counting_question(rng: random.Random) -> str:
+    kind = rng.choice(list(KINDS))
+    nouns = rng.sample(list(KINDS[kind]), rng.choice((2, 2, 3, 3)))
+    things = [_things(rng.randint(1, 5), noun, KINDS[kind]) for noun in nouns]
+    return f"I have {', '.join(things[:-1])} and {things[-1]}. How many {kind} do I have?"
 
 
-def _kinds(question: str) -> tuple[str, str, dict[str, str]]:
-    """The kind that is asked for, the one word that is of it, and the kind of each word."""
-    found = re.fullmatch(r"Which of these is (an? \w+): (.+)\?", question.strip())
-    if not found or found[1] not in KINDS:
-        raise ValueError(f"not a question of kinds: {question!r}")
-    kind_of = {word: kind for kind, (_, words) in KINDS.items() for word in words}
-    words = found[2].split(", ")
-    if unknown := [word for word in words if word not in kind_of]:
-        raise ValueError(f"of no known kind: {', '.join(unknown)}")
-    right = [word for word in words if kind_of[word] == found[1]]
-    if len(right) != 1:
-        raise ValueError(f"{len(right)} of the words name {found[1]}: {question!r}")
-    return found[1], right[0], {word: kind_of[word] for word in words}
+def _things(number: int, noun: str, nouns: dict[str, str]) -> str:
+    return f"{number} {noun if number == 1 else nouns[noun]}"
 
 
-def kind_solve(question: str) -> str:
-    return _kinds(question)[1]
+def _counted(question: str) -> tuple[str, list[tuple[int, str]]]:
+    """The kind that is asked for, and its things: `[(2, "2 apples"), (1, "1 plum")]`."""
+    found = re.fullmatch(r"I have (.+)\. How many (\w+) do I have\?", question.strip())
+    if not found or found[2] not in KINDS:
+        raise ValueError(f"not a question of counting: {question!r}")
+    nouns = {noun for pair in KINDS[found[2]].items() for noun in pair}
+    things = []
+    for thing in re.split(r", and |, | and ", found[1]):
+        number, _, noun = thing.partition(" ")
+        if not number.isdecimal() or noun not in nouns:
+            raise ValueError(f"not a number of {found[2]}: {thing!r}")
+        things.append((int(number), thing))
+    return found[2], things
 
 
-def kind_rationale(question: str, technique: str) -> str:
-    kind, right, kind_of = _kinds(question)
-    others = [word for word in kind_of if word != right]
-    answer = f"So the answer is <ans>{right}</ans>"
+def counting_solve(question: str) -> str:
+    return str(sum(number for number, _ in _counted(question)[1]))
+
+
+def counting_rationale(question: str, technique: str) -> str:
+    kind, things = _counted(question)
+    numbers = [number for number, _ in things]
+    total = sum(numbers)
+    added = f"{' + '.join(map(str, numbers))} = {total}"
+    answer = f"So the answer is <ans>{total}</ans>"
     if technique == "step_by_step":
-        return "\n".join([*(f"{word} is {of}." for word, of in kind_of.items()), answer])
+        lines = [f"Begin with {things[0][1]}: {numbers[0]}."]
+        for i, (number, thing) in enumerate(things[1:], 1):
+            lines.append(f"Add {thing}: {sum(numbers[:i])} + {number} = {sum(numbers[: i + 1])}.")
+        return "\n".join([*lines, answer])
     if technique == "split":
-        return f"Part A, not {kind}: {', '.join(others)}.\nPart B, {kind}: {right}.\n{answer}"
+        parts = [f"Part {chr(65 + i)}: {thing}." for i, (_, thing) in enumerate(things)]
+        return "\n".join([*parts, f"Together: {added}.", answer])
     if technique == "rule_first":
-        return f"Rule: {kind} {KINDS[kind][0]}.\nApplied: of the words, only {right} does.\n{answer}"
+        return f"Rule: the number of {kind} is the sum of the numbers of each of them.\nApplied: {added}.\n{answer}"
     if technique == "solve_then_check":
-        checked = " and ".join(f"{word} is {kind_of[word]}" for word in others)
-        return f"It is {right}. Check: {checked}.\n{answer}"
+        back = [f"{sum(numbers[: i + 1])} - {numbers[i]} = {sum(numbers[:i])}" for i in range(len(numbers) - 1, 0, -1)]
+        return f"There are {added} {kind}. Check: {', '.join(back) or total}, which leaves {things[0][1]}.\n{answer}"
     raise ValueError(f"unknown technique: {technique}")
 
 
@@ -281,11 +274,11 @@ TASKS = {
         boolean_solve,
         boolean_rationale,
     ),
-    "find_the_kind": Generator(
-        "Say which of the words is of the kind that is asked for.",
-        "text",
-        kind_question,
-        kind_solve,
-        kind_rationale,
+    "object_counting": Generator(
+        "Count the things that somebody has.",
+        "number",
+        counting_question,
+        counting_solve,
+        counting_rationale,
     ),
 }
