@@ -1,7 +1,9 @@
+import girth
 import numpy as np
 import pytest
 from scipy.optimize import check_grad
 from scipy.special import expit
+from scipy.stats import spearmanr
 
 from arte_plugin import irt
 from arte_plugin.errors import DataError
@@ -52,6 +54,15 @@ def test_items_that_everybody_or_nobody_gets_right_stay_near_the_prior():
 def test_the_same_answers_give_the_same_fit():
     _, correct = simulate(20, 30, 3)
     assert np.array_equal(irt.fit(correct).discrimination, irt.fit(correct).discrimination)
+
+
+def test_a_published_package_finds_the_same_parameters():
+    _, correct = simulate(400, 40, 1)
+    ours, theirs = irt.fit(correct), girth.twopl_mml(correct.T.astype(int))
+    assert spearmanr(ours.discrimination, theirs["Discrimination"]).statistic > 0.98
+    assert spearmanr(ours.difficulty, theirs["Difficulty"]).statistic > 0.98
+    chosen = (set(np.argsort(-found)[:16]) for found in (ours.discrimination, theirs["Discrimination"]))
+    assert len(set.intersection(*chosen)) >= 15
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (5, 0)])
