@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from tests.taught import TASK, taught_model
 from tests.tiny import tiny_model
@@ -34,7 +35,15 @@ def student_dir(demo_models) -> Path:
 
 @pytest.fixture(scope="session")
 def taught(tmp_path_factory) -> Path:
-    return taught_model(tmp_path_factory.mktemp("taught"))
+    common = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        common = common.parent
+    folder = common / "taught"
+    # Half a minute of training, once for all workers.
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            taught_model(common / "taught-unfinished").rename(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

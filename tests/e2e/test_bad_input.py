@@ -5,7 +5,7 @@ import pytest
 from arte_plugin.manifest import Manifest
 from tests.e2e.conftest import arte, axolotl
 
-DUPLICATE = {"name": "x", "description": "d", "questions": {"path": "yaml_examples/data/object_counting.jsonl"}}
+DUPLICATE = {"name": "x", "description": "d", "questions": {"path": "yaml_examples/data/kind_of_thing.jsonl"}}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from arte_plugin import answers
-from generators import TASKS, TECHNIQUES
+from generators import ALSO, KIND_OF, KINDS, TASKS, TECHNIQUES
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -42,13 +42,23 @@ def test_boolean_solver_refuses_what_is_no_expression(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "I have 2 cats.", "I have 2 cats and 1 plum. How many animals do I have?", "I have. How many animals?"]
+    "text",
+    [
+        "",
+        "What kind of thing does the word pebble name?",
+        "What does the word pear name?",
+        "What kind of thing is pear?",
+    ],
 )
-def test_counting_solver_refuses_what_it_cannot_count(text):
+def test_kind_solver_refuses_what_it_does_not_know(text):
     with pytest.raises(ValueError):
-        TASKS["object_counting"].solve(text)
+        TASKS["kind_of_thing"].solve(text)
 
 
-def test_counting_solver():
-    assert TASKS["object_counting"].solve("I have 2 cats, 1 dog and 10 goats. How many animals do I have?") == "13"
-    assert TASKS["object_counting"].solve("I have 1 plum, 3 pears, and 1 apple. How many fruits do I have?") == "5"
+def test_kind_solver():
+    assert TASKS["kind_of_thing"].solve("What kind of thing does the word pear name?") == "fruit"
+    assert TASKS["kind_of_thing"].solve("What kind of thing does the word lorry name?") == "vehicle"
+
+
+def test_no_word_is_of_two_kinds():
+    assert len(KIND_OF) == sum(len(f"{words} {ALSO[kind]}".split()) for kind, (_, words) in KINDS.items())

@@ -1,7 +1,7 @@
 """The two quickstart tasks: random questions, exact solvers, and a worked solution in each technique's style.
 
-Boolean expressions look like those of Big-Bench-Hard; `object_counting` asks how many things somebody has. Both are
-made here from a seed; no benchmark question is copied. `TASKS` is what other scripts use.
+Boolean expressions look like those of Big-Bench-Hard; `kind_of_thing` asks whether a word names a fruit, an animal, a
+tool, … Both are made here from a seed; no benchmark question is copied. `TASKS` is what other scripts use.
 """
 
 import random
@@ -204,65 +204,112 @@ def _check(expression) -> str:
     return f"nothing is left to work out, it is {value}"
 
 
-# --- Object counting -----------------------------------------------------------------------------------------------
+# --- Kind of thing -------------------------------------------------------------------------------------------------
 
+#: What tells each kind from the others, and words of it. No word is of two kinds.
 KINDS = {
-    "fruits": {"apple": "apples", "pear": "pears", "plum": "plums", "peach": "peaches", "lemon": "lemons"},
-    "animals": {"cat": "cats", "dog": "dogs", "goat": "goats", "duck": "ducks", "rabbit": "rabbits"},
-    "tools": {"hammer": "hammers", "saw": "saws", "drill": "drills", "spade": "spades", "rake": "rakes"},
-    "instruments": {"drum": "drums", "flute": "flutes", "violin": "violins", "piano": "pianos", "harp": "harps"},
+    "fruit": (
+        "grows on a plant and is sweet",
+        "apple apricot banana blackberry blueberry cherry coconut cranberry date fig grape grapefruit kiwi lemon lime "
+        "mango melon nectarine papaya peach pear pineapple plum pomegranate raspberry strawberry tangerine watermelon",
+    ),
+    "animal": (
+        "is alive and moves by itself",
+        "bear bird camel cat chicken cow deer dog dolphin donkey duck elephant fish fox frog giraffe goat horse "
+        "kangaroo lion monkey mouse panda pig rabbit shark sheep snake squirrel tiger whale wolf zebra",
+    ),
+    "tool": (
+        "is held in the hand to work with",
+        "axe chisel crowbar drill hammer hatchet hoe knife ladder mallet nail pickaxe pliers rake rope ruler saw "
+        "scissors screwdriver shovel sledgehammer spade spanner trowel wrench",
+    ),
+    "instrument": (
+        "is played to make music",
+        "accordion banjo bassoon bugle cello clarinet cymbal drum fiddle flute guitar harmonica harp horn "
+        "keyboard mandolin oboe organ piano saxophone sitar tambourine trombone trumpet tuba ukulele violin xylophone",
+    ),
+    "vehicle": (
+        "takes people from place to place",
+        "aeroplane airplane ambulance bicycle bike boat bus cab canoe car ferry helicopter jeep lorry minibus moped "
+        "motorbike motorcycle plane rocket scooter ship submarine taxi tractor train tram truck van yacht",
+    ),
+    "colour": (
+        "is seen but has no shape",
+        "beige black blue brown crimson cyan gold gray green grey indigo magenta maroon pink purple red scarlet silver "
+        "teal turquoise violet white yellow",
+    ),
 }
+#: More words of each kind, which a teacher may come up with: for the solver, in no question of ours.
+ALSO = {
+    "fruit": (
+        "avocado boysenberry cantaloupe clementine currant dragonfruit durian elderberry gooseberry guava "
+        "honeydew kumquat lychee mandarin mulberry olive passionfruit persimmon plantain prune quince raisin "
+        "satsuma sultana tamarind"
+    ),
+    "animal": (
+        "alligator alpaca ant antelope ape baboon badger bat beaver bee beetle bison buffalo bull butterfly "
+        "calf cheetah chimpanzee cockroach coyote crab crocodile crow cub eagle eel elk falcon ferret fly "
+        "foal gazelle gerbil goose gorilla hamster hawk hedgehog hen heron hippo hippopotamus hyena jackal "
+        "jaguar kitten koala lamb leopard lizard llama lobster lynx mole moose moth newt octopus ostrich "
+        "otter owl ox oyster panther parrot peacock pelican penguin pigeon pony poodle puppy raven rat rhino "
+        "rhinoceros robin rooster salmon seal skunk sloth snail sparrow spider squid stork swan toad tortoise "
+        "trout tuna turkey turtle walrus wasp weasel wombat worm"
+    ),
+    "tool": (
+        "awl bolt broom brush bucket chainsaw clamp cleaver fork grinder hacksaw jigsaw ladle lathe machete "
+        "mattock mop needle paintbrush pincers pitchfork razor sander screw scythe secateurs shears sickle "
+        "spatula spoon stapler tomahawk tongs torch tweezers vice whisk"
+    ),
+    "instrument": (
+        "bagpipe bagpipes bongo bongos castanets clavichord conga cornet didgeridoo dulcimer euphonium "
+        "glockenspiel gong harpsichord kazoo lute lyre maracas marimba piccolo recorder synth synthesizer "
+        "tabla theremin timpani vibraphone viola whistle zither"
+    ),
+    "vehicle": (
+        "airship barge blimp camper caravan carriage cart catamaran chariot coach convertible dinghy glider "
+        "gondola hatchback hovercraft jet kayak limo limousine locomotive metro minivan pickup raft rickshaw "
+        "sailboat sedan shuttle sled sledge sleigh snowmobile spaceship speedboat steamer subway tandem tank "
+        "tanker trawler tricycle trolley unicycle wagon zeppelin"
+    ),
+    "colour": (
+        "amber aqua aquamarine azure burgundy cerise cobalt cream ebony fuchsia ivory khaki lavender lilac "
+        "mauve mustard navy ochre rose ruby sapphire sepia tan taupe ultramarine umber vermilion"
+    ),
+}
+KIND_OF = {word: kind for kind, (_, words) in KINDS.items() for word in f"{words} {ALSO[kind]}".split()}
 
 
-def counting_question(rng: random.Random) -> str:
+def kind_question(rng: random.Random) -> str:
     kind = rng.choice(list(KINDS))
-    nouns = rng.sample(list(KINDS[kind]), rng.choice((2, 2, 3, 3)))
-    things = [_things(rng.randint(1, 5), noun, KINDS[kind]) for noun in nouns]
-    return f"I have {', '.join(things[:-1])} and {things[-1]}. How many {kind} do I have?"
+    return f"What kind of thing does the word {rng.choice(KINDS[kind][1].split())} name?"
 
 
-def _things(number: int, noun: str, nouns: dict[str, str]) -> str:
-    return f"{number} {noun if number == 1 else nouns[noun]}"
+def _word(question: str) -> str:
+    found = re.fullmatch(r"What kind of thing does the word (\w+) name\?", question.strip())
+    if not found:
+        raise ValueError(f"not a question of kinds: {question!r}")
+    if found[1] not in KIND_OF:
+        raise ValueError(f"of no known kind: {found[1]!r}")
+    return found[1]
 
 
-def _counted(question: str) -> tuple[str, list[tuple[int, str]]]:
-    """The kind that is asked for, and its things: `[(2, "2 apples"), (1, "1 plum")]`."""
-    found = re.fullmatch(r"I have (.+)\. How many (\w+) do I have\?", question.strip())
-    if not found or found[2] not in KINDS:
-        raise ValueError(f"not a question of counting: {question!r}")
-    nouns = {noun for pair in KINDS[found[2]].items() for noun in pair}
-    things = []
-    for thing in re.split(r", and |, | and ", found[1]):
-        number, _, noun = thing.partition(" ")
-        if not number.isdecimal() or noun not in nouns:
-            raise ValueError(f"not a number of {found[2]}: {thing!r}")
-        things.append((int(number), thing))
-    return found[2], things
+def kind_solve(question: str) -> str:
+    return KIND_OF[_word(question)]
 
 
-def counting_solve(question: str) -> str:
-    return str(sum(number for number, _ in _counted(question)[1]))
-
-
-def counting_rationale(question: str, technique: str) -> str:
-    kind, things = _counted(question)
-    numbers = [number for number, _ in things]
-    total = sum(numbers)
-    added = f"{' + '.join(map(str, numbers))} = {total}"
-    answer = f"So the answer is <ans>{total}</ans>"
+def kind_rationale(question: str, technique: str) -> str:
+    word = _word(question)
+    kind = KIND_OF[word]
+    what = KINDS[kind][0]
+    answer = f"So the answer is <ans>{kind}</ans>"
     if technique == "step_by_step":
-        lines = [f"Begin with {things[0][1]}: {numbers[0]}."]
-        for i, (number, thing) in enumerate(things[1:], 1):
-            lines.append(f"Add {thing}: {sum(numbers[:i])} + {number} = {sum(numbers[: i + 1])}.")
-        return "\n".join([*lines, answer])
+        return f"The word {word} names something that {what}.\nSomething that {what} is of the kind {kind}.\n{answer}"
     if technique == "split":
-        parts = [f"Part {chr(65 + i)}: {thing}." for i, (_, thing) in enumerate(things)]
-        return "\n".join([*parts, f"Together: {added}.", answer])
+        return f"Part A: {word} {what}.\nPart B: what is such a thing? The kind is {kind}.\nTogether: {kind}.\n{answer}"
     if technique == "rule_first":
-        return f"Rule: the number of {kind} is the sum of the numbers of each of them.\nApplied: {added}.\n{answer}"
+        return f"Rule: whatever {what} is of the kind {kind}.\nApplied: {word} is such a thing.\n{answer}"
     if technique == "solve_then_check":
-        back = [f"{sum(numbers[: i + 1])} - {numbers[i]} = {sum(numbers[:i])}" for i in range(len(numbers) - 1, 0, -1)]
-        return f"There are {added} {kind}. Check: {', '.join(back) or total}, which leaves {things[0][1]}.\n{answer}"
+        return f"{word}: {kind}. Check: {word} {what}.\n{answer}"
     raise ValueError(f"unknown technique: {technique}")
 
 
@@ -274,11 +321,11 @@ TASKS = {
         boolean_solve,
         boolean_rationale,
     ),
-    "object_counting": Generator(
-        "Count the things that somebody has.",
-        "number",
-        counting_question,
-        counting_solve,
-        counting_rationale,
+    "kind_of_thing": Generator(
+        "Say which kind of thing a word names: fruit, animal, tool, instrument, vehicle or colour.",
+        "text",
+        kind_question,
+        kind_solve,
+        kind_rationale,
     ),
 }

@@ -1,6 +1,6 @@
 """Write the chats that teach SmolLM2 to be the demo teacher: question generation and rationales, from exact solvers.
 
-    python yaml_examples/demo_teacher/make_training_data.py OUT.jsonl --examples 2560 --seed 7
+    python yaml_examples/demo_teacher/make_training_data.py OUT.jsonl --examples 2240 --seed 7
 
 The prompts are arte_plugin's own, so the teacher is asked in the run as it was taught.
 """
@@ -47,15 +47,15 @@ def rationale_chat(generator: Generator, rng: random.Random) -> tuple[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--examples", type=int, default=2560)
+    parser.add_argument("--examples", type=int, default=2240)
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
 
     rng = random.Random(options.seed)
     with options.out.open("w") as file:
         for i in range(options.examples):
-            # Three in five: the harder task.
-            generator = TASKS["boolean_expressions" if i % 5 < 3 else "object_counting"]
+            # Seven in ten: the harder task.
+            generator = TASKS["boolean_expressions" if i % 10 < 7 else "kind_of_thing"]
             make = question_chat if rng.random() < 0.45 else rationale_chat
             prompt, reply = make(generator, rng)
             turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply}]
