@@ -22,7 +22,8 @@ demo: models
 
 # Two at a time, a thread each: most of the time goes into starting programs, which takes one core.
 test: models
-	ARTE_DEMO_MODELS=$(abspath $(MODELS)) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	ARTE_DEMO_MODELS=$(abspath $(MODELS)) OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 unit: install
 	$(BIN)/python -m pytest tests/unit

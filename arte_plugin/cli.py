@@ -1,7 +1,9 @@
 """`arte …` and `axolotl arte …`: the loop, one command a stage, and a look at where a run is."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -114,7 +116,28 @@ def _run(config: str):
         from arte_plugin.run import Run
 
         use_all_cores()
-        return Run(load_cfg(config))
+        with _no_look_at_peers():
+            cfg = load_cfg(config)
+        return Run(cfg)
+
+
+@contextlib.contextmanager
+def _no_look_at_peers() -> Iterator[None]:
+    """Hide the other ranks from Axolotl where torch was built for CUDA and there is no driver.
+
+    Loading a config for several ranks, it asks CUDA for peer access between their devices, which fails there.
+    """
+    import torch
+
+    size = os.environ.get("WORLD_SIZE")
+    hide = size is not None and torch.version.cuda is not None and not torch.cuda.is_available()
+    if hide:
+        del os.environ["WORLD_SIZE"]
+    try:
+        yield
+    finally:
+        if hide and size is not None:
+            os.environ["WORLD_SIZE"] = size
 
 
 def _axolotl_train(config: str, options: list[str]) -> NoReturn:

@@ -60,7 +60,7 @@ def solved(task: str, rows: Iterable[tuple[str, str]]) -> tuple[int, int, int]:
         except ValueError:
             continue
         understood += 1
-        right += answers.same(answer, truth, "boolean")
+        right += answers.same(answer, truth, TASKS[task].answer)
     return right, understood, total
 
 

@@ -14,11 +14,14 @@ def test_quickstart_on_the_real_models(demo_models, tmp_path):
     block = config["arte"]
     block["student"]["base_model"] = str(demo_models / "student")
     block["tasks"] = block["tasks"][:1]
-    block["tasks"][0] |= {"validation_questions": 6, "test_questions": 8}
-    block["elicit"]["questions"] = 4
-    block["preference_set"]["size"] = 5
-    block["pair"]["question_pairs"] = 2
+    block["tasks"][0] |= {"validation_questions": 6, "test_questions": 4}
+    block["student"]["sft"]["num_epochs"] = 1
+    block["elicit"]["questions"] = 3
+    student = {"base_model": block["student"]["base_model"], "shots": [0, 1]}
+    block["preference_set"] |= {"size": 4, "respondents": [student]}
+    block["pair"]["question_pairs"] = 1
     block["regenerate"]["questions"] = 4
+    block["evaluate"]["shots"] = [0]
     path = tmp_path / "quickstart.yaml"
     path.write_text(yaml.safe_dump(config))
     done = axolotl("train", str(path))
