@@ -37,7 +37,8 @@ def extract(response: str, kind: AnswerType) -> str | None:
         for found in reversed(pattern.findall(rest)):
             if (answer := normalise(found, kind)) is not None:
                 return answer
-    word = rest.strip()
+    # The whole response: what stands beside a tag that holds nothing readable was not given as the answer.
+    word = response.strip()
     return normalise(word, kind) if re.fullmatch(r"[^\s<>]+", word) else None
 
 
@@ -96,5 +97,6 @@ def _number(text: str) -> str | None:
             continue
     if len(numbers) != 1:
         return None
-    number = numbers.pop()
-    return format(number.quantize(Decimal(1)) if number == number.to_integral_value() else number.normalize(), "f")
+    # No arithmetic: Decimal's rounds, and fails on a number of 29 digits, which a model may well write.
+    plain = format(numbers.pop() or Decimal(0), "f")
+    return plain.rstrip("0").rstrip(".") if "." in plain else plain

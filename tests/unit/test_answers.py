@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from arte_plugin.answers import extract, judge, normalise, same
@@ -83,6 +83,8 @@ def test_any_response_can_be_read(response, kind):
     assert answer is None or answer
 
 
+@example("'", "text")
+@example("1" + 28 * "0", "number")
 @given(st.text(alphabet=st.characters(exclude_characters="<>\n"), min_size=1), st.sampled_from(KINDS))
 def test_a_tagged_answer_is_what_normalise_makes_of_it(text, kind):
     assert extract(f"Thinking. <ans>{text}</ans>", kind) == normalise(text, kind)
