@@ -190,7 +190,7 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
     required = {f.name for f in fields if f.default is dataclasses.MISSING}
     rows = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = split_lines(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"Can't read {path}: {error.strerror}.") from error
     for number, line in enumerate(lines, 1):
@@ -205,6 +205,11 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
             raise DataError(f"{path}, line {number}: no {', '.join(sorted(missing))}. Is it the file you mean?")
         rows.append(row_type(**{f.name: values[f.name] for f in fields if f.name in values}))
     return rows
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines of JSONL. `str.splitlines` would also cut at U+2028 and U+0085, which JSON leaves in a string."""
+    return text.split("\n")
 
 
 def content_id(*parts: str) -> str:

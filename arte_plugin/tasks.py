@@ -11,7 +11,7 @@ from typing import Any
 from arte_plugin import answers
 from arte_plugin.args import QuestionsArgs, TaskArgs
 from arte_plugin.errors import ConfigError, DataError
-from arte_plugin.rows import Question, content_id
+from arte_plugin.rows import Question, content_id, split_lines
 
 LOCAL_FORMATS = (".jsonl", ".json", ".csv", ".parquet")
 
@@ -150,7 +150,7 @@ def _rows(task: str, source: QuestionsArgs) -> Iterable[tuple[str, dict[str, Any
 def _read_file(path: Path) -> list[dict[str, Any]]:
     try:
         if path.suffix == ".jsonl":
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            return [json.loads(line) for line in split_lines(path.read_text(encoding="utf-8")) if line.strip()]
         if path.suffix == ".json":
             return _rows_of_json(path, json.loads(path.read_text(encoding="utf-8")))
         if path.suffix == ".csv":

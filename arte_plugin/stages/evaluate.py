@@ -26,7 +26,7 @@ from arte_plugin.models import fingerprint_model, student_dtype
 from arte_plugin.progress import progress_line
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rendering import Renderer
-from arte_plugin.rows import Result, wilson, write_text
+from arte_plugin.rows import Result, split_lines, wilson, write_text
 from arte_plugin.stages.sft import TrainedStudent
 from arte_plugin.tables import format_table
 from arte_plugin.tasks import Task
@@ -121,7 +121,7 @@ def read_questions(path: Path) -> Any:
     """The data set of one task file, for lm-eval; in memory, so that no cache and no guess at column types comes in."""
     from datasets import Dataset, DatasetDict
 
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in split_lines(path.read_text(encoding="utf-8")) if line]
     return DatasetDict({"test": Dataset.from_list(rows)})
 
 

@@ -100,10 +100,3 @@ def test_float_noise_is_no_preference():
     pairs, dropped = make(drafts, scores, question_pairs=0)
     assert [p.pair_id for p in pairs] == ["r-q2"]
     assert [d.reason for d in dropped] == ["rationale_tie"]
-
-
-def test_wilson_interval():
-    # Newcombe (1998), table I: 15 of 148 has the Wilson interval 0.0624 to 0.1605.
-    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
-    assert wilson(0, 0) == (0.0, 1.0)
-    assert (wilson(0, 20)[0], wilson(20, 20)[1]) == (0.0, 1.0)
