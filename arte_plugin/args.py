@@ -123,7 +123,9 @@ class ElicitArgs(Block):
     )
     batch_size: int = Field(16, ge=1, description="Requests to the teacher at a time.")
     prefill: bool = Field(
-        False, description="Begin the teacher's reply with the next question's tag; for small teachers."
+        False,
+        description="For small teachers: begin their reply with the next question's tag, and behind a rationale that "
+        "ended without an answer begin the answer's tag.",
     )
     max_calls: int = Field(
         10, ge=1, description="Give up on questions after so many times the fewest calls that could have been enough."

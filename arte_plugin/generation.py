@@ -4,7 +4,7 @@ import hashlib
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from arte_plugin import answers, prompts
@@ -18,6 +18,9 @@ from arte_plugin.tasks import Task, comparable
 
 #: Calls without a single usable question after which a teacher is given up.
 HOPELESS = 8
+
+#: Longest answer, in tokens, to what `elicit.prefill` puts behind a rationale.
+ANSWER_TOKENS = 64
 
 
 @dataclass(frozen=True)
@@ -93,31 +96,55 @@ def write_questions(
 
 def write_rationales(
     task: Task, teacher: Model, asks: Sequence[tuple[str, str]], *, temperature: float, max_new_tokens: int,
-    stage: str, seed: int,
+    prefill: bool, stage: str, seed: int,
 ) -> tuple[list[tuple[str, str] | None], list[Dropped]]:  # fmt: skip
-    """A rationale for each of `asks`, `(id, prompt)` pairs, as `(rationale, answer)`, or None where none came of it."""
-    requests = [
-        Request(
-            prompt=teacher.renderer.prompt(text),
-            group=f"{task.name}/{stage}/{name}",
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=_number(seed, task.name, stage, "rationale", name),
-            stop=prompts.RATIONALE_STOP,
-        )
-        for name, text in asks
-    ]
+    """A rationale for each of `asks`, `(id, prompt)` pairs, as `(rationale, answer)`, or None where none came of it.
+
+    With `prefill`, a rationale that ended without an answer is asked for it: the second prompt of zero-shot chain of
+    thought (Kojima et al., 2022, section 3.1). Raises `TeacherError` when nothing usable has come at all.
+    """
+
+    def ask(begun: Mapping[str, str], longest: int, what: str) -> dict[str, tuple[str, str]]:
+        """`(reply, finish)` by id, for each id and beginning of its reply in `begun`."""
+        requests = [
+            Request(
+                prompt=teacher.renderer.prompt(texts[name], beginning),
+                group=f"{task.name}/{stage}/{name}",
+                max_new_tokens=longest,
+                temperature=temperature,
+                seed=_number(seed, task.name, stage, "rationale", name),
+                stop=prompts.RATIONALE_STOP,
+            )
+            for name, beginning in begun.items()
+        ]
+        completions = teacher.ask(requests, f"{stage} {task.name}: {what}")
+        return {
+            name: ((beginning + completion.text).split(prompts.NEXT_QUESTION)[0].strip(), completion.finish)
+            for (name, beginning), completion in zip(begun.items(), completions, strict=True)
+        }
+
+    texts = dict(asks)
+    replies = ask(dict.fromkeys(texts, ""), max_new_tokens, "rationales")
+    if prefill:
+        unanswered = {
+            name: reply + prompts.ANSWER_PREFILL
+            for name, (reply, finish) in replies.items()
+            if reply and finish == "stop" and prompts.ANSWER_BEGIN not in reply
+        }
+        replies |= ask(unanswered, ANSWER_TOKENS, "answers") if unanswered else {}
     written: list[tuple[str, str] | None] = []
     dropped: list[Dropped] = []
-    for (name, _), completion in zip(asks, teacher.ask(requests, f"{stage} {task.name}: rationales"), strict=True):
-        rationale = completion.text.split(prompts.NEXT_QUESTION)[0].strip()
+    for name, _ in asks:
+        rationale, finish = replies[name]
         answer = answers.extract(rationale, task.args.answer)
         if rationale.endswith(prompts.ANSWER_END) and answer is not None:
             written.append((rationale, answer))
             continue
-        reason = "rationale_truncated" if completion.finish == "length" else "rationale_without_answer"
+        reason = "rationale_truncated" if finish == "length" else "rationale_without_answer"
         dropped.append(Dropped(stage, reason, task.name, name, rationale))
         written.append(None)
+    if len(dropped) == len(asks):
+        raise TeacherError(_no_rationale(task, teacher, dropped, prefill))
     return written, dropped
 
 
@@ -134,10 +161,27 @@ def _number(seed: int, *parts: str) -> int:
 def _nothing_usable(
     task: Task, teacher: Model, replies: list[str], dropped: list[Dropped], settings: ElicitArgs
 ) -> str:
-    reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(d.reason for d in dropped).most_common())
-    sample = replies[0] if len(replies[0]) <= 600 else replies[0][:600] + "…"
-    remedy = "Try a larger teacher." if settings.prefill else "A small teacher may need `arte.elicit.prefill: true`."
     return (
-        f"Task {task.name}: the teacher {teacher.name} wrote no usable question in {len(replies)} calls ({reasons}). "
-        f"{remedy} Its first reply was:\n{sample}"
+        f"Task {task.name}: the teacher {teacher.name} wrote no usable question in {len(replies)} calls "
+        f"({_reasons(dropped)}). {_remedy(settings.prefill)} Its first reply was:\n{_excerpt(replies[0])}"
     )
+
+
+def _no_rationale(task: Task, teacher: Model, dropped: list[Dropped], prefill: bool) -> str:
+    return (
+        f"Task {task.name}: none of the {len(dropped)} rationales of the teacher {teacher.name} ends in <ans>…</ans> "
+        f"with an answer of the type {task.args.answer} ({_reasons(dropped)}). {_remedy(prefill)} An aligned teacher "
+        f"may have had too large a learning rate. The first rationale was:\n{_excerpt(dropped[0].text)}"
+    )
+
+
+def _reasons(dropped: list[Dropped]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in Counter(row.reason for row in dropped).most_common())
+
+
+def _remedy(prefill: bool) -> str:
+    return "Try a larger teacher." if prefill else "A small teacher may need `arte.elicit.prefill: true`."
+
+
+def _excerpt(text: str) -> str:
+    return text if len(text) <= 600 else text[:600] + "…"

@@ -31,7 +31,8 @@ def elicit(task: Task, teacher: Model, settings: ElicitArgs, seed: int) -> tuple
     ]
     written, lost = write_rationales(
         task, teacher, asks,
-        temperature=settings.rationale_temperature, max_new_tokens=settings.max_new_tokens, stage=STAGE, seed=seed,
+        temperature=settings.rationale_temperature, max_new_tokens=settings.max_new_tokens, prefill=settings.prefill,
+        stage=STAGE, seed=seed,
     )  # fmt: skip
     drafts = [
         Draft(

@@ -2,7 +2,6 @@
 
 from arte_plugin import prompts
 from arte_plugin.args import ElicitArgs, RegenerateArgs
-from arte_plugin.errors import TeacherError
 from arte_plugin.generation import write_questions, write_rationales
 from arte_plugin.models import Model
 from arte_plugin.rows import Dropped, TailoredExample
@@ -27,16 +26,12 @@ def regenerate(
         (q.question_id, prompts.solve_prompt(task.args.description, task.args.answer, q.question)) for q in questions
     ]
     written, lost = write_rationales(
-        task, teacher, asks, temperature=0.0, max_new_tokens=settings.max_new_tokens, stage=STAGE, seed=seed
-    )
+        task, teacher, asks,
+        temperature=0.0, max_new_tokens=settings.max_new_tokens, prefill=asking.prefill, stage=STAGE, seed=seed,
+    )  # fmt: skip
     examples = [
         TailoredExample(task.name, question.question, question.target, rationale[0], rationale[1], prompt)
         for question, (_, prompt), rationale in zip(questions, asks, written, strict=True)
         if rationale is not None
     ]
-    if not examples:
-        raise TeacherError(
-            f"Task {task.name}: none of the {len(asks)} rationales of the aligned teacher {teacher.name} ends in "
-            f"<ans>…</ans>. See 06-regenerate/dropped.jsonl; a smaller DPO learning rate may help."
-        )
     return examples, dropped + lost

@@ -1,0 +1,90 @@
+"""The teacher's rationales, from a teacher whose every reply is staged: real ones rarely fail on demand."""
+
+import pytest
+from transformers import AutoTokenizer
+
+from arte_plugin.args import TaskArgs
+from arte_plugin.engines.base import Completion
+from arte_plugin.errors import TeacherError
+from arte_plugin.generation import write_rationales
+from arte_plugin.models import Model
+from arte_plugin.rendering import Renderer
+from arte_plugin.request_cache import RequestCache
+from arte_plugin.tasks import Task
+from tests.tiny import tiny_model
+
+ASKS = [("q1-a", "What is 2 + 2?"), ("q1-b", "And 2 + 3?")]
+
+
+class Staged:
+    """An engine that says what it was told to say, by what its prompt ends in."""
+
+    def __init__(self, replies):
+        self.replies = replies
+        self.asked = []
+
+    def generate(self, batch):
+        self.asked += [request.prompt for request in batch]
+        return [Completion(*self._reply(request.prompt), 1, 1) for request in batch]
+
+    def _reply(self, prompt):
+        return next(reply for ending, reply in self.replies.items() if prompt.endswith(ending))
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Rationales for `ASKS` from a teacher with staged replies, and the teacher."""
+    args = TaskArgs(name="sums", description="Add.", questions={"path": "unread.jsonl"}, answer="number")
+    task = Task(args, [], [], [], 0)
+    renderer = Renderer(AutoTokenizer.from_pretrained(tiny_model(tmp_path / "model", chat_template=False)), "auto")
+
+    def run(replies, prefill):
+        engine = Staged(replies)
+        cache = RequestCache(tmp_path / "requests.sqlite")
+        teacher = Model("the teacher", {}, renderer, lambda: engine, cache, 4, 10.0)
+        written, dropped = write_rationales(
+            task, teacher, ASKS, temperature=0.0, max_new_tokens=32, prefill=prefill, stage="elicit", seed=1
+        )
+        return written, dropped, engine
+
+    return run
+
+
+REPLIES = {
+    "2 + 2?": ("Two and two.", "stop"),
+    "2 + 3?": (" <ans>5</ans>", "stop"),
+    "Two and two.\nSo the answer is <ans>": ("4</ans>", "stop"),
+}
+
+
+def test_an_answer_that_was_left_out_is_asked_for_with_prefill(write):
+    written, dropped, engine = write(REPLIES, prefill=True)
+    assert written == [("Two and two.\nSo the answer is <ans>4</ans>", "4"), ("<ans>5</ans>", "5")]
+    assert not dropped
+    assert len(engine.asked) == 3
+
+
+def test_without_prefill_it_is_a_rationale_without_answer(write):
+    written, dropped, engine = write(REPLIES, prefill=False)
+    assert written == [None, ("<ans>5</ans>", "5")]
+    assert [(row.reason, row.id, row.text) for row in dropped] == [("rationale_without_answer", "q1-a", "Two and two.")]
+    assert len(engine.asked) == 2
+
+
+def test_a_rationale_cut_off_by_its_length_is_not_asked_for_an_answer(write):
+    written, dropped, engine = write({**REPLIES, "2 + 2?": ("Two and two and", "length")}, prefill=True)
+    assert written[0] is None
+    assert [row.reason for row in dropped] == ["rationale_truncated"]
+    assert len(engine.asked) == 2
+
+
+def test_no_rationale_at_all_says_what_was_seen(write):
+    replies = {"2 + 2?": ("I like sums.", "stop"), "2 + 3?": ("So do I.", "length")}
+    with pytest.raises(TeacherError) as raised:
+        write(replies, prefill=False)
+    for said in ("sums: none of the 2 rationales of the teacher the teacher", "1 rationale_truncated",
+                 "1 rationale_without_answer", "arte.elicit.prefill: true", "I like sums."):  # fmt: skip
+        assert said in str(raised.value)
