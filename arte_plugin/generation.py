@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from arte_plugin import answers, prompts
 from arte_plugin.args import ElicitArgs
-from arte_plugin.engines.base import Request
+from arte_plugin.engines.base import Completion, Request
 from arte_plugin.errors import TeacherError
 from arte_plugin.models import Model
 from arte_plugin.question_tags import parse_questions
@@ -104,8 +104,8 @@ def write_rationales(
     thought (Kojima et al., 2022, section 3.1). Raises `TeacherError` when nothing usable has come at all.
     """
 
-    def ask(begun: Mapping[str, str], longest: int, what: str) -> dict[str, tuple[str, str]]:
-        """`(reply, finish)` by id, for each id and beginning of its reply in `begun`."""
+    def ask(begun: Mapping[str, str], longest: int, stop: tuple[str, ...], what: str) -> dict[str, Completion]:
+        """The rest of each reply, by id; `begun` holds the ids and how their replies begin."""
         requests = [
             Request(
                 prompt=teacher.renderer.prompt(texts[name], beginning),
@@ -113,34 +113,32 @@ def write_rationales(
                 max_new_tokens=longest,
                 temperature=temperature,
                 seed=_number(seed, task.name, stage, "rationale", name),
-                stop=prompts.RATIONALE_STOP,
+                stop=stop,
             )
             for name, beginning in begun.items()
         ]
         completions = teacher.ask(requests, f"{stage} {task.name}: {what}")
-        return {
-            name: ((beginning + completion.text).split(prompts.NEXT_QUESTION)[0].strip(), completion.finish)
-            for (name, beginning), completion in zip(begun.items(), completions, strict=True)
-        }
+        return dict(zip(begun, completions, strict=True))
 
     texts = dict(asks)
-    replies = ask(dict.fromkeys(texts, ""), max_new_tokens, "rationales")
+    replies = ask(dict.fromkeys(texts, ""), max_new_tokens, prompts.RATIONALE_STOP, "rationales")
+    rationales = {name: reply.text.split(prompts.NEXT_QUESTION)[0].strip() for name, reply in replies.items()}
     if prefill:
-        unanswered = {
-            name: reply + prompts.ANSWER_PREFILL
-            for name, (reply, finish) in replies.items()
-            if reply and finish == "stop" and prompts.ANSWER_BEGIN not in reply
+        begun = {
+            name: rationale + prompts.ANSWER_PREFILL
+            for name, rationale in rationales.items()
+            if rationale and replies[name].finish == "stop" and prompts.ANSWER_BEGIN not in rationale
         }
-        replies |= ask(unanswered, ANSWER_TOKENS, "answers") if unanswered else {}
+        for name, reply in ask(begun, ANSWER_TOKENS, prompts.ANSWER_STOP, "answers").items() if begun else ():
+            rationales[name] = begun[name] + prompts.closed_answer(reply.text)
     written: list[tuple[str, str] | None] = []
     dropped: list[Dropped] = []
-    for name, _ in asks:
-        rationale, finish = replies[name]
+    for name, rationale in rationales.items():
         answer = answers.extract(rationale, task.args.answer)
         if rationale.endswith(prompts.ANSWER_END) and answer is not None:
             written.append((rationale, answer))
             continue
-        reason = "rationale_truncated" if finish == "length" else "rationale_without_answer"
+        reason = "rationale_truncated" if replies[name].finish == "length" else "rationale_without_answer"
         dropped.append(Dropped(stage, reason, task.name, name, rationale))
         written.append(None)
     if len(dropped) == len(asks):

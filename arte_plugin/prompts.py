@@ -25,6 +25,9 @@ RATIONALE_STOP = (ANSWER_END, NEXT_QUESTION)
 #: Put behind a rationale that ended without an answer, for the teacher to give one; when `elicit.prefill` is on.
 ANSWER_PREFILL = f"\nSo the answer is {ANSWER_BEGIN}"
 
+#: Where such an answer ends: a teacher that did not open the tag need not close it.
+ANSWER_STOP = (ANSWER_END, "\n")
+
 STEP_BY_STEP = "Let's think step by step."
 
 #: Said behind the request for the tags, by `answer` type of the task; the other types need no more words.
@@ -91,6 +94,11 @@ def solve_rest(question: str) -> str:
 def bare_rationale(target: str) -> str:
     """The rationale of a few-shot example that has none of its own: it shows the form of the answer, no more."""
     return f"The answer is <ans>{target}</ans>"
+
+
+def closed_answer(reply: str) -> str:
+    """What follows on `ANSWER_PREFILL`: the answer on the reply's line, and the tag that ends it."""
+    return reply.split(ANSWER_END)[0].split("\n")[0].strip().rstrip(".") + ANSWER_END
 
 
 def _task(description: str, answer: str) -> str:

@@ -44,12 +44,14 @@ def parse_questions(reply: str) -> tuple[list[ParsedQuestion], list[tuple[str, s
 def _parse_block(block: str) -> ParsedQuestion | str:
     """The question of one block, or why there is none: tags in the order input, /input, target, /target.
 
-    A forgotten /input is forgiven: the target's tag says as clearly where the question ends.
+    An /input that is forgotten, or written as /target, is forgiven: <target> says as clearly where the question ends.
     """
     found = [(tag.group().lower(), tag.start(), tag.end()) for tag in _TAG.finditer(block)]
     inner = [tag for tag in found if "question" not in tag[0]]
     order = [tag[0] for tag in inner]
-    if order not in (["<input>", "</input>", "<target>", "</target>"], ["<input>", "<target>", "</target>"]):
+    if order[:1] != ["<input>"] or order[-2:] != ["<target>", "</target>"]:
+        return "malformed"
+    if order[1:-2] not in (["</input>"], ["</target>"], []):
         return "malformed"
     question = block[inner[0][2] : inner[1][1]].strip()
     target = block[inner[-2][2] : inner[-1][1]].strip()

@@ -56,7 +56,7 @@ def write(tmp_path):
 REPLIES = {
     "2 + 2?": ("Two and two.", "stop"),
     "2 + 3?": (" <ans>5</ans>", "stop"),
-    "Two and two.\nSo the answer is <ans>": ("4</ans>", "stop"),
+    "So the answer is <ans>": ("4</ans>", "stop"),
 }
 
 
@@ -65,6 +65,18 @@ def test_an_answer_that_was_left_out_is_asked_for_with_prefill(write):
     assert written == [("Two and two.\nSo the answer is <ans>4</ans>", "4"), ("<ans>5</ans>", "5")]
     assert not dropped
     assert len(engine.asked) == 3
+
+
+@pytest.mark.parametrize("line", ["4</ans>", " 4.\n", "4</ans> and more"])
+def test_the_tag_that_was_opened_for_the_teacher_is_closed_for_it(write, line):
+    written, _, _ = write({**REPLIES, "So the answer is <ans>": (line, "stop")}, prefill=True)
+    assert written[0] == ("Two and two.\nSo the answer is <ans>4</ans>", "4")
+
+
+def test_an_answer_that_is_none_is_dropped(write):
+    written, dropped, _ = write({**REPLIES, "So the answer is <ans>": ("four, I think\n", "stop")}, prefill=True)
+    assert written[0] is None
+    assert [row.reason for row in dropped] == ["rationale_without_answer"]
 
 
 def test_without_prefill_it_is_a_rationale_without_answer(write):

@@ -45,6 +45,7 @@ def test_every_block_is_accounted_for(reply):
     [
         "<Question_4><input>q</input><target>a</target>",
         "<input>q</input><target>a</target>",
+        "<Question_4><input>q</target>\n<Target>a</target></Question_4>",
         "Sure!\n```\n<question_9>\n<input>\nq\n</input>\n<target> a </target>\n</question_9>\n```",
         "<Question_4><input>q\n<target>a</target></Question_4>",
         "<Question_4><INPUT>q</INPUT> <TARGET>a</TARGET></Question_5>",
@@ -63,6 +64,8 @@ def test_forms_that_are_read(reply):
         ("<Question_4><input>q", "truncated"),
         ("<Question_4><input>q</input><target></target>", "empty"),
         ("<Question_4><input>q</input><target>a</</target>", "malformed"),
+        ("<Question_4><input>q</target>", "malformed"),
+        ("<Question_4><input>q</target>more</target><target>a</target>", "malformed"),
     ],
 )
 def test_forms_that_are_rejected_with_a_reason(reply, reason):
