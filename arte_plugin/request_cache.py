@@ -3,11 +3,15 @@
 import hashlib
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from arte_plugin.engines.base import Completion, Request
+
+#: Seconds to wait for another process that is writing.
+PATIENCE = 120.0
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS completions (
@@ -45,10 +49,22 @@ class RequestCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         # Each call is a transaction of its own; a kill loses at most the batch that is in flight.
-        self._db = sqlite3.connect(path, timeout=120, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+        self._use_wal()
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute(_SCHEMA)
+
+    def _use_wal(self) -> None:
+        """Ranks that start together make the file together, and for this one step SQLite does not wait by itself."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
 
     def get(self, keys: Sequence[str]) -> dict[str, Completion]:
         """The completions that are there, by key."""

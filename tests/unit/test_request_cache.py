@@ -66,3 +66,20 @@ def test_batches_keep_siblings_together_and_depend_on_nothing_else():
         groups = {request.group for request in batch}
         assert len(groups) == 1 or all(group.startswith("single") for group in groups)
     assert plan_batches(requests[::-1], 3) == plan
+
+
+def _open_together(folder, go):
+    for number in range(40):
+        go.wait()
+        RequestCache(folder / f"{number}.sqlite").close()
+
+
+def test_ranks_that_start_together_make_the_file_together(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    go = context.Barrier(3, timeout=60)
+    ranks = [context.Process(target=_open_together, args=(tmp_path, go)) for _ in range(3)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join()
+    assert [rank.exitcode for rank in ranks] == [0, 0, 0]
