@@ -1,9 +1,20 @@
 """The `arte:` block of the YAML: every key, its default and its bounds. `docs/configuration.md` is made from it."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails
 
+from arte_plugin import presets
 from arte_plugin.prompts import DEFAULT_TECHNIQUES
 
 SENTINEL = "arte://pairs"
@@ -27,15 +38,51 @@ class QuestionsArgs(Block):
     name: str | None = Field(None, description="Configuration of a data set on the Hub.")
     question: str = Field("question", description="Column that holds the question.")
     answer: str = Field("answer", description="Column that holds the right answer.")
+    answer_after: str | None = Field(
+        None,
+        min_length=1,
+        description="Only what follows the last such text in the answer column is the answer, as `####` in GSM8K; if "
+        "`rationale` names the same column, what stands before it is the worked solution.",
+    )
+    options: str | Annotated[list[str], Field(min_length=2)] | None = Field(
+        None,
+        description="Where a multiple-choice question keeps its options: a column with a list of texts, a column with "
+        "`{text: […], label: […]}`, or a list of columns with one text each. They are put behind the question as "
+        "`(A) …`. The answer is then one of the labels, if there are any; else a number is a place counted from 0, "
+        "and a letter a letter.",
+    )
     rationale: str | None = Field(
         None,
-        description="Column that holds a worked solution, shown in few-shot prompts. Without it only the answer is.",
+        description="Column that holds a worked solution, shown in few-shot prompts; the tagged answer is put behind "
+        "it where it has none. Without this key only the answer is shown.",
     )
+    rationale_without: Annotated[list[str], Field(min_length=2, max_length=2)] | None = Field(
+        None,
+        description="Two marks: what stands between them is left out of the worked solution, and so are they; "
+        "`['<<', '>>']` takes out GSM8K's calculator notes.",
+    )
+    bad_rows: Literal["stop", "drop"] = Field(
+        "stop",
+        description="A row without a question or without an answer that can be read, or one that gives a question "
+        "another answer than an earlier row: `stop` there, or `drop` such rows and say how many.",
+    )
+
+    @field_validator("rationale_without")
+    @classmethod
+    def _two_marks(cls, marks: list[str] | None) -> list[str] | None:
+        if marks and not all(marks):
+            raise ValueError("a mark can't be empty")
+        return marks
 
 
 class TaskArgs(Block):
     """A target task: what the student has to become good at."""
 
+    preset: str | None = Field(
+        None,
+        description="A task that comes with the plugin (docs/presets.md, `arte presets`), or a family for all of its "
+        "tasks. It gives every other key; those that stand here win. `{task}` in a path is the last part of its name.",
+    )
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
         max_length=80,
@@ -80,6 +127,13 @@ class TaskArgs(Block):
         drawn = [key for key, value in splits.items() if isinstance(value, int)]
         if drawn and self.questions is None:
             raise ValueError(f"{', '.join(drawn)} are drawn from `questions`, which is not given")
+        return self
+
+    @model_validator(mode="after")
+    def _options_have_letters(self) -> "TaskArgs":
+        sources = (self.questions, self.seed_questions, self.validation_questions, self.test_questions)
+        if self.answer != "choice" and any(isinstance(one, QuestionsArgs) and one.options for one in sources):
+            raise ValueError(f"`options` get letters, so they need `answer: choice` (found `answer: {self.answer}`)")
         return self
 
 
@@ -236,6 +290,32 @@ class ArteArgs(Block):
     )
     seed: int = Field(42, ge=0, description="Decides splits, seed questions, sampling and pairs.")
 
+    @field_validator("tasks", mode="wrap")
+    @classmethod
+    def _presets_become_tasks(cls, entries: Any, validate: ValidatorFunctionWrapHandler) -> list[TaskArgs]:
+        if not isinstance(entries, list):
+            return validate(entries)
+        tasks: list[Any] = []
+        places: list[int] = []
+        errors: list[InitErrorDetails] = []
+        for place, entry in enumerate(entries):
+            try:
+                made = presets.expand(entry) if _names_preset(entry) else [entry]
+            except ValueError as error:
+                errors.append(
+                    InitErrorDetails(type="value_error", loc=(place, "preset"), input=entry, ctx={"error": error})
+                )
+                continue
+            tasks += made
+            places += [place] * len(made)
+        try:
+            checked = validate(tasks) if tasks or not errors else []
+        except ValidationError as error:
+            errors += _moved(error, places)
+        if errors:
+            raise ValidationError.from_exception_data(cls.__name__, errors)
+        return checked
+
     @model_validator(mode="after")
     def _task_names_differ(self) -> "ArteArgs":
         names = [task.name.lower() for task in self.tasks]
@@ -245,6 +325,23 @@ class ArteArgs(Block):
                     f"two tasks are called {name!r}; a name stands for one task only (case does not count)"
                 )
         return self
+
+
+def _names_preset(entry: Any) -> bool:
+    return isinstance(entry, dict) and entry.get("preset") is not None
+
+
+def _moved(error: ValidationError, places: Sequence[int]) -> list[InitErrorDetails]:
+    """The same problems, each at the entry of the YAML that its task comes from: a family is one entry, many tasks."""
+    return [
+        InitErrorDetails(
+            type=detail["type"],
+            loc=tuple(places[int(part)] if i == 0 else part for i, part in enumerate(detail["loc"])),
+            input=detail["input"],
+            ctx=detail.get("ctx", {}),
+        )
+        for detail in error.errors()
+    ]
 
 
 class ArteConfig(BaseModel):

@@ -11,7 +11,7 @@ import click
 
 from arte_plugin import __version__, ranks
 from arte_plugin.config_check import check_config, raw_config
-from arte_plugin.errors import shown_errors
+from arte_plugin.errors import ConfigError, shown_errors
 from arte_plugin.stages import STAGES
 
 CONFIG = click.argument("config", type=click.Path(exists=True, dir_okay=False))
@@ -36,11 +36,12 @@ def run(context: click.Context, config: str) -> None:
 @CONFIG
 def validate(config: str) -> None:
     """Check everything that can be checked without a model."""
+    from arte_plugin.tasks import left_out
+
     made = _run(config)
     for task in made.tasks:
         sizes = ", ".join(f"{len(rows)} {split}" for split, rows in task.splits().items())
-        left_out = f" ({task.duplicates} duplicates left out)" if task.duplicates else ""
-        click.echo(f"{task.name}: {sizes} questions{left_out}")
+        click.echo(f"{task.name}: {sizes} questions{left_out(task.duplicates, task.bad_rows)}")
     click.echo(f"{config} is fine.")
 
 
@@ -54,6 +55,23 @@ def status(config: str) -> None:
         cfg = raw_config(config)
         check_config(cfg)
         click.echo(summary(Path(cfg.get("output_dir") or "./model-out") / "arte"))
+
+
+@cli.command("presets", short_help="The tasks that come with the plugin; with NAME, one or a family written out.")
+@click.argument("name", required=False)
+def show_presets(name: str | None) -> None:
+    """List the presets, or write out NAME in full, to be pasted under `tasks:` and changed."""
+    from arte_plugin import presets
+    from arte_plugin.tables import format_table
+
+    if name is None:
+        click.echo(format_table([["preset", "category", "answer", "on the Hub"], *presets.overview()]))
+        return
+    try:
+        click.echo(presets.as_yaml(name), nl=False)
+    except ValueError as error:
+        with shown_errors():
+            raise ConfigError(f"{str(error)[0].upper()}{str(error)[1:]}.") from None
 
 
 @cli.command("demo-models", short_help="Write the quickstart's student and teacher to a folder.")

@@ -14,7 +14,8 @@ from arte_plugin.errors import TeacherError
 from arte_plugin.models import Model
 from arte_plugin.question_tags import parse_questions
 from arte_plugin.rows import Dropped, content_id
-from arte_plugin.tasks import Task, comparable
+from arte_plugin.sources import comparable
+from arte_plugin.tasks import Task
 
 #: Calls without a single usable question after which a teacher is given up.
 HOPELESS = 8

@@ -8,8 +8,8 @@ import yaml
 
 from arte_plugin.manifest import Manifest
 from arte_plugin.rows import Draft, Dropped, PreferencePair, Probe, Score, TailoredExample, read_rows
+from arte_plugin.sources import comparable
 from arte_plugin.stages import STAGES
-from arte_plugin.tasks import comparable
 from tests.e2e.conftest import arte, axolotl
 
 #: Every file that a run leaves, by the design.
