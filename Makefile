@@ -36,6 +36,7 @@ lint: install
 
 docs: install
 	$(BIN)/python docs/make_configuration.py
+	$(BIN)/python docs/make_presets.py
 
 models: $(MODELS)/teacher/demo-model.json
 

@@ -2,13 +2,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from arte_plugin.args import Block
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_configuration_page_is_up_to_date():
-    script = ROOT / "docs" / "make_configuration.py"
+@pytest.mark.parametrize("name", ["make_configuration.py", "make_presets.py"])
+def test_page_is_up_to_date(name):
+    script = ROOT / "docs" / name
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

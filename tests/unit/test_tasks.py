@@ -118,3 +118,160 @@ def test_unreadable_json(tmp_path, content):
     (tmp_path / "q.json").write_text(content)
     with pytest.raises(ConfigError):
         load_task(task({"path": str(tmp_path / "q.json")}), seed=1)
+
+
+#: Three questions of the test's own, in each shape in which a data set may hold options and answers.
+STONES = [("Which is heaviest?", ["pebble", "boulder", "grain"], 1), ("Which is blue?", ["grass", "snow", "sky"], 2)]
+STONES.append(("Which flies?", ["kite", "anvil", "brick"], 0))
+
+
+def labelled_rows():
+    names = ("ABC", "123", "ABC")
+    return [
+        {"question": text, "choices": {"text": options, "label": list(labels)}, "answer": labels[right]}
+        for (text, options, right), labels in zip(STONES, names, strict=True)
+    ]
+
+
+def listed_rows():
+    return [{"question": text, "choices": options, "answer": right} for text, options, right in STONES]
+
+
+def column_rows(answer=str):
+    return [
+        {"question": text, **dict(zip("abc", options, strict=True)), "answer": answer(right)}
+        for text, options, right in STONES
+    ]
+
+
+def choice_task(questions, **more):
+    return task(questions, answer="choice", seed_questions=1, validation_questions=1, **more)
+
+
+def by_text(made):
+    return {q.question: q.target for split in made.splits().values() for q in split}
+
+
+WITH_LETTERS = {
+    "Which is heaviest?\nOptions:\n(A) pebble\n(B) boulder\n(C) grain": "(B)",
+    "Which is blue?\nOptions:\n(A) grass\n(B) snow\n(C) sky": "(C)",
+    "Which flies?\nOptions:\n(A) kite\n(B) anvil\n(C) brick": "(A)",
+}
+
+
+def write(tmp_path, name, rows):
+    import csv
+
+    import pyarrow
+    import pyarrow.parquet
+
+    path = tmp_path / name
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    elif path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        path.write_text(json.dumps(rows) if path.suffix == ".json" else "\n".join(map(json.dumps, rows)))
+    return str(path)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json", "parquet"])
+@pytest.mark.parametrize("rows", [labelled_rows(), listed_rows()], ids=["labelled", "listed"])
+def test_options_in_one_column(tmp_path, ending, rows):
+    made = load_task(choice_task({"path": write(tmp_path, f"q.{ending}", rows), "options": "choices"}), seed=1)
+    assert by_text(made) == WITH_LETTERS
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "parquet"])
+@pytest.mark.parametrize("answer", [int, "ABC".__getitem__, "abc".__getitem__, lambda i: f"({'ABC'[i]})"])
+def test_options_in_columns_of_their_own(tmp_path, ending, answer):
+    path = write(tmp_path, f"q.{ending}", column_rows(answer))
+    assert by_text(load_task(choice_task({"path": path, "options": ["a", "b", "c"]}), seed=1)) == WITH_LETTERS
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"answer": "D"}, "row 4: the answer 'D' is neither a place from 0 to 2 nor a letter from A to C"),
+        ({"answer": 3}, "row 4: the answer '3' is neither"),
+        ({"answer": -1}, "row 4: the answer '-1' is neither"),
+        ({"answer": ""}, "row 4: the answer '' is neither"),
+        ({"answer": "boulder"}, "row 4: the answer 'boulder' is neither"),
+        ({"choices": ["pebble"]}, "row 4: it has 1 options"),
+        ({"choices": ["pebble", ""]}, r"row 4: option \(B\) is empty"),
+        ({"choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answer": "0"}, "not one of the labels 1, 2"),
+        ({"choices": {"text": ["x", "y"], "label": ["1"]}, "answer": "1"}, "2 options, but 1 labels"),
+    ],
+)
+def test_row_whose_options_and_answer_do_not_fit_is_named_or_dropped(tmp_path, change, said):
+    bad = {"question": "Which is round?", "choices": ["ball", "box", "ruler"], "answer": 0, **change}
+    questions = {"path": write(tmp_path, "q.jsonl", [*listed_rows(), bad]), "options": "choices"}
+    with pytest.raises(DataError, match=f"{said}.*`bad_rows: drop`"):
+        load_task(choice_task(questions), seed=1)
+    made = load_task(choice_task({**questions, "bad_rows": "drop"}), seed=1)
+    assert (by_text(made), made.bad_rows) == (WITH_LETTERS, 1)
+
+
+@pytest.mark.parametrize("choices", ["ball, box", {"texts": ["ball", "box"]}, {"text": ["x", "y"], "label": "AB"}, 7])
+def test_column_without_a_list_of_options(tmp_path, choices):
+    path = write(tmp_path, "q.jsonl", [{"question": "Which?", "choices": choices, "answer": "A"}])
+    with pytest.raises(ConfigError, match=r"row 1: column 'choices' holds neither .* name these: `options: \["):
+        load_task(choice_task({"path": path, "options": "choices"}), seed=1)
+
+
+@pytest.mark.parametrize("options", ["choices", ["a", "d"]])
+def test_missing_column_of_options(tmp_path, options):
+    path = write(tmp_path, "q.csv", column_rows())
+    with pytest.raises(ConfigError, match=r"row 1 has no column '(choices|d)'. It has: question, a, b, c, answer"):
+        load_task(choice_task({"path": path, "options": options}), seed=1)
+
+
+def test_options_need_choice():
+    with pytest.raises(ValueError, match="`answer: choice`"):
+        task({"path": "q.csv", "options": ["a", "b"]}, answer="boolean")
+
+
+SUMS = [
+    {"question": f"What is {i} and 2?", "answer": f"Put [[{i}+2]] them\ntogether: {i + 2}.\n#### {i + 2},000"}
+    for i in range(4)
+]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "parquet"])
+def test_answer_after_parts_answer_and_rationale(tmp_path, ending):
+    source = {"path": write(tmp_path, f"q.{ending}", SUMS), "answer_after": "####", "rationale": "answer"}
+    more = {"answer": "number", "seed_questions": 1, "validation_questions": 1}
+    made = load_task(task(source, **more), seed=1)
+    first = next(q for split in made.splits().values() for q in split if q.question.startswith("What is 1"))
+    assert first.target == "3,000"
+    assert first.rationale == "Put [[1+2]] them\ntogether: 3.\nThe answer is <ans>3,000</ans>"
+    made = load_task(task({**source, "rationale_without": ["[[", "]]"]}, **more), seed=1)
+    assert all("[" not in q.rationale and q.rationale.startswith("Put  them") for q in made.seeds)
+
+
+def test_answer_without_the_mark_is_named(tmp_path):
+    path = write(tmp_path, "q.jsonl", [*SUMS, {"question": "What is 9 and 2?", "answer": "11"}])
+    with pytest.raises(DataError, match="row 5: there is no '####' in the answer '11'"):
+        load_task(task({"path": path, "answer_after": "####"}, answer="number"), seed=1)
+
+
+def test_a_rationale_that_has_its_answer_tagged_stays_as_it_is(tmp_path):
+    rows = [{"question": f"q{i}", "answer": "x", "why": f"Because {i}. <ans>x</ans>"} for i in range(4)]
+    source = {"path": write(tmp_path, "q.jsonl", rows), "rationale": "why"}
+    made = load_task(task(source, answer="text", seed_questions=1, validation_questions=1), seed=1)
+    assert {q.rationale for split in made.splits().values() for q in split} == {row["why"] for row in rows}
+
+
+def test_dropped_rows_are_counted_and_told_when_too_few_are_left(source):
+    bad = [{"question": "Is it?", "answer": "maybe"}, {"question": "", "answer": "No"}, {"question": "Is?"}]
+    bad[2]["answer"] = None
+    contradiction = {"question": "Is 2 even?", "answer": "No"}
+    rows_and_bad = {**source([*rows(12), *bad, contradiction, *rows(1)]), "bad_rows": "drop"}
+    made = load_task(task(rows_and_bad), seed=1)
+    assert (made.bad_rows, made.duplicates) == (4, 1)
+    assert sum(map(len, made.splits().values())) == 12
+    with pytest.raises(DataError, match=r"has 12 \(1 duplicate and 4 unusable rows left out\)"):
+        load_task(task(rows_and_bad, test_questions=50), seed=1)
