@@ -11,6 +11,7 @@ from arte_plugin.args import AnswerType
 from arte_plugin.rows import Outcome
 
 _CLOSED = re.compile(r"<ans>(.*?)</ans>", re.IGNORECASE | re.DOTALL)
+_AT_THE_END = re.compile(r"<ans>((?:(?!</?ans>).)*)</ans>$", re.IGNORECASE | re.DOTALL)
 _OPENED = re.compile(r"<ans>[ \t]*\n?([^\n<]*)", re.IGNORECASE)
 _STATED = re.compile(r"\banswer(?:\s+is|\s*:)\s*:?\s*([^\n<]+)", re.IGNORECASE)
 
@@ -40,6 +41,12 @@ def extract(response: str, kind: AnswerType) -> str | None:
     # The whole response: what stands beside a tag that holds nothing readable was not given as the answer.
     word = response.strip()
     return normalise(word, kind) if re.fullmatch(r"[^\s<>]+", word) else None
+
+
+def tagged(rationale: str, kind: AnswerType) -> str | None:
+    """The answer of a rationale that ends in a tag with a readable answer, as training data must; else None."""
+    found = _AT_THE_END.search(rationale)
+    return normalise(found[1], kind) if found else None
 
 
 def normalise(text: str, kind: AnswerType) -> str | None:

@@ -135,8 +135,8 @@ def write_rationales(
     written: list[tuple[str, str] | None] = []
     dropped: list[Dropped] = []
     for name, rationale in rationales.items():
-        answer = answers.extract(rationale, task.args.answer)
-        if rationale.endswith(prompts.ANSWER_END) and answer is not None:
+        answer = answers.tagged(rationale, task.args.answer)
+        if answer is not None:
             written.append((rationale, answer))
             continue
         reason = "rationale_truncated" if replies[name].finish == "length" else "rationale_without_answer"

@@ -98,7 +98,7 @@ def bare_rationale(target: str) -> str:
 
 def closed_answer(reply: str) -> str:
     """What follows on `ANSWER_PREFILL`: the answer on the reply's line, and the tag that ends it."""
-    return reply.split(ANSWER_END)[0].split("\n")[0].strip().rstrip(".") + ANSWER_END
+    return reply.split(ANSWER_END)[0].split("\n")[0].strip(" =").rstrip(".") + ANSWER_END
 
 
 def _task(description: str, answer: str) -> str:

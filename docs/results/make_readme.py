@@ -1,6 +1,6 @@
 """Write docs/results/README.md from finished run folders, and keep their results.json beside it.
 
-    python docs/results/make_readme.py outputs/bbh-boolean outputs/bbh-disambiguation_qa …
+    python docs/results/make_readme.py outputs/bbh-boolean outputs/bbh-hyperbaton …
 
 No benchmark text is written, only counts, and of the drafts what the teacher itself wrote.
 """

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from arte_plugin.answers import extract, judge, normalise, same
+from arte_plugin.answers import extract, judge, normalise, same, tagged
 
 KINDS = ("choice", "boolean", "number", "text")
 
@@ -71,6 +71,25 @@ def test_forms(response, kind, answer):
 )
 def test_judge(response, target, kind, outcome):
     assert judge(response, target, kind)[1] == outcome
+
+
+@pytest.mark.parametrize(
+    ("rationale", "answer"),
+    [
+        ("So <ans>5</ans>", "5"),
+        ("First <ans>4</ans>, then <ans>5</ans>", "5"),
+        ("The answer is 5. So <ans></ans>", None),
+        ("So <ans>5</ans>, I think", None),
+        ("The answer is 5", None),
+        ("So <ans>5", None),
+    ],
+)
+def test_training_data_ends_in_a_readable_tag(rationale, answer):
+    assert tagged(rationale, "number") == answer
+
+
+def test_an_answer_may_hold_an_angle_bracket():
+    assert tagged("So <ans>x < 3</ans>", "text") == extract("So <ans>x < 3</ans>", "text") == "x < 3"
 
 
 def test_unreadable_answers_are_the_same_as_nothing():

@@ -67,14 +67,16 @@ def test_an_answer_that_was_left_out_is_asked_for_with_prefill(write):
     assert len(engine.asked) == 3
 
 
-@pytest.mark.parametrize("line", ["4</ans>", " 4.\n", "4</ans> and more"])
+@pytest.mark.parametrize("line", ["4</ans>", " 4.\n", " = 4\n", "4</ans> and more"])
 def test_the_tag_that_was_opened_for_the_teacher_is_closed_for_it(write, line):
     written, _, _ = write({**REPLIES, "So the answer is <ans>": (line, "stop")}, prefill=True)
     assert written[0] == ("Two and two.\nSo the answer is <ans>4</ans>", "4")
 
 
-def test_an_answer_that_is_none_is_dropped(write):
-    written, dropped, _ = write({**REPLIES, "So the answer is <ans>": ("four, I think\n", "stop")}, prefill=True)
+@pytest.mark.parametrize("line", ["four, I think\n", "\n"])
+def test_an_answer_that_is_none_is_dropped(write, line):
+    replies = {**REPLIES, "2 + 2?": ("The answer is 4.", "stop"), "So the answer is <ans>": (line, "stop")}
+    written, dropped, _ = write(replies, prefill=True)
     assert written[0] is None
     assert [row.reason for row in dropped] == ["rationale_without_answer"]
 
