@@ -17,8 +17,8 @@ from arte_plugin.rows import Dropped, content_id
 from arte_plugin.sources import comparable
 from arte_plugin.tasks import Task
 
-#: Calls without a single usable question after which a teacher is given up.
-HOPELESS = 8
+#: Questions asked for without a single usable one after which a teacher is given up.
+HOPELESS = 40
 
 #: Longest answer, in tokens, to what `elicit.prefill` puts behind a rationale.
 ANSWER_TOKENS = 64
@@ -43,13 +43,14 @@ def write_questions(
     Raises `TeacherError` when nothing usable has come after a bounded number of calls.
     """
     per_call = settings.questions_per_prompt
-    most_calls = max(HOPELESS, settings.max_calls * math.ceil(wanted / per_call))
+    hopeless = math.ceil(HOPELESS / per_call)
+    most_calls = max(hopeless, settings.max_calls * math.ceil(wanted / per_call))
     taken = {comparable(q.question): split for split, questions in task.splits().items() for q in questions}
     kept: list[NewQuestion] = []
     dropped: list[Dropped] = []
     replies: list[str] = []
     while len(kept) < wanted and len(replies) < most_calls:
-        if len(replies) >= HOPELESS and not kept:
+        if len(replies) >= hopeless and not kept:
             break
         # A quarter more than would do if every question were usable: a wave takes as long as its longest reply.
         wave_calls = math.ceil(1.25 * (wanted - len(kept)) / per_call)
