@@ -65,14 +65,14 @@ def solved(task: str, rows: Iterable[tuple[str, str]]) -> tuple[int, int, int]:
 
 
 def report(output_dir: Path) -> str:
-    """One run as Markdown."""
+    """One run as Markdown; one that ended before its time, up to there (the probes must be there)."""
     folder = output_dir / "arte"
     stages = Manifest(folder / "manifest.json").stages()
     drafts = read_rows(folder / "01-elicit/drafts.jsonl", Draft)
     probes = read_rows(folder / "03-probe/probes.jsonl", Probe)
     scores = read_rows(folder / "03-probe/scores.jsonl", Score)
-    pairs = read_rows(folder / "04-pair/pairs.jsonl", PreferencePair)
-    examples = read_rows(folder / "06-regenerate/tailored.jsonl", TailoredExample)
+    pairs = read_rows(folder / "04-pair/pairs.jsonl", PreferencePair) if "pair" in stages else []
+    examples = read_rows(folder / "06-regenerate/tailored.jsonl", TailoredExample) if "regenerate" in stages else []
     by_draft = {row.draft_id: row.score for row in scores}
     irt = json.loads((folder / "02-preference-set/irt.json").read_text())
     outcomes = Counter(probe.outcome for probe in probes)
@@ -84,7 +84,7 @@ def report(output_dir: Path) -> str:
         lines.append(f"| {what} | {figure} |")
 
     for name in ("elicit", "regenerate"):
-        for count in stages[name].counts:
+        for count in stages[name].counts if name in stages else ():
             reasons = ", ".join(f"{n} {reason}" for reason, n in count.dropped.items()) or "none"
             line(f"{name}, {count.what}: kept", f"{share(count.kept, count.made)}; dropped: {reasons}")
     task = drafts[0].task
@@ -130,8 +130,9 @@ def main() -> None:
         notes = HERE / f"{run.name}.notes.md"
         if notes.is_file():
             parts.append(notes.read_text())
-        results = (run / "arte/08-evaluate/results.json").read_text()
-        (HERE / f"{run.name}.results.json").write_text(results)
+        results = run / "arte/08-evaluate/results.json"
+        if results.is_file():
+            (HERE / f"{run.name}.results.json").write_text(results.read_text())
     (HERE / "README.md").write_text("\n".join(parts))
 
 
