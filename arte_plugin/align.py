@@ -27,14 +27,14 @@ def prepare_training(cfg: Any, run: Run, inputs: Mapping[str, Any]) -> None:
         if entry["path"] == SENTINEL:
             entry["path"] = str(run.pairs_file.absolute())
     # Axolotl's cache of prepared data hashes the config, not the file: new pairs under the old path would be missed.
-    cfg["dataset_prepared_path"] = str(run.file("pair", f"prepared-{inputs['pairs'][:12]}"))
+    cfg["dataset_prepared_path"] = str(run.out.file("pair", f"prepared-{inputs['pairs'][:12]}"))
     # Stage 4 has counted and dropped over-long pairs; one that shows up here must not vanish silently.
     cfg["excess_length_strategy"] = "raise"
     _resume(cfg, run, hash_of(inputs))
 
 
 def _resume(cfg: Any, run: Run, inputs_hash: str) -> None:
-    started = run.folder / "align-started.json"
+    started = run.out.path / "align-started.json"
     same = started.is_file() and json.loads(started.read_text()).get("inputs_hash") == inputs_hash
     checkpoint = last_checkpoint(run.output_dir)
     if same and checkpoint and not cfg.get("resume_from_checkpoint"):
@@ -44,7 +44,7 @@ def _resume(cfg: Any, run: Run, inputs_hash: str) -> None:
         LOG.warning("%s belongs to other pairs or another config; the teacher's training starts anew", checkpoint)
         cfg["auto_resume_from_checkpoints"] = False
     if ranks.is_first() and not same:
-        run.folder.mkdir(parents=True, exist_ok=True)
+        run.out.path.mkdir(parents=True, exist_ok=True)
         write_text(started, json.dumps({"inputs_hash": inputs_hash}) + "\n")
 
 

@@ -1,10 +1,8 @@
-"""One run of the loop: its folder, what each stage depends on, and what can be skipped because it is done."""
+"""One run of the loop: the stages in order, what each of them depends on, and what it makes."""
 
 import inspect
 import json
-import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,17 +10,8 @@ from typing import Any
 from arte_plugin import answers, prompts, question_tags, ranks
 from arte_plugin.args import SENTINEL, ArteArgs, RespondentArgs
 from arte_plugin.errors import StageError
-from arte_plugin.manifest import Count, Manifest, StageRecord, count_rows, hash_file, hash_of
-from arte_plugin.models import (
-    Model,
-    Usage,
-    fingerprint_model,
-    stay_on_cpu,
-    student_dtype,
-    student_model,
-    teacher_model,
-)
-from arte_plugin.ranks import LOGGER
+from arte_plugin.manifest import Count, count_rows, hash_file, hash_of
+from arte_plugin.models import Model, fingerprint_model, stay_on_cpu, student_dtype, student_model, teacher_model
 from arte_plugin.request_cache import RequestCache
 from arte_plugin.rows import (
     Draft,
@@ -34,15 +23,10 @@ from arte_plugin.rows import (
     Score,
     TailoredExample,
     read_rows,
-    write_rows,
-    write_text,
 )
-from arte_plugin.stages import STAGES
+from arte_plugin.run_folder import Files, Made, RunFolder
 from arte_plugin.summary import summary
-from arte_plugin.tables import duration
 from arte_plugin.tasks import Task, load_task
-
-LOG = logging.getLogger(LOGGER)
 
 #: Top-level keys that do not decide what the teacher's training comes to.
 _NOT_TRAINING = (
@@ -53,10 +37,6 @@ _NOT_TRAINING = (
 
 #: The modules that ask and read.
 _WORDING = (prompts, answers, question_tags)
-
-#: What a stage hands over to be written: rows or text by file, counts, and results for later stages.
-Files = dict[Path, Sequence[object] | str]
-Made = tuple[Files, list[Count], dict[str, Any]]
 
 
 class Run:
@@ -76,13 +56,12 @@ class Run:
             # Axolotl's default is no seed for the order of the rows and the adapter's initial weights.
             self.cfg["seed"] = self.args.seed
         self.output_dir = Path(cfg["output_dir"])
-        self.folder = self.output_dir / "arte"
-        self.manifest = Manifest(self.folder / "manifest.json")
+        self.out = RunFolder(self.output_dir / "arte", self.args.engine.rank_timeout)
         self.tasks: list[Task] = [load_task(task, self.args.seed) for task in self.args.tasks]
         for path in {cfg["base_model"], self.args.student.base_model, *(r.base_model for r in self.respondents)}:
             fingerprint_model(path)
         self.cache = RequestCache(
-            Path(self.args.cache).expanduser() if self.args.cache else self.folder / "requests.sqlite"
+            Path(self.args.cache).expanduser() if self.args.cache else self.out.path / "requests.sqlite"
         )
         # What is asked and how the replies are read: a newer version's stages are not done by an older one's.
         self._wording = hash_of({module.__name__: inspect.getsource(module) for module in _WORDING})
@@ -94,14 +73,10 @@ class Run:
         default = RespondentArgs(base_model=student.base_model, prompt_style=student.prompt_style)
         return self.args.preference_set.respondents or [default]
 
-    def file(self, stage: str, name: str) -> Path:
-        """A file of a stage's folder."""
-        return self.folder / STAGES[stage] / name
-
     @property
     def pairs_file(self) -> Path:
         """The preference pairs: what the sentinel data set stands for."""
-        return self.file("pair", "pairs.jsonl")
+        return self.out.file("pair", "pairs.jsonl")
 
     # --- The stages before the teacher's training ------------------------------------------------------------------
 
@@ -135,10 +110,13 @@ class Run:
             kinds = {task.name: task.args.answer for task in self.tasks}
             wrong = sum(not answers.same(draft.answer, draft.target, kinds[draft.task]) for draft in drafts)
             counts[1].note = f"{wrong} answer other than the claimed target" if wrong else ""
-            files: Files = {self.file("elicit", "drafts.jsonl"): drafts, self.file("elicit", "dropped.jsonl"): dropped}
+            files: Files = {
+                self.out.file("elicit", "drafts.jsonl"): drafts,
+                self.out.file("elicit", "dropped.jsonl"): dropped,
+            }
             return files, counts, {}
 
-        self._stage("elicit", inputs, work, [teacher])
+        self.out.stage("elicit", inputs, work, [teacher])
 
     def preference_set(self) -> None:
         """Stage 2."""
@@ -177,13 +155,13 @@ class Run:
             if responses:
                 counts.append(Count("responses", len(responses), len(responses), note=_shares(responses)))
             files: Files = {
-                self.file("preference-set", "responses.jsonl"): responses,
-                self.file("preference-set", "preference_set.jsonl"): chosen,
-                self.file("preference-set", "irt.json"): json.dumps(fits, indent=2) + "\n",
+                self.out.file("preference-set", "responses.jsonl"): responses,
+                self.out.file("preference-set", "preference_set.jsonl"): chosen,
+                self.out.file("preference-set", "irt.json"): json.dumps(fits, indent=2) + "\n",
             }
             return files, counts, {}
 
-        self._stage("preference-set", inputs, work, models)
+        self.out.stage("preference-set", inputs, work, models)
 
     def probe(self) -> None:
         """Stage 3."""
@@ -191,7 +169,10 @@ class Run:
 
         settings = self.args.student
         student = student_model(settings.base_model, settings.prompt_style, self.args, self.cfg, self.cache)
-        drafts_file, set_file = self.file("elicit", "drafts.jsonl"), self.file("preference-set", "preference_set.jsonl")
+        drafts_file, set_file = (
+            self.out.file("elicit", "drafts.jsonl"),
+            self.out.file("preference-set", "preference_set.jsonl"),
+        )
         inputs = {
             **self._asking(student),
             "drafts": hash_file(drafts_file),
@@ -211,9 +192,13 @@ class Run:
                 Count("probes", len(probes), len(probes), note=_shares(probes)),
                 Count("scores", len(scores), len(scores)),
             ]
-            return {self.file("probe", "probes.jsonl"): probes, self.file("probe", "scores.jsonl"): scores}, counts, {}
+            return (
+                {self.out.file("probe", "probes.jsonl"): probes, self.out.file("probe", "scores.jsonl"): scores},
+                counts,
+                {},
+            )
 
-        self._stage("probe", inputs, work, [student])
+        self.out.stage("probe", inputs, work, [student])
 
     def pair(self) -> None:
         """Stage 4."""
@@ -223,8 +208,8 @@ class Run:
         from arte_plugin.stages.pair import pair
 
         settings = self.args.pair
-        drafts_file = Path(settings.drafts or self.file("elicit", "drafts.jsonl"))
-        scores_file = Path(settings.scores or self.file("probe", "scores.jsonl"))
+        drafts_file = Path(settings.drafts or self.out.file("elicit", "drafts.jsonl"))
+        scores_file = Path(settings.scores or self.out.file("probe", "scores.jsonl"))
         drafts, scores = read_rows(drafts_file, Draft), read_rows(scores_file, Score)
         sequence_len = self.cfg["sequence_len"]
         inputs = {
@@ -257,9 +242,9 @@ class Run:
                 counts.append(
                     count_rows(f"{level} pairs", len(kept), lost, f"mean gap {100 * gap:.1f} points" if kept else "")
                 )
-            return {self.pairs_file: pairs, self.file("pair", "dropped.jsonl"): dropped}, counts, {}
+            return {self.pairs_file: pairs, self.out.file("pair", "dropped.jsonl"): dropped}, counts, {}
 
-        self._stage("pair", inputs, work, [])
+        self.out.stage("pair", inputs, work)
 
     # --- Stage 5 is Axolotl's: what this run has to know of it -------------------------------------------------------
 
@@ -281,14 +266,16 @@ class Run:
     def aligned(self) -> bool:
         """Whether the teacher in `output_dir` is the one that these pairs and this YAML make."""
         weights = "adapter_config.json" if self.cfg.get("adapter") else "config.json"
-        return (self.output_dir / weights).is_file() and self.manifest.finished("align", hash_of(self.align_inputs()))
+        return (self.output_dir / weights).is_file() and self.out.manifest.finished(
+            "align", hash_of(self.align_inputs())
+        )
 
     def record_aligned(self, inputs: Mapping[str, Any], seconds: float, note: str) -> None:
         """Enter the teacher's finished training; ranks other than the first wait until it is entered."""
         if ranks.is_first():
             pairs = len(read_rows(self.pairs_file, PreferencePair))
-            self.manifest.record("align", inputs, [Count("pairs", pairs, pairs, note=note)], {}, seconds)
-        self._wait_for("align", hash_of(inputs))
+            self.out.manifest.record("align", inputs, [Count("pairs", pairs, pairs, note=note)], {}, seconds)
+        self.out.wait_for("align", hash_of(inputs))
 
     # --- The stages after it -----------------------------------------------------------------------------------------
 
@@ -325,19 +312,19 @@ class Run:
             written = len(examples) + sum(row.reason.startswith("rationale") for row in dropped)
             counts = _generation_counts("questions", written, wanted, "examples", len(examples), dropped)
             files: Files = {
-                self.file("regenerate", "tailored.jsonl"): examples,
-                self.file("regenerate", "dropped.jsonl"): dropped,
+                self.out.file("regenerate", "tailored.jsonl"): examples,
+                self.out.file("regenerate", "dropped.jsonl"): dropped,
             }
             return files, counts, {}
 
-        self._stage("regenerate", inputs, work, [teacher])
+        self.out.stage("regenerate", inputs, work, [teacher])
 
     def sft(self) -> None:
         """Stage 7."""
         from arte_plugin.stages import sft
 
-        tailored = self.file("regenerate", "tailored.jsonl")
-        folder = self.file("sft", "student.yaml").parent
+        tailored = self.out.file("regenerate", "tailored.jsonl")
+        folder = self.out.file("sft", "student.yaml").parent
         config = sft.student_config(self.cfg, self.args.student, tailored, folder, self.args.seed)
         inputs = {
             "student": fingerprint_model(self.args.student.base_model),
@@ -350,9 +337,9 @@ class Run:
             dropped = sft.too_long(examples, config)
             trained = sft.train(config, folder)
             counts = [count_rows("examples", len(examples) - len(dropped), dropped)]
-            return {self.file("sft", "dropped.jsonl"): dropped}, counts, asdict(trained)
+            return {self.out.file("sft", "dropped.jsonl"): dropped}, counts, asdict(trained)
 
-        self._stage("sft", inputs, work, [])
+        self.out.stage("sft", inputs, work)
 
     def evaluate(self) -> None:
         """Stage 8."""
@@ -360,7 +347,7 @@ class Run:
         from arte_plugin.stages.sft import TrainedStudent
 
         base = self.args.student.base_model
-        tailored = TrainedStudent(**self.manifest.stages()["sft"].result)
+        tailored = TrainedStudent(**self.out.manifest.stages()["sft"].result)
         students = {"base": TrainedStudent(base), "arte": tailored}
         inputs = {
             "students": {
@@ -375,7 +362,7 @@ class Run:
         }
 
         def work() -> Made:
-            file = self.file("evaluate", "results.json")
+            file = self.out.file("evaluate", "results.json")
             results = evaluate(self.tasks, students, self.args, self.cfg, file.parent)
             unparsed = sum(row.unparsed for row in results) / sum(row.n for row in results)
             answered = sum(row.n for row in results)
@@ -383,48 +370,13 @@ class Run:
             content = json.dumps([asdict(row) for row in results], indent=2) + "\n"
             return {file: content}, counts, {}
 
-        self._stage("evaluate", inputs, work, [])
+        self.out.stage("evaluate", inputs, work)
 
     def summary(self) -> str:
         """The stage table and, once it is there, the accuracy table."""
-        return summary(self.folder)
+        return summary(self.out.path)
 
-    # --- Inputs, skipping and recording ------------------------------------------------------------------------------
-
-    def _stage(
-        self, name: str, inputs: Mapping[str, Any], work: Callable[[], Made], models: Sequence[Model]
-    ) -> StageRecord:
-        inputs_hash = hash_of(inputs)
-        if self.manifest.finished(name, inputs_hash):
-            LOG.info("%s is done already", name)
-            return self.manifest.stages()[name]
-        LOG.info("%s", name)
-        started = time.monotonic()
-        try:
-            files, counts, result = work()
-        finally:
-            for model in models:
-                model.close()
-        if ranks.is_first():
-            for path, content in files.items():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if isinstance(content, str):
-                    write_text(path, content)
-                else:
-                    write_rows(path, content)
-            usage = _sum_usage([model.usage for model in models])
-            self.manifest.record(name, inputs, counts, usage, time.monotonic() - started, result)
-        self._wait_for(name, inputs_hash)
-        record = self.manifest.stages()[name]
-        if ranks.is_first():
-            made = "; ".join(f"{count.kept} of {count.made} {count.what}" for count in record.counts)
-            LOG.info("%s finished in %s: %s", name, duration(record.seconds), made)
-        return record
-
-    def _wait_for(self, name: str, inputs_hash: str) -> None:
-        if not ranks.is_first():
-            done = lambda: int(self.manifest.finished(name, inputs_hash))  # noqa: E731
-            ranks.wait_until(done, 1, self.args.engine.rank_timeout, f"rank 0 to finish {name}")
+    # --- What stages depend on ------------------------------------------------------------------------------
 
     def _asking(self, model: Model) -> dict[str, Any]:
         return {
@@ -463,11 +415,3 @@ def _shares(rows: Sequence[Probe] | Sequence[Response]) -> str:
     outcomes = [row.outcome for row in rows]
     correct, unparsed = outcomes.count("correct") / len(outcomes), outcomes.count("unparsed") / len(outcomes)
     return f"{100 * correct:.1f} % correct, {100 * unparsed:.1f} % unparsed"
-
-
-def _sum_usage(usages: Sequence[Usage]) -> dict[str, float]:
-    total: dict[str, float] = {}
-    for usage in usages:
-        for key, value in asdict(usage).items():
-            total[key] = round(total.get(key, 0) + value, 1)
-    return total

@@ -1,0 +1,83 @@
+"""The folder of one run: where its files lie, and how a stage is skipped, run, written and recorded."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from arte_plugin import ranks
+from arte_plugin.manifest import Count, Manifest, StageRecord, hash_of
+from arte_plugin.models import Model, Usage
+from arte_plugin.ranks import LOGGER
+from arte_plugin.rows import write_rows, write_text
+from arte_plugin.stages import STAGES
+from arte_plugin.tables import duration
+
+LOG = logging.getLogger(LOGGER)
+
+#: What a stage hands over to be written: rows or text by file, counts, and results for later stages.
+Files = dict[Path, Sequence[object] | str]
+Made = tuple[Files, list[Count], dict[str, Any]]
+
+
+class RunFolder:
+    """`OUTPUT_DIR/arte`: one folder a stage, and the manifest of what is finished."""
+
+    def __init__(self, path: Path, rank_timeout: float):
+        self.path = path
+        self.manifest = Manifest(path / "manifest.json")
+        self._rank_timeout = rank_timeout
+
+    def file(self, stage: str, name: str) -> Path:
+        """A file of a stage's folder."""
+        return self.path / STAGES[stage] / name
+
+    def stage(
+        self, name: str, inputs: Mapping[str, Any], work: Callable[[], Made], models: Sequence[Model] = ()
+    ) -> StageRecord:
+        """Do `work`, write what it made and enter it in the manifest, unless that is done for the same `inputs`.
+
+        The first rank writes; the others wait until it has. `models` are closed in any case.
+        """
+        inputs_hash = hash_of(inputs)
+        if self.manifest.finished(name, inputs_hash):
+            LOG.info("%s is done already", name)
+            return self.manifest.stages()[name]
+        LOG.info("%s", name)
+        started = time.monotonic()
+        try:
+            files, counts, result = work()
+        finally:
+            for model in models:
+                model.close()
+        if ranks.is_first():
+            for path, content in files.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if isinstance(content, str):
+                    write_text(path, content)
+                else:
+                    write_rows(path, content)
+            usage = _sum_usage([model.usage for model in models])
+            self.manifest.record(name, inputs, counts, usage, time.monotonic() - started, result)
+        self.wait_for(name, inputs_hash)
+        record = self.manifest.stages()[name]
+        if ranks.is_first():
+            made = "; ".join(f"{count.kept} of {count.made} {count.what}" for count in record.counts)
+            LOG.info("%s finished in %s: %s", name, duration(record.seconds), made)
+        return record
+
+    def wait_for(self, name: str, inputs_hash: str) -> None:
+        """On other ranks than the first: until that one has entered the stage."""
+        if not ranks.is_first():
+            done = lambda: int(self.manifest.finished(name, inputs_hash))  # noqa: E731
+            ranks.wait_until(done, 1, self._rank_timeout, f"rank 0 to finish {name}")
+
+
+def _sum_usage(usages: Sequence[Usage]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for usage in usages:
+        for key, value in asdict(usage).items():
+            total[key] = round(total.get(key, 0) + value, 1)
+    return total
