@@ -21,6 +21,15 @@ SENTINEL = "arte://pairs"
 PAIRS_STRATEGY = "arte_plugin.preference_pairs"
 
 PromptStyle = Literal["auto", "plain", "chat"]
+Arm = Literal[
+    "arte",
+    "original_teacher",
+    "rationale_only",
+    "question_only",
+    "random_technique",
+    "most_preferred",
+    "task_consistent",
+]
 AnswerType = Literal["choice", "boolean", "number", "text"]
 
 
@@ -283,6 +292,13 @@ class ArteArgs(Block):
     probe: ProbeArgs = Field(default_factory=ProbeArgs, description="Stage 3, probes.")
     pair: PairArgs = Field(default_factory=PairArgs, description="Stage 4, preference pairs.")
     regenerate: RegenerateArgs = Field(default_factory=RegenerateArgs, description="Stage 6, tailored examples.")
+    arms: list[Arm] = Field(
+        ["arte"],
+        min_length=1,
+        description="Data sets to train a student on, all of the same size and with the same recipe, from the paper's "
+        "Table 2 (`arte`, `original_teacher`, `rationale_only`, `question_only`) and Table 6 (`random_technique`, "
+        "`most_preferred`, `task_consistent`). The untouched student is always evaluated beside them.",
+    )
     evaluate: EvaluateArgs = Field(default_factory=EvaluateArgs, description="Stage 8, evaluation.")
     engine: TransformersEngineArgs = Field(default_factory=TransformersEngineArgs, description="Who runs the models.")
     cache: str | None = Field(
@@ -315,6 +331,14 @@ class ArteArgs(Block):
         if errors:
             raise ValidationError.from_exception_data(cls.__name__, errors)
         return checked
+
+    @field_validator("arms")
+    @classmethod
+    def _arms_differ(cls, arms: list[Arm]) -> list[Arm]:
+        for arm in arms:
+            if arms.count(arm) > 1:
+                raise ValueError(f"{arm} stands there twice")
+        return arms
 
     @model_validator(mode="after")
     def _task_names_differ(self) -> "ArteArgs":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from arte_plugin import answers, prompts, question_tags, ranks
-from arte_plugin.args import SENTINEL, ArteArgs, RespondentArgs
+from arte_plugin.args import SENTINEL, Arm, ArteArgs, RespondentArgs
 from arte_plugin.errors import StageError
 from arte_plugin.manifest import Count, count_rows, hash_file, hash_of
 from arte_plugin.models import Model, fingerprint_model, stay_on_cpu, student_dtype, student_model, teacher_model
@@ -26,6 +26,7 @@ from arte_plugin.rows import (
 )
 from arte_plugin.run_folder import Files, Made, RunFolder
 from arte_plugin.summary import summary
+from arte_plugin.tables import markdown_table
 from arte_plugin.tasks import Task, load_task
 
 #: Top-level keys that do not decide what the teacher's training comes to.
@@ -106,7 +107,11 @@ class Run:
                 dropped += lost
             wanted = self.args.elicit.questions * len(self.tasks)
             questions = {(draft.task, draft.question_id) for draft in drafts}
-            counts = _generation_counts("questions", len(questions), wanted, "drafts", len(drafts), dropped)
+            lost = [row for row in dropped if row.reason.startswith("rationale")]
+            counts = [
+                _question_count(len(questions), wanted, [row for row in dropped if row not in lost]),
+                count_rows("drafts", len(drafts), lost),
+            ]
             kinds = {task.name: task.args.answer for task in self.tasks}
             wrong = sum(not answers.same(draft.answer, draft.target, kinds[draft.task]) for draft in drafts)
             counts[1].note = f"{wrong} answer other than the claimed target" if wrong else ""
@@ -208,8 +213,7 @@ class Run:
         from arte_plugin.stages.pair import pair
 
         settings = self.args.pair
-        drafts_file = Path(settings.drafts or self.out.file("elicit", "drafts.jsonl"))
-        scores_file = Path(settings.scores or self.out.file("probe", "scores.jsonl"))
+        drafts_file, scores_file = self._scored_drafts()
         drafts, scores = read_rows(drafts_file, Draft), read_rows(scores_file, Score)
         sequence_len = self.cfg["sequence_len"]
         inputs = {
@@ -289,42 +293,77 @@ class Run:
 
     def regenerate(self) -> None:
         """Stage 6."""
-        from arte_plugin.stages.regenerate import regenerate
+        from arte_plugin.stages import arms
+        from arte_plugin.stages.regenerate import Teachers, regenerate
 
         if not self.aligned():
             raise StageError(
                 f"The teacher in {self.output_dir} is not aligned yet: run `axolotl train` on this YAML first."
             )
-        teacher = teacher_model(self.cfg, self.args, self.cache, aligned=True)
+        wanted = self.args.arms
+        aligned = teacher_model(self.cfg, self.args, self.cache, aligned=True)
+        teachers = Teachers(aligned)
         asking = self.args.elicit.model_dump(
             include={"seeds_per_prompt", "questions_per_prompt", "prefill", "max_calls"}
         )
-        inputs = {**self._asking(teacher), "regenerate": self.args.regenerate.model_dump(), "asking": asking}
+        inputs = {**self._asking(aligned), "regenerate": self.args.regenerate.model_dump(), "asking": asking}
+        if wanted != ["arte"]:
+            inputs["arms"] = wanted
+        if arms.uses_unaligned_teacher(wanted):
+            unaligned = teacher_model(self.cfg, self.args, self.cache, aligned=False)
+            teachers = Teachers(aligned, unaligned)
+            inputs["unaligned"] = dict(unaligned.identity)
+        drafts: list[Draft] = []
+        scores: list[Score] = []
+        if arms.uses_drafts(wanted):
+            drafts_file, scores_file = self._scored_drafts()
+            drafts, scores = read_rows(drafts_file, Draft), read_rows(scores_file, Score)
+            inputs |= {"drafts": hash_file(drafts_file), "scores": hash_file(scores_file)}
 
         def work() -> Made:
-            examples: list[TailoredExample] = []
-            dropped: list[Dropped] = []
-            for task in self.tasks:
-                made, lost = regenerate(task, teacher, self.args.regenerate, self.args.elicit, self.args.seed)
-                examples += made
+            made = [
+                regenerate(
+                    task,
+                    teachers,
+                    wanted,
+                    [draft for draft in drafts if draft.task == task.name],
+                    [score for score in scores if score.task == task.name],
+                    self.args.regenerate,
+                    self.args.elicit,
+                    self.args.seed,
+                )
+                for task in self.tasks
+            ]
+            files: Files = {}
+            counts: list[Count] = []
+            dropped = [row for of_task in made for row in of_task.dropped_questions]
+            if any(arms.ARMS[arm].questions == "aligned" for arm in wanted):
+                questions, asked_for = sum(m.questions for m in made), self.args.regenerate.questions * len(self.tasks)
+                counts.append(_question_count(questions, asked_for, dropped))
+            for arm in wanted:
+                examples = [row for of_task in made for row in of_task.examples[arm]]
+                lost = [row for of_task in made for row in of_task.dropped[arm]]
+                counts.append(count_rows("examples" if wanted == ["arte"] else arm, len(examples), lost))
+                files[self._examples_file(arm)] = examples
                 dropped += lost
-            wanted = self.args.regenerate.questions * len(self.tasks)
-            written = len(examples) + sum(row.reason.startswith("rationale") for row in dropped)
-            counts = _generation_counts("questions", written, wanted, "examples", len(examples), dropped)
-            files: Files = {
-                self.out.file("regenerate", "tailored.jsonl"): examples,
-                self.out.file("regenerate", "dropped.jsonl"): dropped,
-            }
+            # Arms that share their rows have lost the same ones.
+            files[self.out.file("regenerate", "dropped.jsonl")] = list(dict.fromkeys(dropped))
             return files, counts, {}
 
-        self.out.stage("regenerate", inputs, work, [teacher])
+        self.out.stage("regenerate", inputs, work, [one for one in (aligned, teachers.unaligned) if one])
 
     def sft(self) -> None:
-        """Stage 7."""
+        """Stage 7, for every arm; arms with the same examples have one student."""
+        trained: dict[str, Arm] = {}
+        for arm in self.args.arms:
+            examples = hash_file(self._examples_file(arm))
+            self._sft(arm, like=trained.setdefault(examples, arm))
+
+    def _sft(self, arm: Arm, like: Arm) -> None:
         from arte_plugin.stages import sft
 
-        tailored = self.out.file("regenerate", "tailored.jsonl")
-        folder = self.out.file("sft", "student.yaml").parent
+        tailored = self._examples_file(like)
+        folder = self.out.file("sft", "" if like == "arte" else like)
         config = sft.student_config(self.cfg, self.args.student, tailored, folder, self.args.seed)
         inputs = {
             "student": fingerprint_model(self.args.student.base_model),
@@ -335,20 +374,25 @@ class Run:
         def work() -> Made:
             examples = read_rows(tailored, TailoredExample)
             dropped = sft.too_long(examples, config)
-            trained = sft.train(config, folder)
-            counts = [count_rows("examples", len(examples) - len(dropped), dropped)]
-            return {self.out.file("sft", "dropped.jsonl"): dropped}, counts, asdict(trained)
+            if like == arm:
+                trained, note = asdict(sft.train(config, folder)), ""
+            else:
+                trained, note = self.out.manifest.stages()[_sft_stage(like)].result, f"the same examples as {like}"
+            counts = [count_rows("examples", len(examples) - len(dropped), dropped, note)]
+            return {folder / "dropped.jsonl": dropped}, counts, trained
 
-        self.out.stage("sft", inputs, work)
+        self.out.stage(_sft_stage(arm), inputs, work)
 
     def evaluate(self) -> None:
         """Stage 8."""
-        from arte_plugin.stages.evaluate import evaluate
+        from arte_plugin.stages.compare import compare, comparison_lines
+        from arte_plugin.stages.evaluate import evaluate, result_lines
         from arte_plugin.stages.sft import TrainedStudent
 
         base = self.args.student.base_model
-        tailored = TrainedStudent(**self.out.manifest.stages()["sft"].result)
-        students = {"base": TrainedStudent(base), "arte": tailored}
+        finished = self.out.manifest.stages()
+        students = {"base": TrainedStudent(base)}
+        students |= {arm: TrainedStudent(**finished[_sft_stage(arm)].result) for arm in self.args.arms}
         inputs = {
             "students": {
                 arm: [fingerprint_model(path) for path in (student.model, student.adapter) if path]
@@ -362,13 +406,19 @@ class Run:
         }
 
         def work() -> Made:
-            file = self.out.file("evaluate", "results.json")
-            results = evaluate(self.tasks, students, self.args, self.cfg, file.parent)
+            folder = self.out.file("evaluate", "")
+            evaluated = evaluate(self.tasks, students, self.args, self.cfg, folder)
+            results, comparisons = [one.result for one in evaluated], compare(evaluated)
             unparsed = sum(row.unparsed for row in results) / sum(row.n for row in results)
             answered = sum(row.n for row in results)
             counts = [Count("answers", answered, answered, note=f"{100 * unparsed:.1f} % unparsed")]
-            content = json.dumps([asdict(row) for row in results], indent=2) + "\n"
-            return {file: content}, counts, {}
+            tables = [markdown_table(lines) for lines in (result_lines(results), comparison_lines(comparisons))]
+            files: Files = {
+                folder / "results.json": json.dumps([asdict(row) for row in results], indent=2) + "\n",
+                folder / "comparisons.json": json.dumps([asdict(row) for row in comparisons], indent=2) + "\n",
+                folder / "results.md": "\n\n".join(tables) + "\n",
+            }
+            return files, counts, {}
 
         self.out.stage("evaluate", inputs, work)
 
@@ -377,6 +427,17 @@ class Run:
         return summary(self.out.path)
 
     # --- What stages depend on ------------------------------------------------------------------------------
+
+    def _scored_drafts(self) -> tuple[Path, Path]:
+        """The drafts and their scores: this run's, or published ones."""
+        settings = self.args.pair
+        return (
+            Path(settings.drafts or self.out.file("elicit", "drafts.jsonl")),
+            Path(settings.scores or self.out.file("probe", "scores.jsonl")),
+        )
+
+    def _examples_file(self, arm: Arm) -> Path:
+        return self.out.file("regenerate", "tailored.jsonl" if arm == "arte" else f"{arm}.jsonl")
 
     def _asking(self, model: Model) -> dict[str, Any]:
         return {
@@ -400,15 +461,12 @@ class Run:
         ]
 
 
-def _generation_counts(
-    first: str, questions: int, wanted: int, second: str, kept: int, dropped: Sequence[Dropped]
-) -> list[Count]:
-    lost = [row for row in dropped if row.reason.startswith("rationale")]
-    note = f"{wanted - questions} fewer than asked for" if questions < wanted else ""
-    return [
-        count_rows(first, questions, [row for row in dropped if row not in lost], note),
-        count_rows(second, kept, lost),
-    ]
+def _sft_stage(arm: Arm) -> str:
+    return "sft" if arm == "arte" else f"sft/{arm}"
+
+
+def _question_count(kept: int, wanted: int, dropped: Sequence[Dropped]) -> Count:
+    return count_rows("questions", kept, dropped, f"{wanted - kept} fewer than asked for" if kept < wanted else "")
 
 
 def _shares(rows: Sequence[Probe] | Sequence[Response]) -> str:

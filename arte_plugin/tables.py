@@ -1,12 +1,19 @@
-"""The two tables that a run ends with: what each stage made, kept and dropped, and how the students do."""
+"""Tables as text, and the one of what each stage made, kept and dropped."""
 
 from collections.abc import Mapping, Sequence
 
 from arte_plugin.manifest import StageRecord
 
+#: A table's lines of cells, the head first.
+Lines = list[list[str]]
+
 
 def stage_table(stages: Mapping[str, StageRecord], order: Sequence[str]) -> str:
-    """One line for each kind of row that a stage made; stages that have not run yet are shown as such."""
+    """One line for each kind of row that a stage made; stages that have not run yet are shown as such.
+
+    What a stage did for one arm stands in the manifest as `STAGE/ARM`.
+    """
+    order = [name for stage in order for name in (stage, *(key for key in stages if key.startswith(f"{stage}/")))]
     lines = [["stage", "what", "made", "kept", "dropped", "asked", "from cache", "time", "note"]]
     for name in order:
         record = stages.get(name)
@@ -35,6 +42,12 @@ def format_table(lines: Sequence[Sequence[str]], right: set[int] = frozenset()) 
     ]
     shown.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(line.rstrip() for line in shown)
+
+
+def markdown_table(lines: Sequence[Sequence[str]]) -> str:
+    """The same as a Markdown table."""
+    head, *rest = ("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join([head, "|" + "---|" * len(lines[0]), *rest])
 
 
 def duration(seconds: float) -> str:

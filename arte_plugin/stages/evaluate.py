@@ -10,7 +10,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,9 @@ from arte_plugin.progress import progress_line
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rendering import Renderer
 from arte_plugin.rows import Result, split_lines, wilson, write_text
+from arte_plugin.stages.compare import Evaluated
 from arte_plugin.stages.sft import TrainedStudent
-from arte_plugin.tables import format_table
+from arte_plugin.tables import Lines
 from arte_plugin.tasks import Task
 
 LOG = logging.getLogger(LOGGER)
@@ -134,8 +135,8 @@ def judge_response(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, 
 
 def evaluate(
     tasks: Sequence[Task], students: Mapping[str, TrainedStudent], args: ArteArgs, cfg: Mapping[str, Any], folder: Path
-) -> list[Result]:
-    """Accuracy of every student (by arm) on every task at every number of shots.
+) -> list[Evaluated]:
+    """Every student (by arm) on every task at every number of shots; arms that share a student share its answers.
 
     What was evaluated before on the same inputs is read from `folder/results`; every answer is in `folder/samples`.
     Raises `DataError` when a prompt and the longest answer do not fit into the student's context.
@@ -144,8 +145,13 @@ def evaluate(
     attention = args.student.attn_implementation or cfg.get("attn_implementation")
     wanted = {task_name(task, shots): (task, shots) for task in tasks for shots in args.evaluate.shots}
     questions = {name: question_rows(*key)[: args.evaluate.limit] for name, key in wanted.items()}
-    results: list[Result] = []
+    evaluated: list[Evaluated] = []
+    arm_of: dict[TrainedStudent, str] = {}
     for arm, student in students.items():
+        if (first := arm_of.setdefault(student, arm)) != arm:
+            same = [one for one in evaluated if one.result.arm == first]
+            evaluated += [Evaluated(replace(one.result, arm=arm), one.right) for one in same]
+            continue
         settings = {
             "model": fingerprint_model(student.model),
             "adapter": fingerprint_model(student.adapter) if student.adapter else None,
@@ -154,6 +160,7 @@ def evaluate(
             "attention": attention,
             "max_new_tokens": args.evaluate.max_new_tokens,
             "lm_eval": metadata.version("lm_eval"),
+            "format": 2,
         }
         keys = {name: hash_of({**settings, "name": name, "questions": questions[name]}) for name in wanted}
         file = folder / "results" / f"{arm}.json"
@@ -166,16 +173,18 @@ def evaluate(
             for name in missing:
                 task, shots = wanted[name]
                 _write_samples(folder / "samples" / arm / f"{name}.jsonl", samples[name])
-                done[keys[name]] = asdict(_result(task, arm, args.student.base_model, shots, samples[name]))
+                right = {sample["doc"]["question_id"]: bool(sample["accuracy"]) for sample in samples[name]}
+                result = _result(task, arm, args.student.base_model, shots, samples[name])
+                done[keys[name]] = {"result": asdict(result), "right": right}
             file.parent.mkdir(parents=True, exist_ok=True)
             write_text(file, json.dumps(done, indent=2) + "\n")
-        results += [Result(**done[keys[name]]) for name in wanted]
-    return results
+        evaluated += [Evaluated(Result(**done[key]["result"]), done[key]["right"]) for key in keys.values()]
+    return evaluated
 
 
-def table(results: Sequence[Result]) -> str:
-    """The results in plain text, with 95 % intervals, and their average over tasks where there are several."""
-    lines = [["task", "shots", "arm", "n", "accuracy", "95 % interval", "unparsed"]]
+def result_lines(results: Sequence[Result]) -> Lines:
+    """The accuracy table: 95 % intervals, and the average over tasks where there are several."""
+    lines: Lines = [["task", "shots", "arm", "n", "accuracy", "95 % interval", "unparsed"]]
     for row in results:
         lines.append(_table_line(row.task, row.shots, row.arm, row.n, row.accuracy, row.low, row.high, row.unparsed))
     if len({row.task for row in results}) > 1:
@@ -187,7 +196,7 @@ def table(results: Sequence[Result]) -> str:
             high = mean + math.hypot(*(row.high - row.accuracy for row in rows)) / len(rows)
             n, unparsed = sum(row.n for row in rows), sum(row.unparsed for row in rows)
             lines.append(_table_line("(average)", shots, arm, n, mean, low, high, unparsed))
-    return format_table(lines, right={1, 3, 4, 5, 6})
+    return lines
 
 
 def _table_line(

@@ -1,37 +1,97 @@
-"""Stage 6, regeneration: the aligned teacher writes questions and one rationale each (section 3.4, appendix F)."""
+"""Stage 6, regeneration: the aligned teacher writes questions and one rationale each (section 3.4, appendix F).
+
+Other arms (`arms.py`) share what is written for ARTE's own data set, and ask for no more than they need.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from arte_plugin import prompts
-from arte_plugin.args import ElicitArgs, RegenerateArgs
+from arte_plugin.args import Arm, ElicitArgs, RegenerateArgs
 from arte_plugin.generation import write_questions, write_rationales
 from arte_plugin.models import Model
-from arte_plugin.rows import Dropped, TailoredExample
+from arte_plugin.rows import Draft, Dropped, Score, TailoredExample
+from arte_plugin.stages.arms import ARMS, Source, cut_to_equal_size, drafted_examples
 from arte_plugin.tasks import Task
 
 STAGE = "regenerate"
 
 
-def regenerate(
-    task: Task, teacher: Model, settings: RegenerateArgs, asking: ElicitArgs, seed: int
-) -> tuple[list[TailoredExample], list[Dropped]]:
-    """Tailored examples of one task; `asking` says how questions are asked for, as in stage 1.
+@dataclass(frozen=True)
+class Teachers:
+    """Who is asked: the aligned teacher and, for an arm that needs it, the teacher as it was."""
 
-    Raises `TeacherError` when the aligned teacher writes nothing usable.
+    aligned: Model
+    unaligned: Model | None = None
+
+
+@dataclass(frozen=True)
+class Regenerated:
+    """What stage 6 made for one task."""
+
+    #: New questions of the aligned teacher, before they were answered, and what was dropped of them.
+    questions: int
+    dropped_questions: list[Dropped]
+    examples: dict[Arm, list[TailoredExample]]
+    dropped: dict[Arm, list[Dropped]]
+
+
+def regenerate(
+    task: Task,
+    teachers: Teachers,
+    arms: Sequence[Arm],
+    drafts: Sequence[Draft],
+    scores: Sequence[Score],
+    settings: RegenerateArgs,
+    asking: ElicitArgs,
+    seed: int,
+) -> Regenerated:
+    """The examples of each arm for one task; `asking` says how questions are asked for, as in stage 1.
+
+    `drafts` and `scores` are those of the task, empty where no arm uses them. Raises `TeacherError` when a teacher
+    writes nothing usable.
     """
-    questions, dropped = write_questions(
-        task, teacher, asking,
-        wanted=settings.questions, temperature=settings.temperature, max_new_tokens=settings.max_new_tokens,
-        stage=STAGE, seed=seed,
-    )  # fmt: skip
-    asks = [
-        (q.question_id, prompts.solve_prompt(task.args.description, task.args.answer, q.question)) for q in questions
-    ]
-    written, lost = write_rationales(
+    asked: dict[str, list[tuple[str, str, str]]] = {}
+    dropped_questions: list[Dropped] = []
+    if any(ARMS[arm].questions == "aligned" for arm in arms):
+        new, dropped_questions = write_questions(
+            task, teachers.aligned, asking,
+            wanted=settings.questions, temperature=settings.temperature, max_new_tokens=settings.max_new_tokens,
+            stage=STAGE, seed=seed,
+        )  # fmt: skip
+        asked["aligned"] = [(one.question_id, one.question, one.target) for one in new]
+    drafted = {draft.question_id: (draft.question_id, draft.question, draft.target) for draft in drafts}
+    asked["drafted"] = list(drafted.values())[: settings.questions]
+
+    made: dict[Source, tuple[list[TailoredExample], list[Dropped]]] = {}
+    for source in dict.fromkeys(ARMS[arm] for arm in arms):
+        teacher = {"aligned": teachers.aligned, "unaligned": teachers.unaligned}.get(source.rationales)
+        if teacher is None:
+            made[source] = drafted_examples(drafts, scores, source.rationales, settings.questions, seed)
+        else:
+            made[source] = _answered(task, teacher, asked[source.questions], settings, asking, seed)
+    examples, surplus = cut_to_equal_size({arm: made[ARMS[arm]][0] for arm in arms})
+    dropped = {arm: made[ARMS[arm]][1] + surplus[arm] for arm in arms}
+    return Regenerated(len(asked.get("aligned", [])), dropped_questions, examples, dropped)
+
+
+def _answered(
+    task: Task,
+    teacher: Model,
+    questions: Sequence[tuple[str, str, str]],
+    settings: RegenerateArgs,
+    asking: ElicitArgs,
+    seed: int,
+) -> tuple[list[TailoredExample], list[Dropped]]:
+    """Greedy rationales under the plain prompt for `(id, question, target)`."""
+    asks = [(name, prompts.solve_prompt(task.args.description, task.args.answer, text)) for name, text, _ in questions]
+    written, dropped = write_rationales(
         task, teacher, asks,
         temperature=0.0, max_new_tokens=settings.max_new_tokens, prefill=asking.prefill, stage=STAGE, seed=seed,
     )  # fmt: skip
     examples = [
-        TailoredExample(task.name, question.question, question.target, rationale[0], rationale[1], prompt)
-        for question, (_, prompt), rationale in zip(questions, asks, written, strict=True)
+        TailoredExample(task.name, text, target, rationale[0], rationale[1], prompt)
+        for (_, text, target), (_, prompt), rationale in zip(questions, asks, written, strict=True)
         if rationale is not None
     ]
-    return examples, dropped + lost
+    return examples, dropped

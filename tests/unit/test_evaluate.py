@@ -72,7 +72,8 @@ def student(tmp_path_factory) -> Path:
 def test_lm_eval_runs_the_tasks_and_what_is_done_is_not_run_again(student, tmp_path, monkeypatch):
     task, args = make_task(), make_args(student)
     students = {"base": TrainedStudent(str(student))}
-    results = stage.evaluate([task], students, args, {}, tmp_path)
+    evaluated = stage.evaluate([task], students, args, {}, tmp_path)
+    results = [one.result for one in evaluated]
 
     assert [(r.task, r.arm, r.student, r.shots, r.n) for r in results] == [
         ("sums", "base", str(student), 0, 4),
@@ -85,6 +86,7 @@ def test_lm_eval_runs_the_tasks_and_what_is_done_is_not_run_again(student, tmp_p
     rows = stage.question_rows(task, 2)
     assert [s["question_id"] for s in samples] == ["q2", "q3", "q4", "q5"]
     assert {s["outcome"] for s in samples} <= {"correct", "wrong", "unparsed"}
+    assert evaluated[1].right == {s["question_id"]: s["outcome"] == "correct" for s in samples}
 
     from transformers import AutoTokenizer
 
@@ -95,7 +97,10 @@ def test_lm_eval_runs_the_tasks_and_what_is_done_is_not_run_again(student, tmp_p
         raise AssertionError("asked again")
 
     monkeypatch.setattr(stage, "_run", never)
-    assert stage.evaluate([task], students, args, {}, tmp_path) == results
+    assert stage.evaluate([task], students, args, {}, tmp_path) == evaluated
+    twins = {**students, "arte": students["base"]}
+    again = stage.evaluate([task], twins, args, {}, tmp_path)
+    assert [(one.result.arm, one.right) for one in again[2:]] == [("arte", one.right) for one in evaluated]
     limited = make_args(student, limit=2)
     with pytest.raises(AssertionError, match="asked again"):
         stage.evaluate([task], students, limited, {}, tmp_path)
@@ -159,10 +164,9 @@ def test_table_has_intervals_and_an_average_over_tasks():
         Result(task, "", arm, "s", 0, 100, correct, 5, correct / 100, *wilson(correct, 100))
         for task, arm, correct in [("a", "base", 40), ("b", "base", 60), ("a", "arte", 50), ("b", "arte", 70)]
     ]
-    shown = stage.table(rows)
-    lines = [line.split() for line in shown.splitlines()]
-    assert lines[2] == ["a", "0", "base", "100", "40.0", "%", "30.9", "to", "49.8", "5.0", "%"]
+    lines = [" ".join(line).split() for line in stage.result_lines(rows)]
+    assert lines[1] == ["a", "0", "base", "100", "40.0", "%", "30.9", "to", "49.8", "5.0", "%"]
     assert lines[-1][:6] == ["(average)", "0", "arte", "200", "60.0", "%"]
     low, high = float(lines[-1][6]), float(lines[-1][8])
     assert 52 < low < 60 < high < 68
-    assert "average" not in stage.table(rows[:1])
+    assert len(stage.result_lines(rows[:1])) == 2

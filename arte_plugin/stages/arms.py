@@ -1,0 +1,114 @@
+"""The data sets that a student can be trained on: ARTE's own, and those that the paper compares it with.
+
+Table 2 tells apart who writes the questions and who the rationales, Table 6 which rationale of an unaligned teacher is
+taken. Every arm is a pair of these two choices; arms that make the same pair hold the same rows.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from arte_plugin.args import Arm
+from arte_plugin.rows import Draft, Dropped, Score, TailoredExample
+
+STAGE = "regenerate"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an arm's rows come from."""
+
+    #: `drafted`: the draft questions of stage 1. `aligned`: new ones of the aligned teacher.
+    questions: Literal["drafted", "aligned"]
+    #: `aligned` and `unaligned`: that teacher's answer to the plain prompt. The others take one of a question's drafts:
+    #: the best-scored one, any one, or that in the technique which does best over the whole task.
+    rationales: Literal["aligned", "unaligned", "best", "random", "best_technique"]
+
+
+ARMS: dict[Arm, Source] = {
+    "arte": Source("aligned", "aligned"),
+    "original_teacher": Source("drafted", "best"),
+    "rationale_only": Source("drafted", "aligned"),
+    "question_only": Source("aligned", "unaligned"),
+    "random_technique": Source("drafted", "random"),
+    "most_preferred": Source("drafted", "best"),
+    "task_consistent": Source("drafted", "best_technique"),
+}
+
+
+def uses_drafts(arms: Sequence[Arm]) -> bool:
+    """Whether one of `arms` needs the drafts and their scores."""
+    return any(ARMS[arm].questions == "drafted" for arm in arms)
+
+
+def uses_unaligned_teacher(arms: Sequence[Arm]) -> bool:
+    """Whether the unaligned teacher has to be asked once more for one of `arms`."""
+    return any(ARMS[arm].rationales == "unaligned" for arm in arms)
+
+
+def drafted_examples(
+    drafts: Sequence[Draft], scores: Sequence[Score], rationales: str, wanted: int, seed: int
+) -> tuple[list[TailoredExample], list[Dropped]]:
+    """One draft of each of the first `wanted` questions of a task: `best`, `random` or `best_technique`.
+
+    Equal scores are settled by the draft's id. A question that has no draft in the best technique is dropped.
+    """
+    by_question: dict[str, list[Draft]] = {}
+    for draft in sorted(drafts, key=lambda draft: draft.draft_id):
+        by_question.setdefault(draft.question_id, []).append(draft)
+    score = {row.draft_id: row.score for row in scores}
+    task = drafts[0].task
+    technique = _best_technique(drafts, score) if rationales == "best_technique" else None
+    examples: list[TailoredExample] = []
+    dropped: list[Dropped] = []
+    # In the order in which the teacher wrote them.
+    for question_id in list(dict.fromkeys(draft.question_id for draft in drafts))[:wanted]:
+        group = by_question[question_id]
+        if technique is not None:
+            group = [draft for draft in group if draft.technique == technique]
+        if not group:
+            text = f"no draft in the technique {technique}"
+            dropped.append(Dropped(STAGE, "rationale_missing", task, question_id, text))
+            continue
+        if rationales == "random":
+            chosen = random.Random(f"{seed}/{task}/{question_id}/arm").choice(group)
+        else:
+            chosen = max(group, key=lambda draft: score.get(draft.draft_id, -1.0))
+        examples.append(example(chosen))
+    return examples, dropped
+
+
+def example(draft: Draft) -> TailoredExample:
+    """A draft as the student's training data: under the plain prompt, like every other example."""
+    return TailoredExample(
+        task=draft.task,
+        question=draft.question,
+        target=draft.target,
+        rationale=draft.rationale,
+        answer=draft.answer,
+        prompt=draft.solve_prompt,
+    )
+
+
+def cut_to_equal_size(
+    made: Mapping[Arm, Sequence[TailoredExample]],
+) -> tuple[dict[Arm, list[TailoredExample]], dict[Arm, list[Dropped]]]:
+    """As many examples for every arm: the first of each, one task only. The paper's arms are of equal size."""
+    size = min(len(examples) for examples in made.values())
+    kept = {arm: list(examples[:size]) for arm, examples in made.items()}
+    lost = {
+        arm: [Dropped(STAGE, "equal_size", row.task, arm, row.question) for row in examples[size:]]
+        for arm, examples in made.items()
+    }
+    return kept, lost
+
+
+def _best_technique(drafts: Sequence[Draft], score: Mapping[str, float]) -> str:
+    """The technique with the highest mean s_r over a task."""
+    of_technique: dict[str, list[float]] = {}
+    for draft in drafts:
+        if draft.draft_id in score:
+            of_technique.setdefault(draft.technique, []).append(score[draft.draft_id])
+    return max(of_technique, key=lambda name: (fmean(of_technique[name]), name))

@@ -1,0 +1,53 @@
+import pytest
+
+from arte_plugin.rows import Result
+from arte_plugin.stages.compare import Evaluated, compare
+
+
+def evaluated(arm: str, right: str, task: str = "sums", shots: int = 0) -> Evaluated:
+    """`right` holds a 1 for each question that was answered right."""
+    outcomes = {f"q{i}": mark == "1" for i, mark in enumerate(right)}
+    n, correct = len(right), right.count("1")
+    return Evaluated(Result(task, "", arm, "student", shots, n, correct, 0, correct / n, 0.0, 1.0), outcomes)
+
+
+def test_only_the_questions_that_one_got_right_count():
+    (row,) = compare(
+        [evaluated("base", "1" * 10 + "0" * 20), evaluated("arte", "1" * 8 + "0" * 2 + "1" * 12 + "0" * 8)]
+    )
+    assert (row.first, row.second, row.n, row.first_only, row.second_only) == ("base", "arte", 30, 2, 12)
+    assert row.difference == pytest.approx(10 / 30)
+    # Exact McNemar, by hand: 2 * (1 + 14 + 91) / 2**14.
+    assert row.p == pytest.approx(2 * 106 / 2**14)
+
+
+def test_interval_is_the_published_one():
+    # Agresti and Min (2005) with b = 2, c = 12, n = 30: (10 ± 1.96 · sqrt(15 - 100 / 32)) / 32.
+    (row,) = compare(
+        [evaluated("base", "1" * 10 + "0" * 20), evaluated("arte", "1" * 8 + "0" * 2 + "1" * 12 + "0" * 8)]
+    )
+    half = 1.959964 * (15 - 100 / 32) ** 0.5
+    assert (row.low, row.high) == pytest.approx(((10 - half) / 32, (10 + half) / 32))
+
+
+def test_equal_students_do_not_differ():
+    (row,) = compare([evaluated("base", "1100"), evaluated("arte", "1100")])
+    assert (row.difference, row.p) == (0.0, 1.0)
+    assert row.low < 0 < row.high
+
+
+def test_tasks_are_pooled_and_shots_are_not():
+    rows = compare(
+        [
+            evaluated(arm, right, task, shots)
+            for shots in (0, 3)
+            for task in ("sums", "words")
+            for arm, right in (("base", "0000"), ("arte", "1100"), ("question_only", "1000"))
+        ]
+    )
+    assert [(row.shots, row.first, row.second, row.n, row.second_only) for row in rows[:3]] == [
+        (0, "base", "arte", 8, 4),
+        (0, "base", "question_only", 8, 2),
+        (0, "question_only", "arte", 8, 2),
+    ]
+    assert [row.shots for row in rows] == [0, 0, 0, 3, 3, 3]
