@@ -106,15 +106,19 @@ class Run:
                 drafts += made
                 dropped += lost
             wanted = self.args.elicit.questions * len(self.tasks)
-            questions = {(draft.task, draft.question_id) for draft in drafts}
             lost = [row for row in dropped if row.reason.startswith("rationale")]
+            with_draft = {(draft.task, draft.question_id) for draft in drafts}
+            # A rationale's id begins with its question's.
+            questions = with_draft | {(row.task, row.id.partition("-")[0]) for row in lost}
+            without = len(questions) - len(with_draft)
             counts = [
                 _question_count(len(questions), wanted, [row for row in dropped if row not in lost]),
-                count_rows("drafts", len(drafts), lost),
+                count_rows("drafts", len(drafts), lost, f"{without} questions without any" if without else ""),
             ]
             kinds = {task.name: task.args.answer for task in self.tasks}
             wrong = sum(not answers.same(draft.answer, draft.target, kinds[draft.task]) for draft in drafts)
-            counts[1].note = f"{wrong} answer other than the claimed target" if wrong else ""
+            if wrong:
+                counts[1].note += f"{', ' if without else ''}{wrong} answer other than the claimed target"
             files: Files = {
                 self.out.file("elicit", "drafts.jsonl"): drafts,
                 self.out.file("elicit", "dropped.jsonl"): dropped,
