@@ -6,7 +6,7 @@ from pathlib import Path
 from arte_plugin.manifest import Manifest
 from arte_plugin.rows import Result
 from arte_plugin.stages import STAGES
-from arte_plugin.tables import Lines, format_table, stage_table
+from arte_plugin.tables import format_table, stage_table
 
 
 def summary(folder: Path) -> str:
@@ -16,20 +16,19 @@ def summary(folder: Path) -> str:
         return f"Nothing has been run in {folder} yet."
     shown = f"\n{folder}\n\n{stage_table(stages, list(STAGES))}\n"
     if "evaluate" in stages:
-        results, comparisons = result_tables(folder / STAGES["evaluate"])
-        shown += f"\n{format_table(results, right={1, 3, 4, 5, 6})}\n"
-        shown += f"\n{format_table(comparisons, right={0, 3, 4, 5, 6, 7, 8})}\n"
+        shown += _result_tables(folder / STAGES["evaluate"])
     return shown
 
 
-def result_tables(folder: Path) -> tuple[Lines, Lines]:
-    """Accuracies and comparisons, from stage 8's files."""
+def _result_tables(folder: Path) -> str:
     from arte_plugin.stages.compare import Comparison, comparison_lines
     from arte_plugin.stages.evaluate import result_lines
 
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    comparisons = json.loads((folder / "comparisons.json").read_text(encoding="utf-8"))
-    return (
-        result_lines([Result(**row) for row in results]),
-        comparison_lines([Comparison(**row) for row in comparisons]),
-    )
+    results = [Result(**row) for row in json.loads((folder / "results.json").read_text(encoding="utf-8"))]
+    shown = f"\n{format_table(result_lines(results), right={1, 3, 4, 5, 6})}\n"
+    file = folder / "comparisons.json"
+    # A run that was evaluated before there were comparisons has none, and is still to be shown.
+    if file.is_file():
+        comparisons = [Comparison(**row) for row in json.loads(file.read_text(encoding="utf-8"))]
+        shown += f"\n{format_table(comparison_lines(comparisons), right={0, 3, 4, 5, 6, 7, 8})}\n"
+    return shown
