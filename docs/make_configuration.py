@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+from generated import write_or_check
 from pydantic.fields import FieldInfo
 
 from arte_plugin.args import ArteArgs, Block, QuestionsArgs
@@ -34,14 +35,7 @@ datasets:
 
 
 def main() -> int:
-    text = HEAD + "\n".join(_sections("arte", ArteArgs))
-    if "--check" in sys.argv[1:]:
-        if not TARGET.is_file() or TARGET.read_text(encoding="utf-8") != text:
-            print(f"{TARGET} is stale: run `make docs`.", file=sys.stderr)
-            return 1
-        return 0
-    TARGET.write_text(text, encoding="utf-8")
-    return 0
+    return write_or_check(TARGET, HEAD + "\n".join(_sections("arte", ArteArgs)))
 
 
 def _sections(path: str, block: type[Block]) -> list[str]:

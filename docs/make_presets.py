@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from generated import write_or_check
+
 from arte_plugin.presets import FAMILIES, family
 
 TARGET = Path(__file__).with_name("presets.md")
@@ -57,14 +59,7 @@ TITLES = {
 
 
 def main() -> int:
-    text = HEAD + "".join(_section(name) for name in FAMILIES)
-    if "--check" in sys.argv[1:]:
-        if not TARGET.is_file() or TARGET.read_text(encoding="utf-8") != text:
-            print(f"{TARGET} is stale: run `make docs`.", file=sys.stderr)
-            return 1
-        return 0
-    TARGET.write_text(text, encoding="utf-8")
-    return 0
+    return write_or_check(TARGET, HEAD + "".join(_section(name) for name in FAMILIES))
 
 
 def _section(name: str) -> str:
