@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Literal
 
 from arte_plugin.args import Arm
+from arte_plugin.errors import DataError
 from arte_plugin.rows import Draft, Dropped, Score, TailoredExample
 
 STAGE = "regenerate"
@@ -53,13 +54,20 @@ def drafted_examples(
 ) -> tuple[list[TailoredExample], list[Dropped]]:
     """One draft of each of the first `wanted` questions of a task: `best`, `random` or `best_technique`.
 
-    Equal scores are settled by the draft's id. A question that has no draft in the best technique is dropped.
+    Equal scores are settled by the draft's id. A question that has no draft in the best technique is dropped. Raises
+    `DataError` when no draft has a score.
     """
+    score = {row.draft_id: row.score for row in scores}
+    drafts = [draft for draft in drafts if draft.draft_id in score]
+    if not drafts:
+        raise DataError(
+            "An arm takes its examples from the drafts, and not one draft of a task has a score. Are `pair.drafts` and "
+            "`pair.scores` of other tasks?"
+        )
+    task = drafts[0].task
     by_question: dict[str, list[Draft]] = {}
     for draft in sorted(drafts, key=lambda draft: draft.draft_id):
         by_question.setdefault(draft.question_id, []).append(draft)
-    score = {row.draft_id: row.score for row in scores}
-    task = drafts[0].task
     technique = _best_technique(drafts, score) if rationales == "best_technique" else None
     examples: list[TailoredExample] = []
     dropped: list[Dropped] = []
@@ -75,7 +83,7 @@ def drafted_examples(
         if rationales == "random":
             chosen = random.Random(f"{seed}/{task}/{question_id}/arm").choice(group)
         else:
-            chosen = max(group, key=lambda draft: score.get(draft.draft_id, -1.0))
+            chosen = max(group, key=lambda draft: score[draft.draft_id])
         examples.append(example(chosen))
     return examples, dropped
 
@@ -109,6 +117,5 @@ def _best_technique(drafts: Sequence[Draft], score: Mapping[str, float]) -> str:
     """The technique with the highest mean s_r over a task."""
     of_technique: dict[str, list[float]] = {}
     for draft in drafts:
-        if draft.draft_id in score:
-            of_technique.setdefault(draft.technique, []).append(score[draft.draft_id])
+        of_technique.setdefault(draft.technique, []).append(score[draft.draft_id])
     return max(of_technique, key=lambda name: (fmean(of_technique[name]), name))

@@ -3,6 +3,7 @@ from typing import get_args
 import pytest
 
 from arte_plugin.args import Arm
+from arte_plugin.errors import DataError
 from arte_plugin.rows import Draft, Score
 from arte_plugin.stages.arms import ARMS, cut_to_equal_size, drafted_examples
 
@@ -63,6 +64,11 @@ def test_random_is_one_of_each_question_and_the_same_for_a_seed():
 def test_an_example_is_trained_on_under_the_plain_prompt():
     row = drafted_examples(DRAFTS, SCORED, "best", 1, 1)[0][0]
     assert (row.prompt, row.question, row.target, row.answer) == ("solve q1", "text of q1", "4", "4")
+
+
+def test_drafts_without_scores_are_refused():
+    with pytest.raises(DataError, match="not one draft of a task has a score"):
+        drafted_examples(DRAFTS, [], "best", 4, 1)
 
 
 def test_arms_are_cut_to_the_smallest():
