@@ -84,6 +84,7 @@ def comparison_lines(comparisons: Sequence[Comparison]) -> Lines:
     lines: Lines = [["shots", "first", "second", "n", "only first", "only second", "difference", "95 % interval", "p"]]
     for row in comparisons:
         numbers = [str(row.n), str(row.first_only), str(row.second_only), f"{100 * row.difference:+.1f}"]
+        p = f"{row.p:.3f}" if row.p >= 0.0005 else "< 0.001"
         interval = f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
-        lines.append([str(row.shots), row.first, row.second, *numbers, interval, f"{row.p:.3f}"])
+        lines.append([str(row.shots), row.first, row.second, *numbers, interval, p])
     return lines

@@ -108,8 +108,10 @@ def report(output_dir: Path) -> str:
     levels = Counter(pair.level for pair in pairs)
     line("pairs", f"{levels['question']} of questions, {levels['rationale']} of rationales")
     for fit in irt.values():
-        who = ", ".join(f"{one['respondent']} {100 * one['accuracy']:.0f} %" for one in fit["respondents"])
-        line("respondents' accuracy on the validation questions", who)
+        asked = len(fit["questions"])
+        for one in fit["respondents"]:
+            right = round(one["accuracy"] * asked)
+            line(f"validation questions that `{one['respondent']}` got right", share(right, asked))
         again = fit["stability"]
         line("preference set chosen again under resampled respondents",
              f"{again['overlap']:.2f} (by chance {again['chance']:.2f})")  # fmt: skip

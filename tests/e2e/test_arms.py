@@ -1,18 +1,23 @@
-"""The paper's seven data sets in one run."""
+"""The paper's data sets in one run."""
 
 import json
-from typing import get_args
 
-from arte_plugin.args import Arm
 from arte_plugin.manifest import Manifest
 from arte_plugin.rows import Draft, TailoredExample, read_rows
 from tests.e2e.conftest import axolotl
 
-ARMS = list(get_args(Arm))
+# Each way to come by an example once, but for `random_technique`, which is `most_preferred` with another draft.
+ARMS = ["arte", "original_teacher", "rationale_only", "question_only", "most_preferred", "task_consistent"]
 
 
-def test_seven_arms_share_what_is_generated(write_config, tmp_path):
-    changes = {"arte.arms": ARMS, "arte.evaluate.shots": [0], "arte.evaluate.limit": 6}
+def test_arms_share_what_is_generated(write_config, tmp_path):
+    changes = {
+        "arte.arms": ARMS,
+        "arte.elicit.questions": 5,
+        "arte.regenerate.questions": 4,
+        "arte.evaluate.shots": [0],
+        "arte.evaluate.limit": 6,
+    }
     config = write_config(changes)
     done = axolotl("train", str(config), "--launcher", "python")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -27,7 +32,7 @@ def test_seven_arms_share_what_is_generated(write_config, tmp_path):
     assert len(sizes) == 1
     assert min(sizes) > 0
     drafted = {draft.question for draft in read_rows(folder / "01-elicit/drafts.jsonl", Draft)}
-    for arm in ("original_teacher", "rationale_only", "random_technique", "most_preferred", "task_consistent"):
+    for arm in ("original_teacher", "rationale_only", "most_preferred", "task_consistent"):
         assert set(questions[arm]) <= drafted
     assert not set(questions["arte"]) <= drafted
     assert questions["question_only"] == questions["arte"] or set(questions["question_only"]) & set(questions["arte"])
@@ -36,7 +41,7 @@ def test_seven_arms_share_what_is_generated(write_config, tmp_path):
     stages = Manifest(folder / "manifest.json").stages()
     assert stages["sft/most_preferred"].result == stages["sft/original_teacher"].result
     students = {stages["sft" if arm == "arte" else f"sft/{arm}"].result["model"] for arm in ARMS}
-    assert len(students) == 6
+    assert len(students) == len({tuple(rows[arm]) for arm in ARMS}) > 2
     results = json.loads((folder / "08-evaluate/results.json").read_text())
     assert [row["arm"] for row in results] == ["base", *ARMS]
     comparisons = json.loads((folder / "08-evaluate/comparisons.json").read_text())

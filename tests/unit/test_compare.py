@@ -1,7 +1,7 @@
 import pytest
 
 from arte_plugin.rows import Result
-from arte_plugin.stages.compare import Evaluated, compare
+from arte_plugin.stages.compare import Evaluated, compare, comparison_lines
 
 
 def evaluated(arm: str, right: str, task: str = "sums", shots: int = 0) -> Evaluated:
@@ -51,3 +51,10 @@ def test_tasks_are_pooled_and_shots_are_not():
         (0, "question_only", "arte", 8, 2),
     ]
     assert [row.shots for row in rows] == [0, 0, 0, 3, 3, 3]
+
+
+def test_table_shows_points_and_small_p_as_small():
+    lines = comparison_lines(compare([evaluated("base", "0" * 20), evaluated("arte", "1" * 15 + "0" * 5)]))
+    assert lines[1][:7] == ["0", "base", "arte", "20", "0", "15", "+75.0"]
+    assert lines[1][-1] == "< 0.001"
+    assert comparison_lines(compare([evaluated("base", "01"), evaluated("arte", "11")]))[1][-1] == "1.000"
