@@ -170,8 +170,8 @@ def _nothing_usable(
 def _no_rationale(task: Task, teacher: Model, dropped: list[Dropped], prefill: bool) -> str:
     return (
         f"Task {task.name}: none of the {len(dropped)} rationales of the teacher {teacher.name} ends in <ans>…</ans> "
-        f"with an answer of the type {task.args.answer} ({_reasons(dropped)}). {_remedy(prefill)} An aligned teacher "
-        f"may have had too large a learning rate. The first rationale was:\n{_excerpt(dropped[0].text)}"
+        f"with an answer of the type {task.args.answer} ({_reasons(dropped)}). {_remedy(prefill)} If only the aligned "
+        f"teacher fails, lower its learning rate. The first rationale was:\n{_excerpt(dropped[0].text)}"
     )
 
 

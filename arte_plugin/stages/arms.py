@@ -11,7 +11,6 @@ from statistics import fmean
 from typing import Literal
 
 from arte_plugin.args import Arm
-from arte_plugin.errors import DataError
 from arte_plugin.rows import Draft, Dropped, Score, TailoredExample
 
 STAGE = "regenerate"
@@ -54,16 +53,10 @@ def drafted_examples(
 ) -> tuple[list[TailoredExample], list[Dropped]]:
     """One draft of each of the first `wanted` questions of a task: `best`, `random` or `best_technique`.
 
-    Equal scores are settled by the draft's id. A question that has no draft in the best technique is dropped. Raises
-    `DataError` when no draft has a score.
+    `drafts` are those of one task, every one with a score. Equal scores are settled by the draft's id. A question that
+    has no draft in the best technique is dropped.
     """
     score = {row.draft_id: row.score for row in scores}
-    drafts = [draft for draft in drafts if draft.draft_id in score]
-    if not drafts:
-        raise DataError(
-            "An arm takes its examples from the drafts, and not one draft of a task has a score. Are `pair.drafts` and "
-            "`pair.scores` of other tasks?"
-        )
     task = drafts[0].task
     by_question: dict[str, list[Draft]] = {}
     for draft in sorted(drafts, key=lambda draft: draft.draft_id):

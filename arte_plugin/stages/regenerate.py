@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from arte_plugin import prompts
 from arte_plugin.args import Arm, ElicitArgs, RegenerateArgs
+from arte_plugin.errors import DataError
 from arte_plugin.generation import write_questions, write_rationales
 from arte_plugin.models import Model
 from arte_plugin.rows import Draft, Dropped, Score, TailoredExample
-from arte_plugin.stages.arms import ARMS, Source, cut_to_equal_size, drafted_examples
+from arte_plugin.stages.arms import ARMS, Source, cut_to_equal_size, drafted_examples, uses_drafts
 from arte_plugin.tasks import Task
 
 STAGE = "regenerate"
@@ -49,8 +50,17 @@ def regenerate(
     """The examples of each arm for one task; `asking` says how questions are asked for, as in stage 1.
 
     `drafts` and `scores` are those of the task, empty where no arm uses them. Raises `TeacherError` when a teacher
-    writes nothing usable.
+    writes nothing usable, `DataError` when an arm needs drafts of this task and there are none with a score.
     """
+    if uses_drafts(arms):
+        scored = {row.draft_id for row in scores}
+        drafts = [draft for draft in drafts if draft.draft_id in scored]
+        if not drafts:
+            raise DataError(
+                f"Task {task.name}: of its arms {', '.join(arm for arm in arms if uses_drafts([arm]))} take their "
+                "questions from the drafts, and not one draft of this task has a score. Are `pair.drafts` and "
+                "`pair.scores` of other tasks?"
+            )
     asked: dict[str, list[tuple[str, str, str]]] = {}
     dropped_questions: list[Dropped] = []
     if any(ARMS[arm].questions == "aligned" for arm in arms):

@@ -1,11 +1,14 @@
-from typing import get_args
+from typing import cast, get_args
 
 import pytest
 
-from arte_plugin.args import Arm
+from arte_plugin.args import Arm, ElicitArgs, RegenerateArgs, TaskArgs
 from arte_plugin.errors import DataError
+from arte_plugin.models import Model
 from arte_plugin.rows import Draft, Score
 from arte_plugin.stages.arms import ARMS, cut_to_equal_size, drafted_examples
+from arte_plugin.stages.regenerate import Teachers, regenerate
+from arte_plugin.tasks import Task
 
 SCORES = {
     ("q1", "steps"): 0.2, ("q1", "rule"): 0.9,
@@ -66,9 +69,12 @@ def test_an_example_is_trained_on_under_the_plain_prompt():
     assert (row.prompt, row.question, row.target, row.answer) == ("solve q1", "text of q1", "4", "4")
 
 
-def test_drafts_without_scores_are_refused():
-    with pytest.raises(DataError, match="not one draft of a task has a score"):
-        drafted_examples(DRAFTS, [], "best", 4, 1)
+@pytest.mark.parametrize("arm", ["original_teacher", "rationale_only"])
+def test_drafts_without_scores_are_refused_before_a_teacher_is_asked(arm):
+    task = Task(TaskArgs(name="sums", description="Add.", questions={"path": "unread.jsonl"}), [], [], [], 0)
+    never = Teachers(cast(Model, None))
+    with pytest.raises(DataError, match=f"Task sums: of its arms {arm} take .* not one draft of this task has a score"):
+        regenerate(task, never, ["arte", arm], DRAFTS, [], RegenerateArgs(), ElicitArgs(), 1)
 
 
 def test_arms_are_cut_to_the_smallest():
