@@ -98,10 +98,12 @@ def _stage_command(name: str, number: int) -> click.Command:
     @CONFIG
     def command(config: str) -> None:
         with shown_errors():
+            from arte_plugin import loop
+
             made = _run(config)
-            made.until(name)
+            loop.until(made, name)
             if number > list(STAGES).index("align"):
-                made.after_align(name)
+                loop.after_align(made, name)
             if ranks.is_first():
                 click.echo(made.summary())
 

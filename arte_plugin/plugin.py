@@ -7,7 +7,7 @@ from typing import Any
 
 from axolotl.integrations.base import BasePlugin
 
-from arte_plugin import align, ranks
+from arte_plugin import align, loop, ranks
 from arte_plugin.config_check import check_config
 from arte_plugin.errors import shown_errors
 from arte_plugin.ranks import LOGGER
@@ -52,7 +52,7 @@ class ArtePlugin(BasePlugin):
             if not ranks.is_first():
                 LOG.setLevel(logging.WARNING)
             run = self._run = Run(cfg)
-            run.until("pair")
+            loop.until(run, "pair")
             if run.aligned() and not preprocess:
                 self._after_align(run)
                 # The run is complete; Axolotl would now train the teacher once more.
@@ -98,6 +98,6 @@ class ArtePlugin(BasePlugin):
 
     def _after_align(self, run: Run) -> None:
         if os.environ.get(UNTIL) != "align":
-            run.after_align()
+            loop.after_align(run)
         if ranks.is_first():
             print(run.summary(), flush=True)

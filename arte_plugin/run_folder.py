@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from arte_plugin import ranks
-from arte_plugin.manifest import Count, Manifest, StageRecord, hash_of
+from arte_plugin.manifest import Count, Manifest, StageRecord, count_rows, hash_of
 from arte_plugin.models import Model, Usage
 from arte_plugin.ranks import LOGGER
-from arte_plugin.rows import write_rows, write_text
+from arte_plugin.rows import Dropped, write_rows, write_text
 from arte_plugin.stages import STAGES
 from arte_plugin.tables import duration
 
@@ -81,3 +81,8 @@ def _sum_usage(usages: Sequence[Usage]) -> dict[str, float]:
         for key, value in asdict(usage).items():
             total[key] = round(total.get(key, 0) + value, 1)
     return total
+
+
+def question_count(kept: int, wanted: int, dropped: Sequence[Dropped]) -> Count:
+    """The count of written questions; says so where they are fewer than were asked for."""
+    return count_rows("questions", kept, dropped, f"{wanted - kept} fewer than asked for" if kept < wanted else "")

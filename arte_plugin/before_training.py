@@ -1,0 +1,185 @@
+"""The stages before the teacher's training: what each asks for, depends on, writes and counts."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from arte_plugin import answers
+from arte_plugin.manifest import Count, count_rows, hash_file
+from arte_plugin.models import fingerprint_model, student_model, teacher_model
+from arte_plugin.rows import Draft, Dropped, PreferenceQuestion, Probe, Response, Score, read_rows
+from arte_plugin.run import Run
+from arte_plugin.run_folder import Files, Made, question_count
+
+
+def elicit(run: Run) -> None:
+    """Stage 1."""
+    from arte_plugin.stages.elicit import elicit
+
+    teacher = teacher_model(run.cfg, run.args, run.cache, aligned=False)
+    inputs = {**run.asking(teacher), "elicit": run.args.elicit.model_dump(exclude={"batch_size"})}
+
+    def work() -> Made:
+        drafts: list[Draft] = []
+        dropped: list[Dropped] = []
+        for task in run.tasks:
+            made, lost = elicit(task, teacher, run.args.elicit, run.args.seed)
+            drafts += made
+            dropped += lost
+        wanted = run.args.elicit.questions * len(run.tasks)
+        lost = [row for row in dropped if row.reason.startswith("rationale")]
+        with_draft = {(draft.task, draft.question_id) for draft in drafts}
+        # A rationale's id begins with its question's.
+        questions = with_draft | {(row.task, row.id.partition("-")[0]) for row in lost}
+        without = len(questions) - len(with_draft)
+        counts = [
+            question_count(len(questions), wanted, [row for row in dropped if row not in lost]),
+            count_rows("drafts", len(drafts), lost, f"{without} questions without any" if without else ""),
+        ]
+        kinds = {task.name: task.args.answer for task in run.tasks}
+        wrong = sum(not answers.same(draft.answer, draft.target, kinds[draft.task]) for draft in drafts)
+        if wrong:
+            counts[1].note += f"{', ' if without else ''}{wrong} answer other than the claimed target"
+        files: Files = {
+            run.out.file("elicit", "drafts.jsonl"): drafts,
+            run.out.file("elicit", "dropped.jsonl"): dropped,
+        }
+        return files, counts, {}
+
+    run.out.stage("elicit", inputs, work, [teacher])
+
+
+def preference_set(run: Run) -> None:
+    """Stage 2."""
+    from arte_plugin.stages.preference_set import choose
+    from arte_plugin.stages.respond import respond
+
+    settings = run.args.preference_set
+    asked = run.respondents if settings.method == "irt" else []
+    models = [student_model(r.base_model, r.prompt_style, run.args, run.cfg, run.cache) for r in asked]
+    inputs = {
+        "respondents": [
+            (model.identity, r.shots, model.renderer.style) for model, r in zip(models, asked, strict=True)
+        ],
+        "tasks": run.task_inputs(),
+        "preference_set": settings.model_dump(),
+        "max_new_tokens": run.args.probe.max_new_tokens,
+        "wording": run.wording,
+        "seed": run.args.seed,
+    }
+
+    def work() -> Made:
+        responses: list[Response] = []
+        for model, respondent in zip(models, asked, strict=True):
+            for shots in respondent.shots:
+                for task in run.tasks:
+                    responses += respond(task, model, shots, run.args.probe, run.args.seed)
+            model.close()
+        chosen: list[PreferenceQuestion] = []
+        fits: dict[str, Any] = {}
+        for task in run.tasks:
+            of_task = [row for row in responses if row.task == task.name]
+            some, fits[task.name] = choose(task.validation, of_task, settings, run.args.seed)
+            chosen += some
+        validation = sum(len(task.validation) for task in run.tasks)
+        counts = [Count("questions", validation, len(chosen), {"less_discriminating": validation - len(chosen)})]
+        if responses:
+            counts.append(Count("responses", len(responses), len(responses), note=_shares(responses)))
+        files: Files = {
+            run.out.file("preference-set", "responses.jsonl"): responses,
+            run.out.file("preference-set", "preference_set.jsonl"): chosen,
+            run.out.file("preference-set", "irt.json"): json.dumps(fits, indent=2) + "\n",
+        }
+        return files, counts, {}
+
+    run.out.stage("preference-set", inputs, work, models)
+
+
+def probe(run: Run) -> None:
+    """Stage 3."""
+    from arte_plugin.stages.probe import probe, score
+
+    settings = run.args.student
+    student = student_model(settings.base_model, settings.prompt_style, run.args, run.cfg, run.cache)
+    drafts_file, set_file = (
+        run.out.file("elicit", "drafts.jsonl"),
+        run.out.file("preference-set", "preference_set.jsonl"),
+    )
+    inputs = {
+        **run.asking(student),
+        "drafts": hash_file(drafts_file),
+        "preference_set": hash_file(set_file),
+        "max_new_tokens": run.args.probe.max_new_tokens,
+    }
+
+    def work() -> Made:
+        drafts, chosen = read_rows(drafts_file, Draft), read_rows(set_file, PreferenceQuestion)
+        probes: list[Probe] = []
+        for task in run.tasks:
+            of_task = [draft for draft in drafts if draft.task == task.name]
+            questions = [question for question in chosen if question.task == task.name]
+            probes += probe(task, of_task, questions, student, run.args.probe)
+        scores = score(drafts, probes)
+        counts = [
+            Count("probes", len(probes), len(probes), note=_shares(probes)),
+            Count("scores", len(scores), len(scores)),
+        ]
+        return (
+            {run.out.file("probe", "probes.jsonl"): probes, run.out.file("probe", "scores.jsonl"): scores},
+            counts,
+            {},
+        )
+
+    run.out.stage("probe", inputs, work, [student])
+
+
+def pair(run: Run) -> None:
+    """Stage 4."""
+    from axolotl.loaders import load_tokenizer
+
+    from arte_plugin.rendering import Renderer
+    from arte_plugin.stages.pair import pair
+
+    settings = run.args.pair
+    drafts_file, scores_file = run.scored_drafts()
+    drafts, scores = read_rows(drafts_file, Draft), read_rows(scores_file, Score)
+    sequence_len = run.cfg["sequence_len"]
+    inputs = {
+        "drafts": hash_file(drafts_file),
+        "scores": hash_file(scores_file),
+        "pair": settings.model_dump(exclude={"drafts", "scores"}),
+        "teacher": fingerprint_model(run.cfg["base_model"]),
+        "prompt_style": run.args.teacher.prompt_style,
+        "sequence_len": sequence_len,
+        "seed": run.args.seed,
+    }
+
+    def work() -> Made:
+        renderer = Renderer(load_tokenizer(run.cfg), run.args.teacher.prompt_style)
+
+        def fits(prompt: str, completion: str) -> bool:
+            text = renderer.prompt(prompt) + renderer.completion(completion)
+            return len(renderer.tokenizer(text, add_special_tokens=False)["input_ids"]) <= sequence_len
+
+        pairs, dropped = pair(drafts, scores, settings, run.args.seed, fits)
+        counts = []
+        for level in ("question", "rationale"):
+            kept = [one for one in pairs if one.level == level]
+            lost = [
+                row
+                for row in dropped
+                if row.reason.startswith(level) or (row.reason == "no_score" and level == "rationale")
+            ]
+            gap = sum(one.chosen_score - one.rejected_score for one in kept) / len(kept) if kept else 0.0
+            counts.append(
+                count_rows(f"{level} pairs", len(kept), lost, f"mean gap {100 * gap:.1f} points" if kept else "")
+            )
+        return {run.pairs_file: pairs, run.out.file("pair", "dropped.jsonl"): dropped}, counts, {}
+
+    run.out.stage("pair", inputs, work)
+
+
+def _shares(rows: Sequence[Probe] | Sequence[Response]) -> str:
+    outcomes = [row.outcome for row in rows]
+    correct, unparsed = outcomes.count("correct") / len(outcomes), outcomes.count("unparsed") / len(outcomes)
+    return f"{100 * correct:.1f} % correct, {100 * unparsed:.1f} % unparsed"

@@ -1,0 +1,29 @@
+"""The loop: the stages in their order. Stage 5, the teacher's training, is Axolotl's own and lies between the two."""
+
+from arte_plugin import after_training, before_training, ranks
+from arte_plugin.run import Run
+
+
+def until(run: Run, last: str) -> None:
+    """Run the stages before the teacher's training, up to and with `last`; skip what is done."""
+    steps = {
+        "elicit": before_training.elicit,
+        "preference-set": before_training.preference_set,
+        "probe": before_training.probe,
+        "pair": before_training.pair,
+    }
+    if run.args.pair.drafts:
+        steps = {"pair": before_training.pair}
+    for name, step in steps.items():
+        step(run)
+        if name == last:
+            break
+
+
+def after_align(run: Run, last: str = "evaluate") -> None:
+    """Run the stages after the teacher's training, up to and with `last`; the student is rank 0's business."""
+    after_training.regenerate(run)
+    if ranks.is_first() and last != "regenerate":
+        after_training.sft(run)
+        if last != "sft":
+            after_training.evaluate(run)
