@@ -3,19 +3,23 @@
 import json
 from dataclasses import asdict
 
-from arte_plugin.args import Arm
 from arte_plugin.errors import StageError
 from arte_plugin.manifest import Count, count_rows, hash_file, hash_of
 from arte_plugin.models import fingerprint_model, student_dtype, teacher_model
+from arte_plugin.results import result_lines
 from arte_plugin.rows import Draft, Score, TailoredExample, read_rows
 from arte_plugin.run import Run
 from arte_plugin.run_folder import Files, Made, question_count
+from arte_plugin.stages.evaluate import Candidate
+from arte_plugin.stages.sft import TrainedStudent
 from arte_plugin.tables import markdown_table
+from arte_plugin.trainings import Training, trainings
 
 
 def regenerate(run: Run) -> None:
     """Stage 6."""
     from arte_plugin.stages import arms
+    from arte_plugin.stages.probe import preference_scores
     from arte_plugin.stages.regenerate import Teachers, regenerate
 
     if not run.aligned():
@@ -32,11 +36,11 @@ def regenerate(run: Run) -> None:
         teachers = Teachers(aligned, unaligned)
         inputs["unaligned"] = dict(unaligned.identity)
     drafts: list[Draft] = []
-    scores: list[Score] = []
+    scored: dict[str, float] = {}
     if arms.uses_drafts(wanted):
         drafts_file, scores_file = run.scored_drafts()
-        drafts, scores = read_rows(drafts_file, Draft), read_rows(scores_file, Score)
-        inputs |= {"drafts": hash_file(drafts_file), "scores": hash_file(scores_file)}
+        drafts, scored = read_rows(drafts_file, Draft), preference_scores(read_rows(scores_file, Score), run.weights)
+        inputs |= {"drafts": hash_file(drafts_file), "scores": hash_file(scores_file), "weights": run.weights}
 
     def work() -> Made:
         made = [
@@ -45,7 +49,7 @@ def regenerate(run: Run) -> None:
                 teachers,
                 wanted,
                 [draft for draft in drafts if draft.task == task.name],
-                [score for score in scores if score.task == task.name],
+                scored,
                 run.args.regenerate,
                 run.args.elicit,
                 run.args.seed,
@@ -72,21 +76,22 @@ def regenerate(run: Run) -> None:
 
 
 def sft(run: Run) -> None:
-    """Stage 7, for every arm; arms with the same examples have one student."""
-    trained: dict[str, Arm] = {}
-    for arm in run.args.arms:
-        examples = hash_file(run.examples_file(arm))
-        _sft(run, arm, like=trained.setdefault(examples, arm))
+    """Stage 7, for every student, arm and seed; arms with the same examples have one student."""
+    alike: dict[tuple[str, str, int], Training] = {}
+    for training in trainings(run.args):
+        key = (hash_file(run.examples_file(training.arm)), training.student.name, training.seed)
+        _sft(run, training, alike.setdefault(key, training))
 
 
-def _sft(run: Run, arm: Arm, like: Arm) -> None:
+def _sft(run: Run, training: Training, like: Training) -> None:
     from arte_plugin.stages import sft
 
-    tailored = run.examples_file(like)
-    folder = run.out.file("sft", "" if like == "arte" else like)
-    config = sft.student_config(run.cfg, run.args.student, tailored, folder, run.args.seed)
+    student = training.student
+    tailored = run.examples_file(like.arm)
+    folder = run.out.file("sft", like.folder)
+    config = sft.student_config(run.cfg, student, tailored, folder, training.seed)
     inputs = {
-        "student": fingerprint_model(run.args.student.base_model),
+        "student": fingerprint_model(student.base_model),
         "tailored": hash_file(tailored),
         "config": hash_of(config),
     }
@@ -94,33 +99,46 @@ def _sft(run: Run, arm: Arm, like: Arm) -> None:
     def work() -> Made:
         examples = read_rows(tailored, TailoredExample)
         dropped = sft.too_long(examples, config)
-        if like == arm:
+        if like is training:
             trained, note = asdict(sft.train(config, folder)), ""
         else:
-            trained, note = run.out.manifest.stages()[_sft_stage(like)].result, f"the same examples as {like}"
+            trained, note = run.out.manifest.stages()[like.stage].result, f"the same examples as {like.arm}"
         counts = [count_rows("examples", len(examples) - len(dropped), dropped, note)]
         return {folder / "dropped.jsonl": dropped}, counts, trained
 
-    run.out.stage(_sft_stage(arm), inputs, work)
+    run.out.stage(training.stage, inputs, work)
+
+
+def candidates(run: Run) -> list[Candidate]:
+    """The students to evaluate: each untouched, then as each arm and seed made it."""
+    finished = run.out.manifest.stages()
+    several = len(run.args.students) > 1
+    found = [
+        Candidate(f"{student.name}/base" if several else "base", "base", student, TrainedStudent(student.base_model))
+        for student in run.args.students
+    ]
+    for training in trainings(run.args):
+        trained = TrainedStudent(**finished[training.stage].result)
+        seed = training.seed if run.args.seeds else None
+        found.append(Candidate(training.label, training.arm, training.student, trained, seed))
+    return found
 
 
 def evaluate(run: Run) -> None:
     """Stage 8."""
     from arte_plugin.stages.compare import compare, comparison_lines
-    from arte_plugin.stages.evaluate import evaluate, result_lines
-    from arte_plugin.stages.sft import TrainedStudent
+    from arte_plugin.stages.evaluate import evaluate
 
-    base = run.args.student.base_model
-    finished = run.out.manifest.stages()
-    students = {"base": TrainedStudent(base)}
-    students |= {arm: TrainedStudent(**finished[_sft_stage(arm)].result) for arm in run.args.arms}
+    students = candidates(run)
     inputs = {
         "students": {
-            arm: [fingerprint_model(path) for path in (student.model, student.adapter) if path]
-            for arm, student in students.items()
+            one.label: {
+                "files": [fingerprint_model(path) for path in (one.trained.model, one.trained.adapter) if path],
+                "prompt_style": one.student.prompt_style,
+                "dtype": student_dtype(one.student),
+            }
+            for one in students
         },
-        "prompt_style": run.args.student.prompt_style,
-        "dtype": student_dtype(run.args),
         "tasks": run.task_inputs(),
         "evaluate": run.args.evaluate.model_dump(exclude={"batch_size"}),
         "wording": run.wording,
@@ -128,21 +146,21 @@ def evaluate(run: Run) -> None:
 
     def work() -> Made:
         folder = run.out.file("evaluate", "")
-        evaluated = evaluate(run.tasks, students, run.args, run.cfg, folder)
-        results, comparisons = [one.result for one in evaluated], compare(evaluated)
+        evaluated = evaluate(run.tasks, students, run.args.evaluate, run.cfg, folder)
+        results, comparisons = [one.result for one in evaluated], compare(evaluated, run.args.seed)
         unparsed = sum(row.unparsed for row in results) / sum(row.n for row in results)
         answered = sum(row.n for row in results)
         counts = [Count("answers", answered, answered, note=f"{100 * unparsed:.1f} % unparsed")]
         tables = [markdown_table(lines) for lines in (result_lines(results), comparison_lines(comparisons))]
+        report = {
+            "format": 2,
+            "results": [asdict(row) for row in results],
+            "comparisons": [asdict(row) for row in comparisons],
+        }
         files: Files = {
-            folder / "results.json": json.dumps([asdict(row) for row in results], indent=2) + "\n",
-            folder / "comparisons.json": json.dumps([asdict(row) for row in comparisons], indent=2) + "\n",
+            folder / "results.json": json.dumps(report, indent=2) + "\n",
             folder / "results.md": "\n\n".join(tables) + "\n",
         }
         return files, counts, {}
 
     run.out.stage("evaluate", inputs, work)
-
-
-def _sft_stage(arm: Arm) -> str:
-    return "sft" if arm == "arte" else f"sft/{arm}"

@@ -1,12 +1,16 @@
 """The `arte:` block of the YAML: every key, its default and its bounds. `docs/configuration.md` is made from it."""
 
+import re
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     ValidatorFunctionWrapHandler,
     field_validator,
@@ -31,6 +35,9 @@ Arm = Literal[
     "task_consistent",
 ]
 AnswerType = Literal["choice", "boolean", "number", "text"]
+
+#: One student or a list of them; pydantic names these in the place of an error, where they say nothing to a reader.
+ONE, SEVERAL = "one", "several"
 
 
 class Block(BaseModel):
@@ -149,7 +156,19 @@ class TaskArgs(Block):
 class StudentArgs(Block):
     """The student: the model that will be deployed."""
 
+    name: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        max_length=80,
+        description="Name of the student in files and tables; default: the last part of `base_model`.",
+    )
     base_model: str = Field(description="Path or Hub id of the student.")
+    weight: float = Field(
+        1.0,
+        gt=0,
+        description="How much this student's preference counts where there are several: a draft's score is the mean "
+        "over students with these weights.",
+    )
     prompt_style: PromptStyle = Field(
         "auto",
         description="`chat`: prompts go through the chat template; `plain`: they don't; `auto`: if there is one.",
@@ -165,6 +184,13 @@ class StudentArgs(Block):
     sft: dict[str, Any] = Field(
         default_factory=dict, description="Any Axolotl keys for the student's fine-tuning, over the paper's recipe."
     )
+
+    @model_validator(mode="after")
+    def _named(self) -> "StudentArgs":
+        if not self.name:
+            # Files are named after it.
+            self.name = re.sub(r"[^A-Za-z0-9_.-]", "-", PurePath(self.base_model).name).lstrip("_.-") or "student"
+        return self
 
 
 class TeacherArgs(Block):
@@ -281,10 +307,20 @@ class TransformersEngineArgs(Block):
     )
 
 
+def _how_many(students: Any) -> str:
+    return SEVERAL if isinstance(students, list) else ONE
+
+
 class ArteArgs(Block):
     """ARTE: align a teacher with a student's preferences, then train the student on what the teacher writes."""
 
-    student: StudentArgs = Field(description="The student.")
+    student: Annotated[
+        Annotated[StudentArgs, Tag(ONE)] | Annotated[list[StudentArgs], Field(min_length=1), Tag(SEVERAL)],
+        Discriminator(_how_many),
+    ] = Field(
+        description="The student, or a list of them: each is probed, the teacher is aligned with the mean of their "
+        "scores, and each is fine-tuned on what it writes."
+    )
     teacher: TeacherArgs = Field(default_factory=TeacherArgs, description="How the teacher is asked.")
     tasks: list[TaskArgs] = Field(min_length=1, description="The target tasks.")
     elicit: ElicitArgs = Field(default_factory=ElicitArgs, description="Stage 1, knowledge elicitation.")
@@ -305,6 +341,16 @@ class ArteArgs(Block):
         None, description="Request cache (SQLite), to share among runs; default: `OUTPUT_DIR/arte/requests.sqlite`."
     )
     seed: int = Field(42, ge=0, description="Decides splits, seed questions, sampling and pairs.")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        default_factory=list,
+        description="Seeds of the students' fine-tuning: each student of each arm is trained once with every one of "
+        "them, and the tables show the mean and the spread. Default: once, with `seed`.",
+    )
+
+    @property
+    def students(self) -> list[StudentArgs]:
+        """The students, of which there is at least one."""
+        return self.student if isinstance(self.student, list) else [self.student]
 
     @field_validator("tasks", mode="wrap")
     @classmethod
@@ -339,6 +385,28 @@ class ArteArgs(Block):
             if arms.count(arm) > 1:
                 raise ValueError(f"{arm} stands there twice")
         return arms
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        for seed in seeds:
+            if seeds.count(seed) > 1:
+                raise ValueError(f"{seed} stands there twice")
+        return seeds
+
+    @model_validator(mode="after")
+    def _seeds_decide(self) -> "ArteArgs":
+        if self.seeds and any("seed" in student.sft for student in self.students):
+            raise ValueError("`seeds` and `student.sft.seed` both seed the fine-tuning: take one of them out")
+        return self
+
+    @model_validator(mode="after")
+    def _student_names_differ(self) -> "ArteArgs":
+        names = [student.name.lower() for student in self.students]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two students are called {name!r}: give them a `name` each (case does not count)")
+        return self
 
     @model_validator(mode="after")
     def _task_names_differ(self) -> "ArteArgs":

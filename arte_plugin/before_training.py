@@ -56,7 +56,7 @@ def preference_set(run: Run) -> None:
 
     settings = run.args.preference_set
     asked = run.respondents if settings.method == "irt" else []
-    models = [student_model(r.base_model, r.prompt_style, run.args, run.cfg, run.cache) for r in asked]
+    models = [student_model(run.args.students[0], run.args, run.cfg, run.cache, r) for r in asked]
     inputs = {
         "respondents": [
             (model.identity, r.shots, model.renderer.style) for model, r in zip(models, asked, strict=True)
@@ -99,14 +99,13 @@ def probe(run: Run) -> None:
     """Stage 3."""
     from arte_plugin.stages.probe import probe, score
 
-    settings = run.args.student
-    student = student_model(settings.base_model, settings.prompt_style, run.args, run.cfg, run.cache)
+    students = [student_model(settings, run.args, run.cfg, run.cache) for settings in run.args.students]
     drafts_file, set_file = (
         run.out.file("elicit", "drafts.jsonl"),
         run.out.file("preference-set", "preference_set.jsonl"),
     )
     inputs = {
-        **run.asking(student),
+        "students": [{"name": student.name, **run.asking(student)} for student in students],
         "drafts": hash_file(drafts_file),
         "preference_set": hash_file(set_file),
         "max_new_tokens": run.args.probe.max_new_tokens,
@@ -115,10 +114,12 @@ def probe(run: Run) -> None:
     def work() -> Made:
         drafts, chosen = read_rows(drafts_file, Draft), read_rows(set_file, PreferenceQuestion)
         probes: list[Probe] = []
-        for task in run.tasks:
-            of_task = [draft for draft in drafts if draft.task == task.name]
-            questions = [question for question in chosen if question.task == task.name]
-            probes += probe(task, of_task, questions, student, run.args.probe)
+        for student in students:
+            for task in run.tasks:
+                of_task = [draft for draft in drafts if draft.task == task.name]
+                questions = [question for question in chosen if question.task == task.name]
+                probes += probe(task, of_task, questions, student, run.args.probe)
+            student.close()
         scores = score(drafts, probes)
         counts = [
             Count("probes", len(probes), len(probes), note=_shares(probes)),
@@ -130,7 +131,7 @@ def probe(run: Run) -> None:
             {},
         )
 
-    run.out.stage("probe", inputs, work, [student])
+    run.out.stage("probe", inputs, work, students)
 
 
 def pair(run: Run) -> None:
@@ -139,14 +140,17 @@ def pair(run: Run) -> None:
 
     from arte_plugin.rendering import Renderer
     from arte_plugin.stages.pair import pair
+    from arte_plugin.stages.probe import preference_scores
 
     settings = run.args.pair
     drafts_file, scores_file = run.scored_drafts()
     drafts, scores = read_rows(drafts_file, Draft), read_rows(scores_file, Score)
+    preferences = preference_scores(scores, run.weights)
     sequence_len = run.cfg["sequence_len"]
     inputs = {
         "drafts": hash_file(drafts_file),
         "scores": hash_file(scores_file),
+        "weights": run.weights,
         "pair": settings.model_dump(exclude={"drafts", "scores"}),
         "teacher": fingerprint_model(run.cfg["base_model"]),
         "prompt_style": run.args.teacher.prompt_style,
@@ -161,7 +165,7 @@ def pair(run: Run) -> None:
             text = renderer.prompt(prompt) + renderer.completion(completion)
             return len(renderer.tokenizer(text, add_special_tokens=False)["input_ids"]) <= sequence_len
 
-        pairs, dropped = pair(drafts, scores, settings, run.args.seed, fits)
+        pairs, dropped = pair(drafts, preferences, settings, run.args.seed, fits)
         counts = []
         for level in ("question", "rationale"):
             kept = [one for one in pairs if one.level == level]

@@ -28,6 +28,8 @@ def _problem(detail: Any) -> str:
     for part in detail["loc"]:
         if isinstance(part, int):
             place += f"[{part}]"
+        elif part in (args.ONE, args.SEVERAL):
+            continue
         elif part in known_keys() or detail["type"] == "extra_forbidden" or detail["loc"][-1] == part:
             # Pydantic also names the members of a union here, which say nothing to a reader of the YAML.
             place += f".{part}" if place else str(part)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from arte_plugin import ranks
-from arte_plugin.args import ArteArgs, PromptStyle
+from arte_plugin.args import ArteArgs, RespondentArgs, StudentArgs
 from arte_plugin.engines.base import Completion, Engine, Request, plan_batches
 from arte_plugin.errors import ConfigError
 from arte_plugin.ranks import LOGGER
@@ -102,14 +102,20 @@ class Model:
 
 
 def student_model(
-    base_model: str, prompt_style: PromptStyle, args: ArteArgs, cfg: Mapping[str, Any], cache: RequestCache
+    settings: StudentArgs,
+    args: ArteArgs,
+    cfg: Mapping[str, Any],
+    cache: RequestCache,
+    respondent: RespondentArgs | None = None,
 ) -> Model:
-    """The student, or another respondent, to be probed.
+    """A student, or another respondent to be loaded like it, that can be probed.
 
-    Raises `ConfigError` where `base_model` is neither a directory nor on the Hub.
+    Raises `ConfigError` where the model is neither a directory nor on the Hub.
     """
-    settings = args.student
-    dtype = student_dtype(args)
+    base_model, prompt_style = settings.base_model, settings.prompt_style
+    if respondent is not None:
+        base_model, prompt_style = respondent.base_model, respondent.prompt_style
+    dtype = student_dtype(settings)
     attention = settings.attn_implementation or cfg.get("attn_implementation")
 
     def load() -> Engine:
@@ -130,7 +136,8 @@ def student_model(
     fingerprint = fingerprint_model(base_model)
     renderer = Renderer(_load_tokenizer(base_model, settings.trust_remote_code), prompt_style)
     identity = {"model": fingerprint, "dtype": dtype, "attention": attention, "engine": args.engine.kind}
-    return Model(base_model, identity, renderer, load, cache, args.probe.batch_size, args.engine.rank_timeout)
+    name = settings.name if respondent is None else base_model
+    return Model(name, identity, renderer, load, cache, args.probe.batch_size, args.engine.rank_timeout)
 
 
 def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: bool) -> Model:
@@ -198,10 +205,10 @@ def stay_on_cpu(cfg: Any) -> None:
         cfg["device_map"] = {"": "cpu"}
 
 
-def student_dtype(args: ArteArgs) -> str:
-    """The precision that the student is probed and evaluated in."""
-    if args.student.dtype != "auto":
-        return args.student.dtype
+def student_dtype(student: StudentArgs) -> str:
+    """The precision that a student is probed and evaluated in."""
+    if student.dtype != "auto":
+        return student.dtype
     import torch
 
     return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"

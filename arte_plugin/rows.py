@@ -150,6 +150,8 @@ class Result:
     accuracy: float
     low: float
     high: float
+    #: Of the student's fine-tuning, where there are several.
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -217,8 +219,8 @@ def content_id(*parts: str) -> str:
     return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:12]
 
 
-def wilson(correct: int, n: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of `correct` out of `n`; (0, 1) for n = 0."""
+def wilson(correct: float, n: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of `correct` (a mean over seeds may be broken) out of `n`; (0, 1) for n = 0."""
     if n == 0:
         return 0.0, 1.0
     z = 1.959963984540054

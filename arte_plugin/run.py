@@ -46,7 +46,8 @@ class Run:
         self.output_dir = Path(cfg["output_dir"])
         self.out = RunFolder(self.output_dir / "arte", self.args.engine.rank_timeout)
         self.tasks: list[Task] = [load_task(task, self.args.seed) for task in self.args.tasks]
-        for path in {cfg["base_model"], self.args.student.base_model, *(r.base_model for r in self.respondents)}:
+        students = [student.base_model for student in self.args.students]
+        for path in {cfg["base_model"], *students, *(r.base_model for r in self.respondents)}:
             fingerprint_model(path)
         self.cache = RequestCache(
             Path(self.args.cache).expanduser() if self.args.cache else self.out.path / "requests.sqlite"
@@ -56,10 +57,17 @@ class Run:
 
     @property
     def respondents(self) -> list[RespondentArgs]:
-        """Who answers the validation questions: as configured, or the student at 0 to 3 shots."""
-        student = self.args.student
-        default = RespondentArgs(base_model=student.base_model, prompt_style=student.prompt_style)
-        return self.args.preference_set.respondents or [default]
+        """Who answers the validation questions: as configured, or every student at 0 to 3 shots."""
+        return self.args.preference_set.respondents or [
+            RespondentArgs(base_model=student.base_model, prompt_style=student.prompt_style)
+            for student in self.args.students
+        ]
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """How much each student's score of a draft counts, by name; empty where there is one student."""
+        students = self.args.students
+        return {student.name: student.weight for student in students} if len(students) > 1 else {}
 
     @property
     def pairs_file(self) -> Path:

@@ -21,14 +21,10 @@ def summary(folder: Path) -> str:
 
 
 def _result_tables(folder: Path) -> str:
+    from arte_plugin.results import result_lines
     from arte_plugin.stages.compare import Comparison, comparison_lines
-    from arte_plugin.stages.evaluate import result_lines
 
-    results = [Result(**row) for row in json.loads((folder / "results.json").read_text(encoding="utf-8"))]
-    shown = f"\n{format_table(result_lines(results), right={1, 3, 4, 5, 6})}\n"
-    file = folder / "comparisons.json"
-    # A run that was evaluated before there were comparisons has none, and is still to be shown.
-    if file.is_file():
-        comparisons = [Comparison(**row) for row in json.loads(file.read_text(encoding="utf-8"))]
-        shown += f"\n{format_table(comparison_lines(comparisons), right={0, 3, 4, 5, 6, 7, 8})}\n"
-    return shown
+    report = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    results = result_lines([Result(**row) for row in report["results"]])
+    comparisons = comparison_lines([Comparison(**row) for row in report["comparisons"]])
+    return f"\n{format_table(results)}\n\n{format_table(comparisons)}\n"

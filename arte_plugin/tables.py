@@ -28,11 +28,19 @@ def stage_table(stages: Mapping[str, StageRecord], order: Sequence[str]) -> str:
             lines.append(
                 [name if i == 0 else "", count.what, str(count.made), str(count.kept), dropped, *costs, count.note]
             )
-    return format_table(lines, right={2, 3, 5, 6, 7})
+    return format_table(lines)
 
 
-def format_table(lines: Sequence[Sequence[str]], right: set[int] = frozenset()) -> str:  # type: ignore[assignment]
-    """Plain text columns, the first line underlined; `right` names the columns that are set flush right."""
+#: Columns of numbers, set flush right.
+_NUMBERS = {
+    "made", "kept", "asked", "from cache", "time", "shots", "n", "accuracy", "95 % interval", "unparsed", "only first",
+    "only second", "difference", "p",
+}  # fmt: skip
+
+
+def format_table(lines: Sequence[Sequence[str]]) -> str:
+    """Plain text columns, the first line underlined; those that are known for numbers are set flush right."""
+    right = {i for i, name in enumerate(lines[0]) if name in _NUMBERS or name.startswith("SD of")}
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     shown = [
         "  ".join(

@@ -46,10 +46,11 @@ def _sections(path: str, block: type[Block]) -> list[str]:
         rows.append(
             f"| `{name}` | {_type(field.annotation)}{_bounds(field)} | {_default(field)} | {field.description} |"
         )
-        for member in _blocks(field.annotation):
+        # Each once: a key may take one block or a list of them.
+        for member in dict.fromkeys(_blocks(field.annotation)):
             # A source of questions looks the same wherever it stands.
             if member is not QuestionsArgs or name == "questions":
-                inner.append((f"{path}.{name}{'[]' if 'list' in str(field.annotation) else ''}", member))
+                inner.append((f"{path}.{name}{'[]' if get_origin(field.annotation) is list else ''}", member))
     sections = ["\n".join(rows) + "\n"]
     for inner_path, member in inner:
         sections += _sections(inner_path, member)

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Literal
 
 from arte_plugin.args import Arm
-from arte_plugin.rows import Draft, Dropped, Score, TailoredExample
+from arte_plugin.rows import Draft, Dropped, TailoredExample
 
 STAGE = "regenerate"
 
@@ -49,14 +49,13 @@ def uses_unaligned_teacher(arms: Sequence[Arm]) -> bool:
 
 
 def drafted_examples(
-    drafts: Sequence[Draft], scores: Sequence[Score], rationales: str, wanted: int, seed: int
+    drafts: Sequence[Draft], score: Mapping[str, float], rationales: str, wanted: int, seed: int
 ) -> tuple[list[TailoredExample], list[Dropped]]:
     """One draft of each of the first `wanted` questions of a task: `best`, `random` or `best_technique`.
 
-    `drafts` are those of one task, every one with a score. Equal scores are settled by the draft's id. A question that
-    has no draft in the best technique is dropped.
+    `drafts` are those of one task, `score` is s_r by draft id, of every one of them. Equal scores are settled by the
+    draft's id. A question that has no draft in the best technique is dropped.
     """
-    score = {row.draft_id: row.score for row in scores}
     task = drafts[0].task
     by_question: dict[str, list[Draft]] = {}
     for draft in sorted(drafts, key=lambda draft: draft.draft_id):

@@ -3,9 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
 
 from arte_plugin.rows import Result
 from arte_plugin.tables import Lines
+
+#: Of the bootstrap and the permutation test.
+RESAMPLES = 9999
 
 
 @dataclass(frozen=True)
@@ -18,54 +23,105 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two students on the same questions of all tasks, at one number of shots."""
+    """Two arms of one student on the same questions of all tasks, at one number of shots."""
 
+    student: str
     shots: int
     first: str
     second: str
     #: Questions that both answered.
     n: int
-    #: Questions that only this one got right.
-    first_only: int
-    second_only: int
+    #: Questions that only this one got right; None where there are several seeds, of which some got it right.
+    first_only: int | None
+    second_only: int | None
     #: Accuracy of the second less that of the first over all n, in -1..1, with a 95 % interval.
     difference: float
     low: float
     high: float
-    #: Two-sided exact McNemar test: binomial, on the questions that only one got right. Not corrected for many tests.
+    #: Two-sided. One seed: McNemar's exact test, binomial on the questions that only one got right. Several: signs of
+    #: the questions' differences flipped at random. Not corrected for many tests.
     p: float
 
 
-def compare(evaluated: Sequence[Evaluated]) -> list[Comparison]:
-    """The untouched student (`base`) with every arm, and every other arm with `arte` where it is there."""
-    right: dict[tuple[int, str], dict[tuple[str, str], bool]] = {}
+def compare(evaluated: Sequence[Evaluated], seed: int) -> list[Comparison]:
+    """The untouched student (`base`) with every arm, and every other arm with `arte` where it is there.
+
+    With several seeds a question counts by the share of seeds that got it right; `seed` draws the resamples then.
+    """
+    # Over seeds, by question.
+    right: dict[tuple[str, int, str], dict[tuple[str, str], list[bool]]] = {}
     for one in evaluated:
-        of_student = right.setdefault((one.result.shots, one.result.arm), {})
-        of_student |= {(one.result.task, question): correct for question, correct in one.right.items()}
-    students = list(dict.fromkeys(arm for _, arm in right))
-    pairs = [("base", arm) for arm in students if arm != "base"]
-    pairs += [(arm, "arte") for arm in students if arm not in ("base", "arte")] if "arte" in students else []
-    return [
-        _comparison(shots, first, second, right[shots, first], right[shots, second])
-        for shots in dict.fromkeys(shots for shots, _ in right)
-        for first, second in pairs
-    ]
+        of_arm = right.setdefault((one.result.student, one.result.shots, one.result.arm), {})
+        for question, correct in one.right.items():
+            of_arm.setdefault((one.result.task, question), []).append(correct)
+    made = []
+    for student, shots in dict.fromkeys((student, shots) for student, shots, _ in right):
+        arms = [arm for of_student, at, arm in right if (of_student, at) == (student, shots)]
+        pairs = [("base", arm) for arm in arms if arm != "base"]
+        pairs += [(arm, "arte") for arm in arms if arm not in ("base", "arte")] if "arte" in arms else []
+        for first, second in pairs:
+            of_first, of_second = right[student, shots, first], right[student, shots, second]
+            questions = sorted(of_first.keys() & of_second.keys())
+            made.append(
+                Comparison(
+                    student,
+                    shots,
+                    first,
+                    second,
+                    len(questions),
+                    **_paired([of_first[key] for key in questions], [of_second[key] for key in questions], seed),
+                )
+            )
+    return made
 
 
-def _comparison(
-    shots: int, first: str, second: str, one: Mapping[tuple[str, str], bool], other: Mapping[tuple[str, str], bool]
-) -> Comparison:
+def _paired(first: Sequence[Sequence[bool]], second: Sequence[Sequence[bool]], seed: int) -> dict[str, Any]:
+    """The numbers of a `Comparison`, from each question's outcomes over seeds."""
+    n = len(first)
+    if all(len(outcomes) == 1 for outcomes in (*first, *second)):
+        first_only = sum(one[0] and not other[0] for one, other in zip(first, second, strict=True))
+        second_only = sum(other[0] and not one[0] for one, other in zip(first, second, strict=True))
+        low, high = _agresti_min(first_only, second_only, n)
+        return {
+            "first_only": first_only,
+            "second_only": second_only,
+            "difference": (second_only - first_only) / n if n else 0.0,
+            "low": low,
+            "high": high,
+            "p": _mcnemar(first_only, second_only),
+        }
+    low, high, p = _resampled([fmean(other) - fmean(one) for one, other in zip(first, second, strict=True)], seed)
+    difference = fmean(fmean(outcomes) for outcomes in second) - fmean(fmean(outcomes) for outcomes in first)
+    return {"first_only": None, "second_only": None, "difference": difference, "low": low, "high": high, "p": p}
+
+
+def _mcnemar(first_only: int, second_only: int) -> float:
     from scipy.stats import binomtest
 
-    both = one.keys() & other.keys()
-    n = len(both)
-    first_only = sum(one[key] and not other[key] for key in both)
-    second_only = sum(other[key] and not one[key] for key in both)
     unlike = first_only + second_only
-    difference = (second_only - first_only) / n if n else 0.0
-    low, high = _agresti_min(first_only, second_only, n)
-    p = float(binomtest(first_only, unlike, 0.5).pvalue) if unlike else 1.0
-    return Comparison(shots, first, second, n, first_only, second_only, difference, low, high, p)
+    return float(binomtest(first_only, unlike, 0.5).pvalue) if unlike else 1.0
+
+
+def _resampled(differences: Sequence[float], seed: int) -> tuple[float, float, float]:
+    """Percentile bootstrap interval of the mean difference over questions, and p of a sign-flip permutation test."""
+    import numpy as np
+    from scipy.stats import bootstrap, permutation_test
+
+    if not any(differences):
+        return 0.0, 0.0, 1.0
+    found = bootstrap(
+        (differences,), np.mean, n_resamples=RESAMPLES, method="percentile", batch=1000, rng=np.random.default_rng(seed)
+    )
+    flipped = permutation_test(
+        (differences, np.zeros(len(differences))),
+        lambda one, other, axis: np.mean(one - other, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=1000,
+        rng=np.random.default_rng(seed),
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high), float(flipped.pvalue)
 
 
 def _agresti_min(first_only: int, second_only: int, n: int) -> tuple[float, float]:
@@ -81,10 +137,16 @@ def _agresti_min(first_only: int, second_only: int, n: int) -> tuple[float, floa
 
 def comparison_lines(comparisons: Sequence[Comparison]) -> Lines:
     """The comparisons as a table; differences are those of the second to the first, in points."""
-    lines: Lines = [["shots", "first", "second", "n", "only first", "only second", "difference", "95 % interval", "p"]]
+    several = len({row.student for row in comparisons}) > 1
+    head = ["shots", *(["student"] if several else []), "first", "second", "n", "only first", "only second"]
+    lines: Lines = [[*head, "difference", "95 % interval", "p"]]
     for row in comparisons:
-        numbers = [str(row.n), str(row.first_only), str(row.second_only), f"{100 * row.difference:+.1f}"]
+        only = ["" if count is None else str(count) for count in (row.first_only, row.second_only)]
         p = f"{row.p:.3f}" if row.p >= 0.0005 else "< 0.001"
-        interval = f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
-        lines.append([str(row.shots), row.first, row.second, *numbers, interval, p])
+        lines.append(
+            [
+                str(row.shots), *([row.student] if several else []), row.first, row.second, str(row.n), *only,
+                f"{100 * row.difference:+.1f}", f"{100 * row.low:+.1f} to {100 * row.high:+.1f}", p,
+            ]
+        )  # fmt: skip
     return lines

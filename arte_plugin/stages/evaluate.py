@@ -8,9 +8,8 @@ import contextlib
 import gc
 import json
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import yaml
 
 from arte_plugin import prompts
 from arte_plugin.answers import judge
-from arte_plugin.args import ArteArgs, EvaluateArgs
+from arte_plugin.args import EvaluateArgs, StudentArgs
 from arte_plugin.errors import DataError
 from arte_plugin.manifest import hash_of
 from arte_plugin.models import fingerprint_model, student_dtype
@@ -29,7 +28,6 @@ from arte_plugin.rendering import Renderer
 from arte_plugin.rows import Result, split_lines, wilson, write_text
 from arte_plugin.stages.compare import Evaluated
 from arte_plugin.stages.sft import TrainedStudent
-from arte_plugin.tables import Lines
 from arte_plugin.tasks import Task
 
 LOG = logging.getLogger(LOGGER)
@@ -133,82 +131,82 @@ def judge_response(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, 
     return {"accuracy": float(outcome == "correct"), "unparsed": float(outcome == "unparsed")}
 
 
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A student to be evaluated: untouched (arm `base`), or as an arm made it."""
+
+    #: Names its files: unlike any other's.
+    label: str
+    arm: str
+    student: StudentArgs
+    trained: TrainedStudent
+    #: Of its fine-tuning, where there are several.
+    seed: int | None = None
+
+
 def evaluate(
-    tasks: Sequence[Task], students: Mapping[str, TrainedStudent], args: ArteArgs, cfg: Mapping[str, Any], folder: Path
+    tasks: Sequence[Task],
+    students: Sequence[Candidate],
+    evaluation: EvaluateArgs,
+    cfg: Mapping[str, Any],
+    folder: Path,
 ) -> list[Evaluated]:
-    """Every student (by arm) on every task at every number of shots; arms that share a student share its answers.
+    """Every student on every task at every number of shots; arms that share a student share its answers.
 
     What was evaluated before on the same inputs is read from `folder/results`; every answer is in `folder/samples`.
     Raises `DataError` when a prompt and the longest answer do not fit into the student's context.
     """
-    write_tasks(tasks, args.evaluate, folder)
-    attention = args.student.attn_implementation or cfg.get("attn_implementation")
-    wanted = {task_name(task, shots): (task, shots) for task in tasks for shots in args.evaluate.shots}
-    questions = {name: question_rows(*key)[: args.evaluate.limit] for name, key in wanted.items()}
+    write_tasks(tasks, evaluation, folder)
+    wanted = {task_name(task, shots): (task, shots) for task in tasks for shots in evaluation.shots}
+    questions = {name: question_rows(*key)[: evaluation.limit] for name, key in wanted.items()}
     evaluated: list[Evaluated] = []
-    arm_of: dict[TrainedStudent, str] = {}
-    for arm, student in students.items():
-        if (first := arm_of.setdefault(student, arm)) != arm:
-            same = [one for one in evaluated if one.result.arm == first]
-            evaluated += [Evaluated(replace(one.result, arm=arm), one.right) for one in same]
+    of_student: dict[tuple[str, TrainedStudent], list[Evaluated]] = {}
+    for candidate in students:
+        student, trained = candidate.student, candidate.trained
+        as_labelled: dict[str, Any] = {"arm": candidate.arm, "student": student.name, "seed": candidate.seed}
+        if (same := of_student.get((student.name, trained))) is not None:
+            evaluated += [Evaluated(replace(one.result, **as_labelled), one.right) for one in same]
             continue
+        attention = student.attn_implementation or cfg.get("attn_implementation")
         settings = {
-            "model": fingerprint_model(student.model),
-            "adapter": fingerprint_model(student.adapter) if student.adapter else None,
-            "prompt_style": args.student.prompt_style,
-            "dtype": student_dtype(args),
+            "model": fingerprint_model(trained.model),
+            "adapter": fingerprint_model(trained.adapter) if trained.adapter else None,
+            "prompt_style": student.prompt_style,
+            "dtype": student_dtype(student),
             "attention": attention,
-            "max_new_tokens": args.evaluate.max_new_tokens,
+            "max_new_tokens": evaluation.max_new_tokens,
             "lm_eval": metadata.version("lm_eval"),
             "format": 2,
         }
         keys = {name: hash_of({**settings, "name": name, "questions": questions[name]}) for name in wanted}
-        file = folder / "results" / f"{arm}.json"
+        file = folder / "results" / f"{candidate.label}.json"
         done: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         missing = [name for name in wanted if keys[name] not in done]
         if missing:
             total = sum(len(questions[name]) for name in missing)
-            with progress_line(f"evaluate {arm}", total) as line, _lm(student, args, attention, line) as lm:
-                samples = _run(lm, {name: questions[name] for name in missing}, args.evaluate, folder)
+            with (
+                progress_line(f"evaluate {candidate.label}", total) as line,
+                _lm(candidate, evaluation.batch_size, attention, line) as lm,
+            ):
+                samples = _run(lm, {name: questions[name] for name in missing}, evaluation, folder)
             for name in missing:
                 task, shots = wanted[name]
-                _write_samples(folder / "samples" / arm / f"{name}.jsonl", samples[name])
+                _write_samples(folder / "samples" / candidate.label / f"{name}.jsonl", samples[name])
                 right = {sample["doc"]["question_id"]: bool(sample["accuracy"]) for sample in samples[name]}
-                result = _result(task, arm, args.student.base_model, shots, samples[name])
+                result = _result(task, candidate, shots, samples[name])
                 done[keys[name]] = {"result": asdict(result), "right": right}
             file.parent.mkdir(parents=True, exist_ok=True)
             write_text(file, json.dumps(done, indent=2) + "\n")
-        evaluated += [Evaluated(Result(**done[key]["result"]), done[key]["right"]) for key in keys.values()]
+        answered = [
+            Evaluated(Result(**{**done[key]["result"], **as_labelled}), done[key]["right"]) for key in keys.values()
+        ]
+        of_student[student.name, trained] = answered
+        evaluated += answered
     return evaluated
 
 
-def result_lines(results: Sequence[Result]) -> Lines:
-    """The accuracy table: 95 % intervals, and the average over tasks where there are several."""
-    lines: Lines = [["task", "shots", "arm", "n", "accuracy", "95 % interval", "unparsed"]]
-    for row in results:
-        lines.append(_table_line(row.task, row.shots, row.arm, row.n, row.accuracy, row.low, row.high, row.unparsed))
-    if len({row.task for row in results}) > 1:
-        for shots, arm in dict.fromkeys((row.shots, row.arm) for row in results):
-            rows = [row for row in results if (row.shots, row.arm) == (shots, arm)]
-            mean = sum(row.accuracy for row in rows) / len(rows)
-            # Intervals of independent estimates add up in squares.
-            low = mean - math.hypot(*(row.accuracy - row.low for row in rows)) / len(rows)
-            high = mean + math.hypot(*(row.high - row.accuracy for row in rows)) / len(rows)
-            n, unparsed = sum(row.n for row in rows), sum(row.unparsed for row in rows)
-            lines.append(_table_line("(average)", shots, arm, n, mean, low, high, unparsed))
-    return lines
-
-
-def _table_line(
-    task: str, shots: int, arm: str, n: int, accuracy: float, low: float, high: float, unparsed: int
-) -> list[str]:
-    interval = f"{100 * low:.1f} to {100 * high:.1f}"
-    share = f"{100 * unparsed / n:.1f} %" if n else ""
-    return [task, str(shots), arm, str(n), f"{100 * accuracy:.1f} %", interval, share]
-
-
 @contextlib.contextmanager
-def _lm(student: TrainedStudent, args: ArteArgs, attention: str | None, line: Any) -> Iterator[Any]:
+def _lm(candidate: Candidate, batch_size: int, attention: str | None, line: Any) -> Iterator[Any]:
     """The student as an lm-eval model; its memory is given back at the end."""
     import torch
     from lm_eval.models.huggingface import HFLM
@@ -232,12 +230,12 @@ def _lm(student: TrainedStudent, args: ArteArgs, attention: str | None, line: An
         def add_partial(self, attr: str, req: Any, res: Any) -> None:
             line.update(1)
 
-    trust = args.student.trust_remote_code
+    student, trust = candidate.trained, candidate.student.trust_remote_code
     LOG.info("loading %s%s", student.model, f" with {student.adapter}" if student.adapter else "")
     tokenizer = AutoTokenizer.from_pretrained(student.model, trust_remote_code=trust)
     model = AutoModelForCausalLM.from_pretrained(
         student.model,
-        dtype=getattr(torch, student_dtype(args)),
+        dtype=getattr(torch, student_dtype(candidate.student)),
         trust_remote_code=trust,
         **({"attn_implementation": attention} if attention else {}),
     )
@@ -255,10 +253,10 @@ def _lm(student: TrainedStudent, args: ArteArgs, attention: str | None, line: An
             pretrained=model,
             tokenizer=tokenizer,
             backend="causal",
-            batch_size=args.evaluate.batch_size,
+            batch_size=batch_size,
             add_bos_token=False,
         )
-    lm.renderer = Renderer(tokenizer, args.student.prompt_style)
+    lm.renderer = Renderer(tokenizer, candidate.student.prompt_style)
     lm.set_cache_hook(Advance())
     try:
         yield lm
@@ -314,13 +312,14 @@ def _quiet(logger: str, output: Any = None) -> Iterator[None]:
         target.setLevel(before)
 
 
-def _result(task: Task, arm: str, student: str, shots: int, samples: Sequence[Mapping[str, Any]]) -> Result:
+def _result(task: Task, candidate: Candidate, shots: int, samples: Sequence[Mapping[str, Any]]) -> Result:
     n = len(samples)
     correct, unparsed = (int(sum(sample[metric] for sample in samples)) for metric in ("accuracy", "unparsed"))
     low, high = wilson(correct, n)
     return Result(
-        task=task.name, category=task.args.category or "", arm=arm, student=student, shots=shots,
-        n=n, correct=correct, unparsed=unparsed, accuracy=correct / n if n else 0.0, low=low, high=high,
+        task=task.name, category=task.args.category or "", arm=candidate.arm, student=candidate.student.name,
+        seed=candidate.seed, shots=shots, n=n, correct=correct, unparsed=unparsed,
+        accuracy=correct / n if n else 0.0, low=low, high=high,
     )  # fmt: skip
 
 

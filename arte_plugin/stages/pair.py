@@ -1,13 +1,13 @@
 """Stage 4, preference pairs: what the teacher is aligned with (paper, section 3.3). No model is asked here."""
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 
 from arte_plugin import prompts
 from arte_plugin.args import PairArgs
 from arte_plugin.errors import DataError
-from arte_plugin.rows import Draft, Dropped, Level, PreferencePair, Score
+from arte_plugin.rows import Draft, Dropped, Level, PreferencePair
 
 STAGE = "pair"
 
@@ -16,14 +16,13 @@ Fits = Callable[[str, str], bool]
 
 
 def pair(
-    drafts: Sequence[Draft], scores: Sequence[Score], settings: PairArgs, seed: int, fits: Fits
+    drafts: Sequence[Draft], scored: Mapping[str, float], settings: PairArgs, seed: int, fits: Fits
 ) -> tuple[list[PreferencePair], list[Dropped]]:
-    """Question-level and rationale-level pairs of all tasks, in the order of the tasks.
+    """Question-level and rationale-level pairs of all tasks, in the order of the tasks; `scored` is s_r by draft id.
 
     Ties, pairs within the margin, pairs of equal texts and pairs that are too long are dropped and counted.
     Raises `DataError` when drafts and scores do not belong together, or when not one pair is left.
     """
-    scored = {row.draft_id: row.score for row in scores}
     usable = [draft for draft in drafts if draft.draft_id in scored]
     dropped = [
         Dropped(STAGE, "no_score", draft.task, draft.draft_id, draft.question)
@@ -53,7 +52,7 @@ def pair(
 
 
 def _question_level(
-    drafts: Sequence[Draft], scored: dict[str, float], settings: PairArgs, rng: random.Random
+    drafts: Sequence[Draft], scored: Mapping[str, float], settings: PairArgs, rng: random.Random
 ) -> tuple[list[PreferencePair], list[Dropped]]:
     """Chosen from the best share by s_q (the mean of a question's s_r), rejected from the worst."""
     by_question = _by_question(drafts)
@@ -90,7 +89,7 @@ def _question_level(
 
 
 def _rationale_level(
-    drafts: Sequence[Draft], scored: dict[str, float], settings: PairArgs, rng: random.Random
+    drafts: Sequence[Draft], scored: Mapping[str, float], settings: PairArgs, rng: random.Random
 ) -> tuple[list[PreferencePair], list[Dropped]]:
     """Each question's best and worst rationale by s_r, under the plain prompt (prompt erasure)."""
     made: list[PreferencePair] = []

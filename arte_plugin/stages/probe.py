@@ -1,10 +1,11 @@
 """Stage 3, probes: the student answers the preference set with each draft as its one example (section 3.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from arte_plugin import answers, prompts
 from arte_plugin.args import ProbeArgs
 from arte_plugin.engines.base import Request
+from arte_plugin.errors import DataError
 from arte_plugin.models import Model
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, Score, wilson
 from arte_plugin.tasks import Task
@@ -74,3 +75,25 @@ def score(drafts: Sequence[Draft], probes: Sequence[Probe]) -> list[Score]:
             )
         )
     return scores
+
+
+def preference_scores(scores: Sequence[Score], weights: Mapping[str, float]) -> dict[str, float]:
+    """s_r by draft id; of several students, the mean of theirs with these `weights` (empty: all the same).
+
+    Raises `DataError` where a student in `weights` has no scores, or a draft has none from one of the students.
+    """
+    students = list(weights) or list(dict.fromkeys(row.student for row in scores))
+    of_draft: dict[str, dict[str, float]] = {}
+    for row in scores:
+        of_draft.setdefault(row.draft_id, {})[row.student] = row.score
+    for draft_id, by_student in of_draft.items():
+        if missing := [student for student in students if student not in by_student]:
+            raise DataError(
+                f"Draft {draft_id} has no score from {', '.join(missing)}, only from {', '.join(by_student)}. "
+                "Scores of several students must be of the same drafts and under the students' names."
+            )
+    total = sum(weights.get(student, 1.0) for student in students)
+    return {
+        draft_id: sum(weights.get(student, 1.0) * by_student[student] for student in students) / total
+        for draft_id, by_student in of_draft.items()
+    }

@@ -3,7 +3,7 @@
 Other arms (`arms.py`) share what is written for ARTE's own data set, and ask for no more than they need.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from arte_plugin import prompts
@@ -11,7 +11,7 @@ from arte_plugin.args import Arm, ElicitArgs, RegenerateArgs
 from arte_plugin.errors import DataError
 from arte_plugin.generation import write_questions, write_rationales
 from arte_plugin.models import Model
-from arte_plugin.rows import Draft, Dropped, Score, TailoredExample
+from arte_plugin.rows import Draft, Dropped, TailoredExample
 from arte_plugin.stages.arms import ARMS, Source, cut_to_equal_size, drafted_examples, uses_drafts
 from arte_plugin.tasks import Task
 
@@ -42,18 +42,18 @@ def regenerate(
     teachers: Teachers,
     arms: Sequence[Arm],
     drafts: Sequence[Draft],
-    scores: Sequence[Score],
+    scored: Mapping[str, float],
     settings: RegenerateArgs,
     asking: ElicitArgs,
     seed: int,
 ) -> Regenerated:
     """The examples of each arm for one task; `asking` says how questions are asked for, as in stage 1.
 
-    `drafts` and `scores` are those of the task, empty where no arm uses them. Raises `TeacherError` when a teacher
-    writes nothing usable, `DataError` when an arm needs drafts of this task and there are none with a score.
+    `drafts` are those of the task, `scored` is s_r by draft id; empty where no arm uses them. Raises `TeacherError`
+    when a teacher writes nothing usable, `DataError` when an arm needs drafts of this task and there are none with a
+    score.
     """
     if uses_drafts(arms):
-        scored = {row.draft_id for row in scores}
         drafts = [draft for draft in drafts if draft.draft_id in scored]
         if not drafts:
             raise DataError(
@@ -77,7 +77,7 @@ def regenerate(
     for source in dict.fromkeys(ARMS[arm] for arm in arms):
         teacher = {"aligned": teachers.aligned, "unaligned": teachers.unaligned}.get(source.rationales)
         if teacher is None:
-            made[source] = drafted_examples(drafts, scores, source.rationales, settings.questions, seed)
+            made[source] = drafted_examples(drafts, scored, source.rationales, settings.questions, seed)
         else:
             made[source] = _answered(task, teacher, asked[source.questions], settings, asking, seed)
     examples, surplus = cut_to_equal_size({arm: made[ARMS[arm]][0] for arm in arms})

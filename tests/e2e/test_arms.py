@@ -42,10 +42,9 @@ def test_arms_share_what_is_generated(write_config, tmp_path):
     assert stages["sft/most_preferred"].result == stages["sft/original_teacher"].result
     students = {stages["sft" if arm == "arte" else f"sft/{arm}"].result["model"] for arm in ARMS}
     assert len(students) == len({tuple(rows[arm]) for arm in ARMS}) > 2
-    results = json.loads((folder / "08-evaluate/results.json").read_text())
-    assert [row["arm"] for row in results] == ["base", *ARMS]
-    comparisons = json.loads((folder / "08-evaluate/comparisons.json").read_text())
-    assert [(row["first"], row["second"]) for row in comparisons] == [
+    report = json.loads((folder / "08-evaluate/results.json").read_text())
+    assert [row["arm"] for row in report["results"]] == ["base", *ARMS]
+    assert [(row["first"], row["second"]) for row in report["comparisons"]] == [
         *(("base", arm) for arm in ARMS),
         *((arm, "arte") for arm in ARMS if arm != "arte"),
     ]

@@ -5,7 +5,7 @@ import pytest
 from arte_plugin.args import Arm, ElicitArgs, RegenerateArgs, TaskArgs
 from arte_plugin.errors import DataError
 from arte_plugin.models import Model
-from arte_plugin.rows import Draft, Score
+from arte_plugin.rows import Draft
 from arte_plugin.stages.arms import ARMS, cut_to_equal_size, drafted_examples
 from arte_plugin.stages.regenerate import Teachers, regenerate
 from arte_plugin.tasks import Task
@@ -34,7 +34,7 @@ def draft(question: str, technique: str) -> Draft:
 
 
 DRAFTS = [draft(*key) for key in SCORES]
-SCORED = [Score(f"{q}-{t}", q, "sums", "student", value, 10, 0.0, 1.0, 0) for (q, t), value in SCORES.items()]
+SCORED = {f"{q}-{t}": value for (q, t), value in SCORES.items()}
 
 
 def taken(rationales: str, wanted: int = 4) -> list[str]:
@@ -74,7 +74,7 @@ def test_drafts_without_scores_are_refused_before_a_teacher_is_asked(arm):
     task = Task(TaskArgs(name="sums", description="Add.", questions={"path": "unread.jsonl"}), [], [], [], 0)
     never = Teachers(cast(Model, None))
     with pytest.raises(DataError, match=f"Task sums: of its arms {arm} take .* not one draft of this task has a score"):
-        regenerate(task, never, ["arte", arm], DRAFTS, [], RegenerateArgs(), ElicitArgs(), 1)
+        regenerate(task, never, ["arte", arm], DRAFTS, {}, RegenerateArgs(), ElicitArgs(), 1)
 
 
 def test_arms_are_cut_to_the_smallest():

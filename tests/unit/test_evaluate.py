@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from arte_plugin import prompts
-from arte_plugin.args import ArteArgs, EvaluateArgs, TaskArgs
+from arte_plugin.args import EvaluateArgs, StudentArgs, TaskArgs
 from arte_plugin.errors import DataError
 from arte_plugin.rendering import Renderer
-from arte_plugin.rows import Question, Result, wilson
+from arte_plugin.rows import Question, wilson
 from arte_plugin.stages import evaluate as stage
+from arte_plugin.stages.evaluate import Candidate
 from arte_plugin.stages.sft import TrainedStudent
 from arte_plugin.tasks import Task
 from tests.tiny import BOS, tiny_model
@@ -27,14 +28,13 @@ def make_task(name: str = "sums", questions: int = 4) -> Task:
     return Task(args, seeds, rows[1:2], rows[2:], 0)
 
 
-def make_args(student: Path, **evaluate) -> ArteArgs:
-    return ArteArgs.model_validate(
-        {
-            "student": {"base_model": str(student)},
-            "tasks": [{"name": "sums", "description": "Add.", "questions": {"path": "none.jsonl"}}],
-            "evaluate": {"shots": [0, 2], "max_new_tokens": 8, "batch_size": 4, **evaluate},
-        }
-    )
+def make_args(**evaluate) -> EvaluateArgs:
+    return EvaluateArgs.model_validate({"shots": [0, 2], "max_new_tokens": 8, "batch_size": 4, **evaluate})
+
+
+def candidate(student: Path, arm: str = "base", label: str | None = None, **settings) -> Candidate:
+    named = StudentArgs(base_model=str(student), **settings)
+    return Candidate(label or arm, arm, named, TrainedStudent(str(student)))
 
 
 def test_rows_show_the_first_seeds_with_their_rationale_or_the_bare_answer():
@@ -70,14 +70,14 @@ def student(tmp_path_factory) -> Path:
 
 
 def test_lm_eval_runs_the_tasks_and_what_is_done_is_not_run_again(student, tmp_path, monkeypatch):
-    task, args = make_task(), make_args(student)
-    students = {"base": TrainedStudent(str(student))}
+    task, args = make_task(), make_args()
+    students = [candidate(student)]
     evaluated = stage.evaluate([task], students, args, {}, tmp_path)
     results = [one.result for one in evaluated]
 
     assert [(r.task, r.arm, r.student, r.shots, r.n) for r in results] == [
-        ("sums", "base", str(student), 0, 4),
-        ("sums", "base", str(student), 2, 4),
+        ("sums", "base", student.name, 0, 4),
+        ("sums", "base", student.name, 2, 4),
     ]
     for result in results:
         assert (result.low, result.high) == wilson(result.correct, 4)
@@ -98,10 +98,10 @@ def test_lm_eval_runs_the_tasks_and_what_is_done_is_not_run_again(student, tmp_p
 
     monkeypatch.setattr(stage, "_run", never)
     assert stage.evaluate([task], students, args, {}, tmp_path) == evaluated
-    twins = {**students, "arte": students["base"]}
+    twins = [*students, candidate(student, "arte")]
     again = stage.evaluate([task], twins, args, {}, tmp_path)
     assert [(one.result.arm, one.right) for one in again[2:]] == [("arte", one.right) for one in evaluated]
-    limited = make_args(student, limit=2)
+    limited = make_args(limit=2)
     with pytest.raises(AssertionError, match="asked again"):
         stage.evaluate([task], students, limited, {}, tmp_path)
 
@@ -120,8 +120,8 @@ def test_the_greedy_answer_is_the_models_own(style, tmp_path):
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{BOS} $A", special_tokens=special)
         tokenizer.save_pretrained(student)
         assert AutoTokenizer.from_pretrained(student)("a")["input_ids"][0] == tokenizer.bos_token_id
-    task, args = make_task(), make_args(student, shots=[0], limit=3)
-    stage.evaluate([task], {"base": TrainedStudent(str(student))}, args, {}, tmp_path)
+    task, args = make_task(), make_args(shots=[0], limit=3)
+    stage.evaluate([task], [candidate(student)], args, {}, tmp_path)
     samples = [json.loads(x) for x in (tmp_path / "samples/base/arte_sums_0shot.jsonl").read_text().splitlines()]
     tokenizer = AutoTokenizer.from_pretrained(student)
     model = AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32)
@@ -154,19 +154,6 @@ def test_stock_lm_eval_renders_a_chat_prompt_to_the_letter(student, tmp_path):
 
 
 def test_a_prompt_that_does_not_fit_is_refused_not_cut(student, tmp_path):
-    args = make_args(student, max_new_tokens=2040)
+    args = make_args(max_new_tokens=2040)
     with pytest.raises(DataError, match="exceeds the student's context of 2048"):
-        stage.evaluate([make_task()], {"base": TrainedStudent(str(student))}, args, {}, tmp_path)
-
-
-def test_table_has_intervals_and_an_average_over_tasks():
-    rows = [
-        Result(task, "", arm, "s", 0, 100, correct, 5, correct / 100, *wilson(correct, 100))
-        for task, arm, correct in [("a", "base", 40), ("b", "base", 60), ("a", "arte", 50), ("b", "arte", 70)]
-    ]
-    lines = [" ".join(line).split() for line in stage.result_lines(rows)]
-    assert lines[1] == ["a", "0", "base", "100", "40.0", "%", "30.9", "to", "49.8", "5.0", "%"]
-    assert lines[-1][:6] == ["(average)", "0", "arte", "200", "60.0", "%"]
-    low, high = float(lines[-1][6]), float(lines[-1][8])
-    assert 52 < low < 60 < high < 68
-    assert len(stage.result_lines(rows[:1])) == 2
+        stage.evaluate([make_task()], [candidate(student)], args, {}, tmp_path)

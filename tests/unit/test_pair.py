@@ -3,7 +3,7 @@ import pytest
 from arte_plugin import prompts
 from arte_plugin.args import PairArgs
 from arte_plugin.errors import DataError
-from arte_plugin.rows import Draft, Score, wilson
+from arte_plugin.rows import Draft
 from arte_plugin.stages.pair import pair
 
 
@@ -15,16 +15,11 @@ def draft(question, technique, rationale=None):
     )  # fmt: skip
 
 
-def score(row, correct, n=10):
-    low, high = wilson(correct, n)
-    return Score(row.draft_id, row.question_id, "sums", "s", correct / n, n, low, high, 0)
-
-
 def table(**correct):
     """`table(q1=(3, 5))`: drafts and scores of questions with so many right answers out of 10 a technique."""
     drafts = [draft(q, f"t{i}") for q, values in correct.items() for i in range(len(values))]
     counts = [value for values in correct.values() for value in values]
-    return drafts, [score(d, c) for d, c in zip(drafts, counts, strict=True)]
+    return drafts, {d.draft_id: c / 10 for d, c in zip(drafts, counts, strict=True)}
 
 
 def everything_fits(prompt, completion):
@@ -75,7 +70,7 @@ def test_too_long_pairs_are_counted():
 
 def test_equal_texts_make_no_pair():
     drafts = [draft("q1", "t0", "same <ans>2</ans>"), draft("q1", "t1", "same <ans>2</ans>"), *table(q2=(1, 2))[0]]
-    scores = [score(d, c) for d, c in zip(drafts, (1, 9, 1, 2), strict=True)]
+    scores = {d.draft_id: s for d, s in zip(drafts, (0.1, 0.9, 0.1, 0.2), strict=True)}
     pairs, dropped = make(drafts, scores, question_pairs=0)
     assert [p.pair_id for p in pairs] == ["r-q2"]
     assert [d.reason for d in dropped] == ["rationale_same_text"]
@@ -95,8 +90,7 @@ def test_drafts_and_scores_of_different_runs():
 
 def test_float_noise_is_no_preference():
     drafts = [draft("q1", "t0"), draft("q1", "t1"), *table(q2=(1, 2))[0]]
-    scores = [score(d, c) for d, c in zip(drafts, (1, 1, 1, 2), strict=True)]
-    scores[1] = Score(**{**scores[1].__dict__, "score": scores[1].score + 1e-15})
+    scores = {d.draft_id: s for d, s in zip(drafts, (0.1, 0.1 + 1e-15, 0.1, 0.2), strict=True)}
     pairs, dropped = make(drafts, scores, question_pairs=0)
     assert [p.pair_id for p in pairs] == ["r-q2"]
     assert [d.reason for d in dropped] == ["rationale_tie"]
