@@ -24,15 +24,17 @@ def regenerate(run: Run) -> None:
 
     if not run.aligned():
         raise StageError(f"The teacher in {run.output_dir} is not aligned yet: run `axolotl train` on this YAML first.")
+    if run.source is not None:
+        run.record_source(run.source)
     wanted = run.args.arms
-    aligned = teacher_model(run.cfg, run.args, run.cache, aligned=True)
+    aligned = teacher_model(run.cfg, run.args, run.cache, run.aligned_dir)
     teachers = Teachers(aligned)
     asking = run.args.elicit.model_dump(include={"seeds_per_prompt", "questions_per_prompt", "prefill", "max_calls"})
     inputs = {**run.asking(aligned), "regenerate": run.args.regenerate.model_dump(), "asking": asking}
     if wanted != ["arte"]:
         inputs["arms"] = wanted
     if arms.uses_unaligned_teacher(wanted):
-        unaligned = teacher_model(run.cfg, run.args, run.cache, aligned=False)
+        unaligned = teacher_model(run.cfg, run.args, run.cache)
         teachers = Teachers(aligned, unaligned)
         inputs["unaligned"] = dict(unaligned.identity)
     drafts: list[Draft] = []
@@ -93,13 +95,15 @@ def _sft(run: Run, training: Training, like: Training) -> None:
     inputs = {
         "student": fingerprint_model(student.base_model),
         "tailored": hash_file(tailored),
-        "config": hash_of(config),
+        "config": hash_of(sft.decisive(config)),
     }
 
     def work() -> Made:
         examples = read_rows(tailored, TailoredExample)
         dropped = sft.too_long(examples, config)
-        if like is training:
+        if run.source is not None and (there := run.source.trained(hash_of(inputs))):
+            trained, note = there, f"trained in {run.source.name}"
+        elif like is training:
             trained, note = asdict(sft.train(config, folder)), ""
         else:
             trained, note = run.out.manifest.stages()[like.stage].result, f"the same examples as {like.arm}"
@@ -146,7 +150,8 @@ def evaluate(run: Run) -> None:
 
     def work() -> Made:
         folder = run.out.file("evaluate", "")
-        evaluated = evaluate(run.tasks, students, run.args.evaluate, run.cfg, folder)
+        known = [run.source.results] if run.source else []
+        evaluated = evaluate(run.tasks, students, run.args.evaluate, run.cfg, folder, known)
         results, comparisons = [one.result for one in evaluated], compare(evaluated, run.args.seed)
         unparsed = sum(row.unparsed for row in results) / sum(row.n for row in results)
         answered = sum(row.n for row in results)

@@ -328,6 +328,13 @@ class ArteArgs(Block):
     probe: ProbeArgs = Field(default_factory=ProbeArgs, description="Stage 3, probes.")
     pair: PairArgs = Field(default_factory=PairArgs, description="Stage 4, preference pairs.")
     regenerate: RegenerateArgs = Field(default_factory=RegenerateArgs, description="Stage 6, tailored examples.")
+    from_run: str | None = Field(
+        None,
+        min_length=1,
+        description="The output folder of a finished run, or a repository on the Hub that holds one: its aligned "
+        "teacher writes the data, in place of stages 1 to 5. The tasks may be others than there (the paper's Table 4), "
+        "and so may the student (Table 5). What was asked in that run is not asked again.",
+    )
     arms: list[Arm] = Field(
         ["arte"],
         min_length=1,
@@ -385,6 +392,12 @@ class ArteArgs(Block):
             if arms.count(arm) > 1:
                 raise ValueError(f"{arm} stands there twice")
         return arms
+
+    @model_validator(mode="after")
+    def _one_source_of_pairs(self) -> "ArteArgs":
+        if self.from_run and self.pair.drafts:
+            raise ValueError("`from_run` takes the place of `pair.drafts` and `pair.scores`: give one or the other")
+        return self
 
     @field_validator("seeds")
     @classmethod

@@ -16,7 +16,7 @@ def elicit(run: Run) -> None:
     """Stage 1."""
     from arte_plugin.stages.elicit import elicit
 
-    teacher = teacher_model(run.cfg, run.args, run.cache, aligned=False)
+    teacher = teacher_model(run.cfg, run.args, run.cache)
     inputs = {**run.asking(teacher), "elicit": run.args.elicit.model_dump(exclude={"batch_size"})}
 
     def work() -> Made:

@@ -14,6 +14,11 @@ def until(run: Run, last: str) -> None:
     }
     if run.args.pair.drafts:
         steps = {"pair": before_training.pair}
+    if run.source is not None:
+        # There is nothing to align; an arm may still need drafts of a task that is new to that teacher.
+        del steps["pair"]
+        if not run.own_drafts:
+            steps = {}
     for name, step in steps.items():
         step(run)
         if name == last:

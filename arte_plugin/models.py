@@ -140,10 +140,10 @@ def student_model(
     return Model(name, identity, renderer, load, cache, args.probe.batch_size, args.engine.rank_timeout)
 
 
-def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: bool) -> Model:
+def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path | None = None) -> Model:
     """The teacher, loaded by Axolotl's own loader as it is trained: quantisation, precision, attention, adapter.
 
-    With `aligned`, the weights that the DPO run left in `output_dir`: its adapter on the base, or the full model.
+    With `aligned`, the weights that a DPO run left in that folder: its adapter on the base, or the full model.
     """
     cfg = generation_config(cfg, aligned)
     adapter = cfg.get("lora_model_dir")
@@ -183,7 +183,7 @@ def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: bool) 
     return Model(name, identity, renderer, load, cache, args.elicit.batch_size, args.engine.rank_timeout)
 
 
-def generation_config(cfg: Any, aligned: bool) -> Any:
+def generation_config(cfg: Any, aligned: Path | None) -> Any:
     """A copy of the teacher's config to generate with: no training, no sharding, aligned weights if asked for."""
     cfg = copy.deepcopy(cfg)
     # Plugins' and trainers' business; a reference model would be loaded for `rl`.
@@ -191,9 +191,9 @@ def generation_config(cfg: Any, aligned: bool) -> Any:
         cfg[key] = None
     if aligned:
         if cfg.get("adapter"):
-            cfg["lora_model_dir"] = cfg["output_dir"]
+            cfg["lora_model_dir"] = str(aligned)
         else:
-            cfg["base_model"] = cfg["base_model_config"] = cfg["output_dir"]
+            cfg["base_model"] = cfg["base_model_config"] = str(aligned)
     return cfg
 
 

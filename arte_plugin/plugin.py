@@ -57,6 +57,9 @@ class ArtePlugin(BasePlugin):
                 self._after_align(run)
                 # The run is complete; Axolotl would now train the teacher once more.
                 raise SystemExit(0)
+            if run.source is not None:
+                print(f"The teacher comes aligned from {run.source.name}: there are no pairs to prepare.", flush=True)
+                raise SystemExit(0)
             self._align_inputs = run.align_inputs()
             align.prepare_training(cfg, run, self._align_inputs)
             self._started = time.monotonic()

@@ -45,7 +45,8 @@ def request_key(model: Mapping[str, Any], request: Request) -> str:
 class RequestCache:
     """A cache file that several ranks, and several runs, may use at a time."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, also: Path | None = None):
+        """`also` is another run's cache: what is found there is copied, and nothing in it is changed."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         # Each call is a transaction of its own; a kill loses at most the batch that is in flight.
@@ -53,6 +54,11 @@ class RequestCache:
         self._use_wal()
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute(_SCHEMA)
+        self._also = (
+            sqlite3.connect(f"{also.absolute().as_uri()}?mode=ro", uri=True, timeout=PATIENCE)
+            if also is not None and also.is_file() and also.resolve() != path.resolve()
+            else None
+        )
 
     def _use_wal(self) -> None:
         """Ranks that start together make the file together, and for this one step SQLite does not wait by itself."""
@@ -68,14 +74,12 @@ class RequestCache:
 
     def get(self, keys: Sequence[str]) -> dict[str, Completion]:
         """The completions that are there, by key."""
-        found = {}
-        for start in range(0, len(keys), 500):
-            some = keys[start : start + 500]
-            marks = ",".join("?" * len(some))
-            rows = self._db.execute(
-                f"SELECT key, text, finish, prompt_tokens, new_tokens FROM completions WHERE key IN ({marks})", some
-            )
-            found.update({row[0]: Completion(*row[1:]) for row in rows})
+        found = _select(self._db, keys)
+        if self._also is not None and len(found) < len(keys):
+            there = _select(self._also, [key for key in keys if key not in found])
+            if there:
+                self.put(there.items())
+            found |= there
         return found
 
     def count(self, keys: Sequence[str]) -> int:
@@ -97,3 +101,17 @@ class RequestCache:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+        if self._also is not None:
+            self._also.close()
+
+
+def _select(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Completion]:
+    found = {}
+    for start in range(0, len(keys), 500):
+        some = keys[start : start + 500]
+        marks = ",".join("?" * len(some))
+        rows = db.execute(
+            f"SELECT key, text, finish, prompt_tokens, new_tokens FROM completions WHERE key IN ({marks})", some
+        )
+        found.update({row[0]: Completion(*row[1:]) for row in rows})
+    return found

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from arte_plugin.models import Model, fingerprint_model, stay_on_cpu
 from arte_plugin.request_cache import RequestCache
 from arte_plugin.rows import PreferencePair, read_rows
 from arte_plugin.run_folder import RunFolder
+from arte_plugin.source_run import SourceRun
+from arte_plugin.stages.arms import uses_drafts
 from arte_plugin.summary import summary
 from arte_plugin.tasks import Task, load_task
 
@@ -49,8 +52,12 @@ class Run:
         students = [student.base_model for student in self.args.students]
         for path in {cfg["base_model"], *students, *(r.base_model for r in self.respondents)}:
             fingerprint_model(path)
+        self.source = (
+            SourceRun(self.args.from_run, self.cfg, self.args.teacher.prompt_style) if self.args.from_run else None
+        )
         self.cache = RequestCache(
-            Path(self.args.cache).expanduser() if self.args.cache else self.out.path / "requests.sqlite"
+            Path(self.args.cache).expanduser() if self.args.cache else self.out.path / "requests.sqlite",
+            also=self.source.cache if self.source else None,
         )
         # What is asked and how the replies are read: a newer version's stages are not done by an older one's.
         self.wording = hash_of({module.__name__: inspect.getsource(module) for module in _WORDING})
@@ -65,8 +72,13 @@ class Run:
 
     @property
     def weights(self) -> dict[str, float]:
-        """How much each student's score of a draft counts, by name; empty where there is one student."""
+        """How much each student's score of a draft counts, by name; empty where they all count the same.
+
+        Another run's scores are of that run's students.
+        """
         students = self.args.students
+        if self.source and not self.own_drafts:
+            return {}
         return {student.name: student.weight for student in students} if len(students) > 1 else {}
 
     @property
@@ -91,8 +103,31 @@ class Run:
             "training": hash_of(training),
         }
 
+    @property
+    def aligned_dir(self) -> Path:
+        """Where the aligned teacher lies: in this run's folder, or in that of `from_run`."""
+        return self.source.output_dir if self.source else self.output_dir
+
+    @cached_property
+    def own_drafts(self) -> bool:
+        """Whether this run makes drafts: always, but for `from_run`, and there for arms whose drafts that run lacks."""
+        if self.source is None:
+            return True
+        return uses_drafts(self.args.arms) and not self.source.has_scored_drafts(task.name for task in self.tasks)
+
+    def record_source(self, source: SourceRun) -> None:
+        """Enter the teacher of `from_run` in the place of this run's own training."""
+        inputs = {"from_run": fingerprint_model(str(source.output_dir))}
+        if ranks.is_first() and not self.out.manifest.finished("align", hash_of(inputs)):
+            there = source.manifest.stages().get("align")
+            pairs = there.counts[0].kept if there else 0
+            note = f"from {source.name}"
+            self.out.manifest.record("align", inputs, [Count("pairs", pairs, pairs, note=note)], {}, 0.0)
+
     def aligned(self) -> bool:
-        """Whether the teacher in `output_dir` is the one that these pairs and this YAML make."""
+        """Whether the teacher in `output_dir` is the one that these pairs and this YAML make, or another run's."""
+        if self.source:
+            return True
         weights = "adapter_config.json" if self.cfg.get("adapter") else "config.json"
         return (self.output_dir / weights).is_file() and self.out.manifest.finished(
             "align", hash_of(self.align_inputs())
@@ -112,8 +147,10 @@ class Run:
     # --- What stages depend on ------------------------------------------------------------------------------
 
     def scored_drafts(self) -> tuple[Path, Path]:
-        """The drafts and their scores: this run's, or published ones."""
+        """The drafts and their scores: this run's, another run's, or published ones."""
         settings = self.args.pair
+        if self.source and not self.own_drafts:
+            return self.source.drafts, self.source.scores
         return (
             Path(settings.drafts or self.out.file("elicit", "drafts.jsonl")),
             Path(settings.scores or self.out.file("probe", "scores.jsonl")),

@@ -15,18 +15,20 @@ def stage_table(stages: Mapping[str, StageRecord], order: Sequence[str]) -> str:
     """
     order = [name for stage in order for name in (stage, *(key for key in stages if key.startswith(f"{stage}/")))]
     lines = [["stage", "what", "made", "kept", "dropped", "asked", "from cache", "time", "note"]]
-    for name in order:
+    last = max((i for i, name in enumerate(order) if name in stages), default=-1)
+    for i, name in enumerate(order):
         record = stages.get(name)
         if record is None:
-            lines.append([name, "not run yet", *[""] * 7])
+            # A run may take its pairs, or its aligned teacher, from elsewhere.
+            lines.append([name, "not run" if i < last else "not run yet", *[""] * 7])
             continue
         asked = int(record.usage.get("asked", 0))
         requests = int(record.usage.get("requests", 0))
-        for i, count in enumerate(record.counts):
+        for row, count in enumerate(record.counts):
             dropped = ", ".join(f"{n} {reason}" for reason, n in count.dropped.items())
-            costs = [str(asked), str(requests - asked), duration(record.seconds)] if i == 0 else ["", "", ""]
+            costs = [str(asked), str(requests - asked), duration(record.seconds)] if row == 0 else ["", "", ""]
             lines.append(
-                [name if i == 0 else "", count.what, str(count.made), str(count.kept), dropped, *costs, count.note]
+                [name if row == 0 else "", count.what, str(count.made), str(count.kept), dropped, *costs, count.note]
             )
     return format_table(lines)
 

@@ -150,15 +150,20 @@ def evaluate(
     evaluation: EvaluateArgs,
     cfg: Mapping[str, Any],
     folder: Path,
+    known: Sequence[Path] = (),
 ) -> list[Evaluated]:
     """Every student on every task at every number of shots; arms that share a student share its answers.
 
-    What was evaluated before on the same inputs is read from `folder/results`; every answer is in `folder/samples`.
+    What was evaluated before on the same inputs is read from `folder/results`, or from the folders `known`; every
+    answer given now is in `folder/samples`.
     Raises `DataError` when a prompt and the longest answer do not fit into the student's context.
     """
     write_tasks(tasks, evaluation, folder)
     wanted = {task_name(task, shots): (task, shots) for task in tasks for shots in evaluation.shots}
     questions = {name: question_rows(*key)[: evaluation.limit] for name, key in wanted.items()}
+    elsewhere: dict[str, dict[str, Any]] = {}
+    for path in (path for place in known for path in sorted(place.rglob("*.json"))):
+        elsewhere |= json.loads(path.read_text(encoding="utf-8"))
     evaluated: list[Evaluated] = []
     of_student: dict[tuple[str, TrainedStudent], list[Evaluated]] = {}
     for candidate in students:
@@ -180,7 +185,7 @@ def evaluate(
         }
         keys = {name: hash_of({**settings, "name": name, "questions": questions[name]}) for name in wanted}
         file = folder / "results" / f"{candidate.label}.json"
-        done: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        done = {**elsewhere, **(json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {})}
         missing = [name for name in wanted if keys[name] not in done]
         if missing:
             total = sum(len(questions[name]) for name in missing)
@@ -196,7 +201,8 @@ def evaluate(
                 result = _result(task, candidate, shots, samples[name])
                 done[keys[name]] = {"result": asdict(result), "right": right}
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(file, json.dumps(done, indent=2) + "\n")
+            own = {key: value for key, value in done.items() if key not in elsewhere}
+            write_text(file, json.dumps(own, indent=2) + "\n")
         answered = [
             Evaluated(Result(**{**done[key]["result"], **as_labelled}), done[key]["right"]) for key in keys.values()
         ]

@@ -12,6 +12,7 @@ from arte_plugin.errors import DataError
 from arte_plugin.generation import write_questions, write_rationales
 from arte_plugin.models import Model
 from arte_plugin.rows import Draft, Dropped, TailoredExample
+from arte_plugin.sources import comparable
 from arte_plugin.stages.arms import ARMS, Source, cut_to_equal_size, drafted_examples, uses_drafts
 from arte_plugin.tasks import Task
 
@@ -61,6 +62,18 @@ def regenerate(
                 "questions from the drafts, and not one draft of this task has a score. Are `pair.drafts` and "
                 "`pair.scores` of other tasks?"
             )
+    leaks: list[Dropped] = []
+    if drafts:
+        # Another run's drafts were held against that run's questions, not against these.
+        taken = {comparable(q.question): split for split, questions in task.splits().items() for q in questions}
+        repeats = {draft.question_id: draft for draft in drafts if comparable(draft.question) in taken}
+        leaks = [
+            Dropped(STAGE, f"repeats_{taken[comparable(draft.question)]}", task.name, name, draft.question)
+            for name, draft in repeats.items()
+        ]
+        drafts = [draft for draft in drafts if draft.question_id not in repeats]
+        if not drafts:
+            raise DataError(f"Task {task.name}: every draft repeats one of this run's own questions.")
     asked: dict[str, list[tuple[str, str, str]]] = {}
     dropped_questions: list[Dropped] = []
     if any(ARMS[arm].questions == "aligned" for arm in arms):
@@ -81,7 +94,9 @@ def regenerate(
         else:
             made[source] = _answered(task, teacher, asked[source.questions], settings, asking, seed)
     examples, surplus = cut_to_equal_size({arm: made[ARMS[arm]][0] for arm in arms})
-    dropped = {arm: made[ARMS[arm]][1] + surplus[arm] for arm in arms}
+    dropped = {
+        arm: made[ARMS[arm]][1] + surplus[arm] + (leaks if ARMS[arm].questions == "drafted" else []) for arm in arms
+    }
     return Regenerated(len(asked.get("aligned", [])), dropped_questions, examples, dropped)
 
 

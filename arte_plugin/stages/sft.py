@@ -124,6 +124,16 @@ def student_config(
     return config
 
 
+def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the trained student: `config` without the places of things, so that a run may be moved or shared.
+
+    The student and the examples count by their content, which is hashed beside it.
+    """
+    places = ("base_model", "datasets", "dataset_prepared_path", "output_dir")
+    kept = {key: value for key, value in config.items() if key not in places}
+    return {**kept, "input_format": config["datasets"][0]["input_format"]}
+
+
 def too_long(examples: Sequence[TailoredExample], config: Mapping[str, Any]) -> list[Dropped]:
     """The tailored examples that Axolotl will leave out because they exceed `sequence_len`.
 

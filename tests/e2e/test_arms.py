@@ -10,7 +10,7 @@ from tests.e2e.conftest import axolotl
 ARMS = ["arte", "original_teacher", "rationale_only", "question_only", "most_preferred", "task_consistent"]
 
 
-def test_arms_share_what_is_generated(write_config, tmp_path):
+def test_arms_share_what_is_generated_with_one_another_and_with_later_runs(write_config, tmp_path, untaught):
     changes = {
         "arte.arms": ARMS,
         "arte.elicit.questions": 5,
@@ -57,3 +57,69 @@ def test_arms_share_what_is_generated(write_config, tmp_path):
     done = axolotl("train", str(fewer), "--launcher", "python")
     assert done.returncode == 0, done.stderr[-3000:]
     assert Manifest(folder / "manifest.json").stages()["regenerate"].usage["asked"] == 0
+
+    _same_config_from_that_run(write_config, tmp_path, changes, rows)
+    _another_student_from_that_run(write_config, tmp_path, changes, untaught)
+
+
+def _same_config_from_that_run(write_config, tmp_path, changes, rows):
+    """`from_run` asks nothing that was asked before, and trains nothing that was trained."""
+    config = write_config({**changes, "arte.from_run": str(tmp_path / "arte")}, name="again")
+    done = axolotl("train", str(config), "--launcher", "python")
+    assert done.returncode == 0, done.stderr[-3000:]
+    folder = tmp_path / "again/arte"
+    stages = Manifest(folder / "manifest.json").stages()
+    assert {name.partition("/")[0] for name in stages} == {"align", "regenerate", "sft", "evaluate"}
+    assert stages["regenerate"].usage["asked"] == 0 < stages["regenerate"].usage["requests"]
+    for arm in ARMS:
+        file = f"06-regenerate/{'tailored' if arm == 'arte' else arm}.jsonl"
+        assert read_rows(folder / file, TailoredExample) == rows[arm]
+        record = stages["sft" if arm == "arte" else f"sft/{arm}"]
+        assert "trained in" in record.counts[0].note
+        assert str(tmp_path / "arte") in record.result["model"]
+    assert not (folder / "08-evaluate/samples").exists()
+    here, there = (
+        json.loads((tmp_path / name / "arte/08-evaluate/results.json").read_text()) for name in ("again", "arte")
+    )
+    of_two = [row for row in here["results"] if row["arm"] in ("base", "arte", "rationale_only")]
+    assert of_two == there["results"]
+    assert "not run yet" not in done.stdout
+    assert not (tmp_path / "again/adapter_config.json").exists()
+
+
+def _another_student_from_that_run(write_config, tmp_path, changes, untaught):
+    """Data made for one student, given to two others, each trained with two seeds: the teacher is not asked for it."""
+    config = write_config(
+        {
+            **changes,
+            "arte.arms": ["arte"],
+            "arte.from_run": str(tmp_path / "arte"),
+            "arte.seeds": [1, 2],
+            "arte.student": [
+                {"name": "one", "base_model": str(untaught), "sft": {"learning_rate": 1e-3}},
+                {"name": "two", "base_model": str(untaught), "sft": {"learning_rate": 1e-3, "num_epochs": 2}},
+            ],
+        },
+        name="others",
+    )
+    done = axolotl("train", str(config), "--launcher", "python")
+    assert done.returncode == 0, done.stderr[-3000:]
+    folder = tmp_path / "others/arte"
+    stages = Manifest(folder / "manifest.json").stages()
+    assert stages["regenerate"].usage["asked"] == 0
+    trained = [name for name in stages if name.startswith("sft")]
+    assert trained == [f"sft/{name}/arte/seed-{seed}" for name in ("one", "two") for seed in (1, 2)]
+    assert len({stages[name].result["model"] for name in trained}) == 4
+    for name in trained:
+        assert (folder / "07-sft" / name.removeprefix("sft/") / "student/config.json").is_file()
+    report = json.loads((folder / "08-evaluate/results.json").read_text())
+    assert [(row["student"], row["arm"], row["seed"]) for row in report["results"]] == [
+        ("one", "base", None),
+        ("two", "base", None),
+        *((name, "arte", seed) for name in ("one", "two") for seed in (1, 2)),
+    ]
+    assert [(row["student"], row["second"], row["n"]) for row in report["comparisons"]] == [
+        ("one", "arte", 6),
+        ("two", "arte", 6),
+    ]
+    assert "SD of 2 seeds" in done.stdout

@@ -1,0 +1,98 @@
+"""A finished run that another goes on from (`from_run`): its aligned teacher, its scored drafts, its answers."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from arte_plugin.errors import ConfigError
+from arte_plugin.manifest import Manifest
+from arte_plugin.models import fingerprint_model
+from arte_plugin.rows import Draft, Score, read_rows
+from arte_plugin.stages import STAGES
+
+
+class SourceRun:
+    """The output folder of a run, here or on the Hub; nothing in it is changed.
+
+    Raises `ConfigError` where there is no such folder or no aligned teacher in it, and where that teacher was made of
+    another one than `cfg` names.
+    """
+
+    def __init__(self, name: str, cfg: Mapping[str, Any], prompt_style: str):
+        self.name = name
+        self.output_dir = _folder(name)
+        self.folder = self.output_dir / "arte"
+        self.manifest = Manifest(self.folder / "manifest.json")
+        weights = "adapter_config.json" if cfg.get("adapter") else "config.json"
+        if not (self.output_dir / weights).is_file():
+            because = f"the YAML has `adapter: {cfg['adapter']}`" if cfg.get("adapter") else "the YAML has no `adapter`"
+            raise ConfigError(
+                f"`from_run`: no aligned teacher in {self.output_dir}. There should be {weights} ({because}). Was that "
+                "run made with these keys, and is it finished?"
+            )
+        align = self.manifest.stages().get("align")
+        if align is None:
+            return
+        if align.inputs.get("teacher") != fingerprint_model(cfg["base_model"]):
+            raise ConfigError(
+                f"`from_run`: the teacher of {name} was not aligned from {cfg['base_model']}, but from another model. "
+                "`base_model` must be what it was in that run."
+            )
+        if align.inputs.get("prompt_style") != prompt_style:
+            raise ConfigError(
+                f"`from_run`: the teacher of {name} was aligned with `teacher.prompt_style: "
+                f"{align.inputs.get('prompt_style')}`, here it is {prompt_style}."
+            )
+
+    @property
+    def cache(self) -> Path:
+        """Its request cache, where it has one of its own."""
+        return self.folder / "requests.sqlite"
+
+    @property
+    def drafts(self) -> Path:
+        """Its drafts."""
+        return self.folder / STAGES["elicit"] / "drafts.jsonl"
+
+    @property
+    def scores(self) -> Path:
+        """Their scores."""
+        return self.folder / STAGES["probe"] / "scores.jsonl"
+
+    @property
+    def results(self) -> Path:
+        """What students have been evaluated to, by the hash of what decides it."""
+        return self.folder / STAGES["evaluate"] / "results"
+
+    def has_scored_drafts(self, tasks: Iterable[str]) -> bool:
+        """Whether there are scored drafts of each of `tasks`."""
+        if not (self.drafts.is_file() and self.scores.is_file()):
+            return False
+        scored = {row.draft_id for row in read_rows(self.scores, Score)}
+        return set(tasks) <= {draft.task for draft in read_rows(self.drafts, Draft) if draft.draft_id in scored}
+
+    def trained(self, inputs_hash: str) -> dict[str, Any] | None:
+        """A student that was fine-tuned there with just these inputs, as its manifest has it; None if there is none."""
+        for name, record in self.manifest.stages().items():
+            if name.partition("/")[0] == "sft" and record.inputs_hash == inputs_hash:
+                found = record.result
+                if Path(found.get("adapter") or found["model"]).is_dir():
+                    return found
+        return None
+
+
+def _folder(name: str) -> Path:
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise ConfigError(f"`from_run`: there is no folder {name} (seen from {Path.cwd()}).")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"`from_run`: {name} is no folder here, and not to be had from the Hub either "
+            f"({str(error).splitlines()[0]})."
+        ) from error
