@@ -1,24 +1,17 @@
 """Stage 7: Axolotl fine-tunes the student on the tailored examples, in a process of its own (paper, section 3.4)."""
 
-import ctypes
-import fcntl
 import hashlib
 import json
 import logging
-import os
-import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
+from arte_plugin import child
 from arte_plugin.args import StudentArgs
 from arte_plugin.errors import ConfigError, StageError
 from arte_plugin.ranks import LOGGER
@@ -55,11 +48,6 @@ _LORA_KERNELS = ("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel", "lora_em
 
 #: What this stage decides itself; another value in `student.sft` would train something else than the loop goes on with.
 _OURS = ("base_model", "datasets", "output_dir", "dataset_prepared_path", "rl", "arte")
-
-#: Left by the teacher's launcher, trainer and trackers; a child `axolotl train` would take them for its own.
-_INHERITED_ENVIRONMENT = re.compile(
-    r"RANK|WORLD_SIZE|(LOCAL|GROUP|ROLE|MASTER|TORCHELASTIC|ACCELERATE|FSDP|PARALLELISM_CONFIG|WANDB)_\w+"
-)
 
 _HEADER = """\
 # The student's fine-tuning, written by arte_plugin from the teacher's YAML (`arte.student.sft` for changes).
@@ -110,14 +98,14 @@ def student_config(
         "excess_length_strategy": "drop",
         **RECIPE,
         "seed": seed,
-        **({"bf16": "auto"} if _gpus() else {"bf16": False, "fp16": False}),
+        **({"bf16": "auto"} if child.gpus() else {"bf16": False, "fp16": False}),
     }
     wanted = [*_OF_THE_MACHINE, *_ALSO_SHARED]
     if student.sft.get("adapter"):
         wanted += _LORA_KERNELS
-        if not _gpus():
+        if not child.gpus():
             config |= dict.fromkeys(_LORA_KERNELS, False)
-    config |= {key: _plain(cfg[key]) for key in wanted if cfg.get(key) is not None}
+    config |= {key: plain(cfg[key]) for key in wanted if cfg.get(key) is not None}
     config |= student.sft
     if not {"save_strategy", "save_steps", "saves_per_epoch"} & config.keys():
         config["saves_per_epoch"] = 2
@@ -167,36 +155,21 @@ def train(config: Mapping[str, Any], folder: Path) -> TrainedStudent:
 
     Raises `StageError` when it fails, with the end of its log, and when an earlier run's child is still at it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     config_file, log_file = folder / "student.yaml", folder / "train.log"
     output = Path(config["output_dir"])
-    body = yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
+    body = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
     content = _HEADER.format(path=config_file.absolute()) + body
-    with log_file.open("ab") as log:
-        # The child and its workers hold the same open file, so the lock lasts as long as any of them.
-        if not _lock(log):
-            raise StageError(
-                f"The student's training from an earlier run is still going on: it writes to {log_file}. "
-                "Wait for it to end, or end it, and start again."
-            )
-        log.truncate(0)
+    with child.locked_log(log_file, "the student's training") as log:
         same = config_file.is_file() and config_file.read_text(encoding="utf-8") == content
         _clear(output, keep_checkpoints=same)
         write_text(config_file, content)
-        command = [sys.executable, "-m", "axolotl.cli.main", "train", str(config_file.absolute())]
-        if _gpus() < 2:
-            # accelerate would pin the child to one CPU thread, and start a grandchild that outlives it.
-            command += ["--launcher", "python"]
         LOG.info("fine-tuning the student; its log is %s", log_file)
-        code = subprocess.run(
-            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=_environment(), preexec_fn=_end_with_parent()
-        ).returncode
+        code = child.axolotl(log, "train", str(config_file.absolute()))
+    if code != 0:
+        raise StageError(f"The student's fine-tuning {child.failure(code, log_file)}")
     marker = "adapter_config.json" if config.get("adapter") else "config.json"
-    if code != 0 or not (output / marker).is_file():
-        ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        if code == 0:
-            ended = f"left no {marker} in {output}"
-        raise StageError(f"The student's fine-tuning {ended}. The end of its log, {log_file}:\n{_tail(log_file)}")
+    if not (output / marker).is_file():
+        raise StageError(f"The student's fine-tuning left no {marker} in {output}. {child.log_end(log_file)}")
     for checkpoint in _checkpoints(output):
         shutil.rmtree(checkpoint)
     if config.get("adapter"):
@@ -204,47 +177,9 @@ def train(config: Mapping[str, Any], folder: Path) -> TrainedStudent:
     return TrainedStudent(str(output))
 
 
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def _lock(log: IO[bytes], patience: float = 10.0) -> bool:
-    """Whether `log` is ours; an earlier run's child that is just ending is waited for."""
-    until = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.2)
-
-
-def _end_with_parent() -> Callable[[], object] | None:
-    """Makes a child end when this process is killed, so that a new run finds it gone. Linux only."""
-    if sys.platform != "linux":
-        return None
-    # Looked up now: between fork and exec there must be no import and no lock.
-    prctl, set_death_signal, signal_number = ctypes.CDLL(None).prctl, 1, int(signal.SIGTERM)
-    return lambda: prctl(set_death_signal, signal_number)
-
-
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Only what YAML has a word for: Axolotl's config holds dictionaries and enumerations of its own."""
     return json.loads(json.dumps(value, default=lambda other: getattr(other, "value", str(other))))
-
-
-def _environment() -> dict[str, str]:
-    environment = {key: value for key, value in os.environ.items() if not _INHERITED_ENVIRONMENT.fullmatch(key)}
-    if len(environment) < len(os.environ) and environment.get("OMP_NUM_THREADS") == "1":
-        # Launchers set it where the user has not.
-        del environment["OMP_NUM_THREADS"]
-    # `accelerate` lives beside this Python, which need not be on the path.
-    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
-    return environment
 
 
 def _checkpoints(output: Path) -> list[Path]:
@@ -268,12 +203,3 @@ def _is_whole(checkpoint: Path) -> bool:
         return "global_step" in json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-
-
-def _tail(log_file: Path, lines: int = 15) -> str:
-    text = log_file.read_text(encoding="utf-8", errors="replace")
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
-    shown = (line.rsplit("\r", 1)[-1].rstrip() for line in text.replace("\r\n", "\n").split("\n"))
-    # Neither progress bars nor a traceback's underlining.
-    kept = [line for line in shown if line.strip(" ^~") and not re.search(r"\d+%\|", line)]
-    return "\n".join(kept[-lines:]) or "(it is empty)"

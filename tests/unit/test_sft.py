@@ -8,6 +8,7 @@ import sys
 import pytest
 import yaml
 
+from arte_plugin import child as child_process
 from arte_plugin.args import StudentArgs
 from arte_plugin.errors import ConfigError, StageError
 from arte_plugin.rows import TailoredExample, write_rows
@@ -120,15 +121,15 @@ def test_the_child_sees_nothing_of_the_teachers_launcher(monkeypatch):
     kept = ["HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES", "MY_RANK"]
     for name in (*gone, *kept, "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
-    environment = sft._environment()
+    environment = child_process._environment()
     assert not {*gone, "OMP_NUM_THREADS"} & environment.keys()
     assert {*kept} <= environment.keys()
     for name in gone:
         monkeypatch.delenv(name)
     # What is left of other launchers' names in the tester's own shell does not count.
-    for name in [name for name in sft.os.environ if sft._INHERITED_ENVIRONMENT.fullmatch(name)]:
+    for name in [name for name in child_process.os.environ if child_process._INHERITED_ENVIRONMENT.fullmatch(name)]:
         monkeypatch.delenv(name)
-    assert sft._environment()["OMP_NUM_THREADS"] == "1"
+    assert child_process._environment()["OMP_NUM_THREADS"] == "1"
 
 
 RUN = subprocess.run
@@ -142,7 +143,7 @@ class Child:
             self.command = command
             return RUN([sys.executable, "-c", program], **kwargs)
 
-        monkeypatch.setattr(sft.subprocess, "run", run)
+        monkeypatch.setattr(child_process.subprocess, "run", run)
 
 
 def test_a_failure_shows_the_end_of_the_log(tailored, tmp_path, monkeypatch):
@@ -175,7 +176,7 @@ def test_a_training_that_still_runs_is_not_started_twice(tailored, tmp_path, mon
     folder.mkdir()
     with (folder / "train.log").open("ab") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
-        monkeypatch.setattr(sft._lock, "__defaults__", (0.1,))
+        monkeypatch.setattr(child_process._lock, "__defaults__", (0.1,))
         with pytest.raises(StageError, match="still going on"):
             sft.train(config(tailored), folder)
 
