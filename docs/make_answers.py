@@ -58,6 +58,10 @@ DIFFERENCES_TEXT = """\
 Every response that is read otherwise than it was labelled. *None* means that no answer was read, or that the response
 gives none. Long responses are cut in the middle.
 
+Most are answers that are not read, of two kinds: an option named by its words alone, for the reader does not see the
+question; and an answer in prose, without tags and without "the answer is", in which a number or a truth value could as
+well be a step on the way.
+
 """
 
 TARGETS_TEXT = """\
