@@ -46,9 +46,9 @@ the two are at odds, the rules go for precision.
 HALVES_TEXT = """\
 
 The rules were mended with the differences in the first half before our eyes, so its figures are optimistic. The second
-half is held out: its differences were not looked at until the rules stood as they are now. It comes from the same two
-models and the same kinds of question, though, and they repeat themselves; other models may do worse. *Before* is what
-the rules of commit fb30ca4 made of the same responses.
+half is held out: its differences were not looked at until the rules stood as they are now, though its responses had
+been read to label them. It comes from the same two models and the same kinds of question, and they repeat themselves;
+other models may do worse. *Before* is what the rules of commit fb30ca4 made of the same responses.
 """
 
 DIFFERENCES_TEXT = """\
