@@ -37,6 +37,7 @@ lint: install
 docs: install
 	$(BIN)/python docs/make_configuration.py
 	$(BIN)/python docs/make_presets.py
+	$(BIN)/python docs/make_answers.py
 
 models: $(MODELS)/teacher/demo-model.json
 

@@ -4,7 +4,9 @@ An answer is `correct`, `wrong` or `unparsed`; what can't be read is never taken
 """
 
 import re
+from collections.abc import Iterator, Sequence
 from decimal import Decimal, InvalidOperation
+from itertools import groupby, zip_longest
 
 from arte_plugin import prompts
 from arte_plugin.args import AnswerType
@@ -12,14 +14,32 @@ from arte_plugin.rows import Outcome
 
 _CLOSED = re.compile(r"<ans>(.*?)</ans>", re.IGNORECASE | re.DOTALL)
 _AT_THE_END = re.compile(r"<ans>((?:(?!</?ans>).)*)</ans>$", re.IGNORECASE | re.DOTALL)
-_OPENED = re.compile(r"<ans>[ \t]*\n?([^\n<]*)", re.IGNORECASE)
-_STATED = re.compile(r"\banswer(?:\s+is|\s*:)\s*:?\s*([^\n<]+)", re.IGNORECASE)
+#: The prompt's own words, which models repeat.
+_NAMED = re.compile(r"between\s+<ans>\s+and\s+</ans>", re.IGNORECASE)
+#: To the end of the line, or to where a tag begins or would have begun; an answer may well hold a "<".
+_LINE = r"((?:(?!<(?:/|[a-z]|\Z))[^\n])*)"
+_OPENED = re.compile(rf"<ans>[ \t]*\n?{_LINE}", re.IGNORECASE)
+_STATING = re.compile(r"\banswer(?:\s+is\b|\s*:)\s*:?\s*", re.IGNORECASE)
+_STATED = re.compile(_LINE, re.IGNORECASE)
 
-_LETTER = re.compile(r"\(([A-Za-z])\)|(?<![\w'])([A-Z])(?![\w'])")
-_LONE_LETTER = re.compile(r"(?:option|choice)?\s*\(?([A-Za-z])\s*[).:]?", re.IGNORECASE)
+_MARKED = re.compile(r"\(([A-Za-z])\)|^(?:(?i:option)\s+)?([A-Z])[.):]\s|^([a-z])\)\s")
+_BARE = re.compile(r"(?<![\w'])(?!I\s+[a-z])([A-Z])(?![\w'])")
+_LONE_LETTER = re.compile(r"(?:option|choice)?\s*\(?([A-Za-z])\s*[).:]?[.]?", re.IGNORECASE)
+_TWO_LETTERS = re.compile(
+    r"(?<![\w'])\(?([A-Z])\)?[.:]?\s*(?:\bor\b|\band\b|[,/])\s*(?:option\s+)?\(?([A-Z])(?![\w'])", re.IGNORECASE
+)
 _NUMBER = re.compile(r"[-+−]?\s?[$€£]?\s?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?<=\d)")
-_DENIED = re.compile(r"\bnot\s+(?:true|false|yes|no)\b", re.IGNORECASE)
+_CALCULATION = re.compile(r"\d\s*[-+−*/×÷^]\s*(?:[$€£(]?\d|$)|\dx\d|\d\s+x\s+\d")
+_LONE_NUMBER = re.compile(rf"(?:{_NUMBER.pattern})(?:\s[a-z]+)?\.?", re.IGNORECASE)
 _TRUTH = {"true": True, "yes": True, "false": False, "no": False}
+
+_NOT = r"\bnot\s+(?:(?i:option|choice)\s+)?[\"'“*]*"
+#: An answer that is denied says what the answer is not.
+_DENIED = {
+    "choice": re.compile(rf"{_NOT}(?:\([A-Za-z]\)|[A-Z](?![\w'])|[a-z](?:\)|\W*$))"),
+    "boolean": re.compile(rf"{_NOT}(?:true|false|yes|no)\b", re.IGNORECASE),
+    "number": re.compile(rf"{_NOT}[-+−]?\s?[$€£]?\d", re.IGNORECASE),
+}
 
 
 def extract(response: str, kind: AnswerType) -> str | None:
@@ -27,20 +47,50 @@ def extract(response: str, kind: AnswerType) -> str | None:
 
     Looked for behind nothing but the response itself (a question restated by the model ends it), in this order: the
     last closed tag with a readable answer, a tag that was never closed, a plain statement ("the answer is …"), a
-    response of a single word.
+    response that is nothing but the answer.
     """
-    response = response.split(prompts.NEXT_QUESTION)[0]
+    response = _NAMED.sub("", response.split(prompts.NEXT_QUESTION)[0])
     for found in reversed(_CLOSED.findall(response)):
         if (answer := normalise(found, kind)) is not None:
             return answer
     rest = _CLOSED.sub("", response)
-    for pattern in (_OPENED, _STATED):
-        for found in reversed(pattern.findall(rest)):
-            if (answer := normalise(found, kind)) is not None:
-                return answer
+    for found in reversed(_OPENED.findall(rest)):
+        if (answer := normalise(found, kind)) is not None:
+            return answer
+    if statements := [answer for found in _statements(rest, kind) if (answer := normalise(found, kind)) is not None]:
+        return _settled(statements)
     # The whole response: what stands beside a tag that holds nothing readable was not given as the answer.
-    word = response.strip()
-    return normalise(word, kind) if re.fullmatch(r"[^\s<>]+", word) else None
+    return normalise(response, kind) if _is_alone(response.strip(), kind) else None
+
+
+def _statements(text: str, kind: AnswerType) -> Iterator[str]:
+    """What follows on each "the answer is", to the end of the line."""
+    begun = list(_STATING.finditer(text))
+    for stating, following in zip_longest(begun, begun[1:]):
+        end = following.start() if following else len(text)
+        found = _STATED.match(text, stating.end())
+        stated = found[1] if found else ""
+        if stating.end() + len(stated) > end:
+            # The line goes on with another statement: this one has the sentences before that one's.
+            stated = "".join(re.findall(r".*?[.!?](?=\s)", text[stating.end() : end]))
+        if kind == "text":
+            # Any words can be part of a text answer, but hardly those of the next sentence.
+            stated = re.split(r"(?<=[.!?])\s+(?=[A-Z])", stated)[0]
+        yield stated
+
+
+def _settled(statements: Sequence[str]) -> str | None:
+    """The last of several statements, unless they go back and forth: who corrects himself does so once."""
+    given = [answer for answer, _ in groupby(statements)]
+    return given[-1] if len(set(given)) == len(given) else None
+
+
+def _is_alone(response: str, kind: AnswerType) -> bool:
+    """Whether a response is nothing but an answer: a single word, or a few that can mean nothing else."""
+    if re.fullmatch(r"[^\s<>]+", response):
+        return True
+    alone = {"choice": _LONE_LETTER, "number": _LONE_NUMBER}.get(kind)
+    return bool(alone and alone.fullmatch(response))
 
 
 def tagged(rationale: str, kind: AnswerType) -> str | None:
@@ -51,18 +101,18 @@ def tagged(rationale: str, kind: AnswerType) -> str | None:
 
 def normalise(text: str, kind: AnswerType) -> str | None:
     """An answer in one form: `(A)`, `True`, `No`, `1234.5`, or plain lower-case text; None if it is no such answer."""
-    text = text.strip().strip("*`").strip()
+    if kind == "text":
+        plain = " ".join(text.split()).lstrip("\"'“”‘’*` ").rstrip("\"'“”‘’*` .")
+        return plain.casefold() or None
+    text = text.replace("**", " ").strip(" \t\n*`")
+    if _DENIED[kind].search(text):
+        return None
     if kind == "choice":
         return _choice(text)
     if kind == "boolean":
-        if _DENIED.search(text):
-            return None
         words = {word for word in re.findall(r"[a-z]+", text.lower()) if word in _TRUTH}
         return words.pop().capitalize() if len(words) == 1 else None
-    if kind == "number":
-        return _number(text)
-    plain = " ".join(text.split()).strip("\"'“”").rstrip(".").strip().casefold()
-    return plain or None
+    return _number(text)
 
 
 def judge(response: str, target: str, kind: AnswerType) -> tuple[str, Outcome]:
@@ -87,15 +137,19 @@ def same(one: str, other: str, kind: AnswerType) -> bool:
 def _choice(text: str) -> str | None:
     if alone := _LONE_LETTER.fullmatch(text):
         return f"({alone[1].upper()})"
-    letters = {(bracketed or bare).upper() for bracketed, bare in _LETTER.findall(text)}
-    if bracketed := {letter.upper() for letter in re.findall(r"\(([A-Za-z])\)", text)}:
-        letters = bracketed
-    elif leading := re.match(r"(?:option\s+)?([A-Z])[.):]\s", text):
-        letters = {leading[1]}
+    if any(one.upper() != other.upper() for one, other in _TWO_LETTERS.findall(text)):
+        return None
+    # "(A)", or "A." in front: where one stands, a bare letter is a part of the words.
+    marked = {letter.upper() for found in _MARKED.findall(text) for letter in found if letter}
+    letters = marked or set(_BARE.findall(text))
     return f"({letters.pop()})" if len(letters) == 1 else None
 
 
 def _number(text: str) -> str | None:
+    # Of "3 + 4 = 7", the result.
+    text = text.rpartition("=")[2].strip()
+    if _CALCULATION.search(text):
+        return None
     numbers = set()
     for found in _NUMBER.findall(text):
         try:

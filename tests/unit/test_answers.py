@@ -52,6 +52,33 @@ KINDS = ("choice", "boolean", "number", "text")
         ("<ans></ans>", "text", None),
         ("It is true.", "boolean", None),
         ("", "text", None),
+        # Statements: the last of those that follow one another, none where they go back and forth.
+        ("The answer is 4. I mean, the answer is 5.", "number", "5"),
+        ("This answer is the right one: not (C). The correct answer is (A) pear.", "choice", "(A)"),
+        ("The answer is (A).\nThe answer is (A).\nThe answer is (B).", "choice", "(B)"),
+        ("The answer is (A).\nThe answer is (B).\nThe answer is (A).", "choice", None),
+        ("The answer is:\n\nThe answer is:\n\n", "text", None),
+        ("The answer is:\n\nPear.", "text", "pear"),
+        ("The answer is pear. It grows on trees.", "text", "pear"),
+        ("The answer is True. No, it is False.", "boolean", None),
+        ("The answer is <b>pear</b>", "text", None),
+        ("The answer isn't (A)", "choice", None),
+        # A sum is no number, but for its result.
+        ("The answer is 3 + 4 = 7 pears.", "number", "7"),
+        ("<ans>2 + 2</ans>", "number", None),
+        ("<ans>2*2</ans>", "number", None),
+        ("The answer is 25 +", "number", None),
+        ("18 dollars", "number", "18"),
+        ("18 dollars and more", "number", None),
+        # Letters that are words, and words with letters in them.
+        ("The answer is I don't know", "choice", None),
+        ("<ans>I</ans>", "choice", "(I)"),
+        ("<ans>A or (B)</ans>", "choice", None),
+        ("<ans>A. vitamin C</ans>", "choice", "(A)"),
+        ("<ans>b) vitamin C</ans>", "choice", "(B)"),
+        ("<ans>not option B</ans>", "choice", None),
+        ("Option (A)", "choice", "(A)"),
+        ("Option (A) or so", "choice", None),
     ],
 )
 def test_forms(response, kind, answer):

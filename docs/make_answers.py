@@ -1,0 +1,198 @@
+"""Write `docs/answers.md`, how often answers are read right; with `--check`, fail when it is stale.
+
+python docs/make_answers.py [--check | --counts]
+
+`--counts` prints the counts of the responses instead, in the form in which `benchmarks/answers/before.json` keeps them.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from generated import write_or_check
+
+from arte_plugin.answers import extract
+from arte_plugin.args import AnswerType
+from arte_plugin.rows import split_lines, wilson
+from arte_plugin.tables import markdown_table
+
+TARGET = Path(__file__).with_name("answers.md")
+DATA = Path(__file__).parents[1] / "benchmarks" / "answers"
+KINDS = get_args(AnswerType)
+HALVES = ("first", "second")
+
+HEAD = """\
+# How well answers are read
+
+Whether a response is correct depends on reading the answer out of it (`arte_plugin/answers.py`). This page says how
+often that goes right. It is written from [benchmarks/answers](../benchmarks/answers/README.md) by
+`docs/make_answers.py` (`make docs`), and a test fails when it is stale.
+
+## Real responses
+
+{n} responses of two small models to our own questions, {labelled} of them with an answer and {unlabelled} without one.
+They were labelled by hand, before anything was compared; the rules of labelling stand beside them. *Precision*: of the
+responses from which an answer is read, the share from which the labelled one is read; an answer read from a response
+that gives none counts against it. *Recall*: of the responses with an answer, the share from which it is read. With 95 %
+Wilson intervals.
+
+An answer that can't be read counts as *unparsed* and is shown as such; one that is read wrong is not noticed. So where
+the two are at odds, the rules go for precision.
+"""
+
+HALVES_TEXT = """\
+
+The rules were mended with the differences in the first half before our eyes, so its figures are optimistic. The second
+half is held out: its differences were not looked at until the rules stood as they are now, though its responses had
+been read to label them. It comes from the same two models and the same kinds of question, and they repeat themselves;
+other models may do worse. *Before* is what the rules of commit fb30ca4 made of the same responses.
+"""
+
+DIFFERENCES_TEXT = """\
+
+## Where reader and label differ
+
+Every response that is read otherwise than it was labelled. *None* means that no answer was read, or that the response
+gives none. Long responses are cut in the middle.
+
+Most are answers that are not read, of two kinds: an option named by its words alone, for the reader does not see the
+question; and an answer in prose, without tags and without "the answer is", in which a number or a truth value could as
+well be a step on the way.
+
+"""
+
+TARGETS_TEXT = """\
+
+## Targets in every form
+
+Every target of Big-Bench-Hard and GSM8K that we have a copy of, in all forms of `benchmarks/answers/answer_forms.py`:
+letters with and without brackets and the option's words, numbers with signs, commas and units, words in quotes; each in
+tags that are closed, open, repeated or half-closed, in a sentence, alone, denied, as one of two, and behind a question
+that is repeated. Most forms must be read as the target, the others must not be read at all. Counted by
+`python benchmarks/answers/check_targets.py --data DIR`; the data is not in this repository.
+
+Forms and rules were made for each other, so this is no estimate of how models fare: it shows that no target of these
+files, and no question, trips the rules up. *Before* are the mismatches under the rules of commit fb30ca4; many come
+from a few forms (an answer denied, a letter in brackets beside one without, the tags named in prose).
+
+"""
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What came of some responses."""
+
+    #: Responses in which somebody found an answer.
+    labelled: int
+    #: Responses from which an answer is read, and those from which it is the labelled one.
+    read: int
+    right: int
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(self.labelled + other.labelled, self.read + other.read, self.right + other.right)
+
+
+def main() -> int:
+    rows = [json.loads(line) for line in split_lines((DATA / "labelled.jsonl").read_text(encoding="utf-8")) if line]
+    now = {half: {kind: count(_part(rows, half, kind)) for kind in KINDS} for half in HALVES}
+    if "--counts" in sys.argv[1:]:
+        print(json.dumps({half: {kind: asdict(one) for kind, one in of.items()} for half, of in now.items()}, indent=1))
+        return 0
+    saved = json.loads((DATA / "before.json").read_text(encoding="utf-8"))
+    before = {half: {kind: Counts(**one) for kind, one in of.items()} for half, of in saved["responses"].items()}
+    labelled = sum(row["label"] is not None for row in rows)
+    page = HEAD.format(n=len(rows), labelled=labelled, unlabelled=len(rows) - labelled)
+    page += "\n" + markdown_table(_figures(rows, now)) + "\n"
+    page += HALVES_TEXT + "\n" + markdown_table(_by_half(rows, before, now)) + "\n"
+    page += DIFFERENCES_TEXT + markdown_table(_differences(rows)) + "\n"
+    page += TARGETS_TEXT + markdown_table(_targets(saved["mismatches"])) + "\n"
+    return write_or_check(TARGET, page)
+
+
+def count(rows: Iterable[Row]) -> Counts:
+    found = [(extract(row["response"], row["kind"]), row["label"]) for row in rows]
+    return Counts(
+        labelled=sum(label is not None for _, label in found),
+        read=sum(answer is not None for answer, _ in found),
+        right=sum(answer is not None and answer == label for answer, label in found),
+    )
+
+
+def _part(rows: Sequence[Row], half: str, kind: str) -> list[Row]:
+    """One half of a type's responses: they take turns, so that both halves have as much of every model and prompt."""
+    return [row for row in rows if row["kind"] == kind][HALVES.index(half) :: 2]
+
+
+def _figures(rows: Sequence[Row], now: Mapping[str, Mapping[str, Counts]]) -> list[list[str]]:
+    lines = [["answer", "responses", "with an answer", "read", "precision", "recall"]]
+    total = Counts(0, 0, 0)
+    for kind in KINDS:
+        one = now["first"][kind] + now["second"][kind]
+        total += one
+        lines.append([kind, str(sum(row["kind"] == kind for row in rows)), *_cells(one)])
+    return [*lines, ["all", str(len(rows)), *_cells(total)]]
+
+
+def _cells(one: Counts) -> list[str]:
+    return [str(one.labelled), str(one.read), share(one.right, one.read), share(one.right, one.labelled)]
+
+
+def _by_half(
+    rows: Sequence[Row], before: Mapping[str, Mapping[str, Counts]], now: Mapping[str, Mapping[str, Counts]]
+) -> list[list[str]]:
+    lines = [["half", "answer", "responses", "precision before", "now", "recall before", "now"]]
+    for half in HALVES:
+        for kind in (*KINDS, "all"):
+            kinds = KINDS if kind == "all" else (kind,)
+            then, today = (sum((of[half][one] for one in kinds), Counts(0, 0, 0)) for of in (before, now))
+            lines.append(
+                [
+                    half,
+                    kind,
+                    str(sum(len(_part(rows, half, one)) for one in kinds)),
+                    *(share(one.right, one.read) for one in (then, today)),
+                    *(share(one.right, one.labelled) for one in (then, today)),
+                ]
+            )
+    return lines
+
+
+def share(part: int, whole: int) -> str:
+    """`5 of 8, 62.5 % (30.6 to 86.3)`."""
+    if not whole:
+        return "0 of 0"
+    low, high = wilson(part, whole)
+    return f"{part} of {whole}, {100 * part / whole:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _differences(rows: Sequence[Row]) -> list[list[str]]:
+    lines = [["answer", "half", "read", "label", "response"]]
+    for kind in KINDS:
+        for i, row in enumerate(row for row in rows if row["kind"] == kind):
+            if (answer := extract(row["response"], kind)) != row["label"]:
+                lines.append([kind, HALVES[i % 2], _code(answer), _code(row["label"]), _code(row["response"].strip())])
+    return lines
+
+
+def _code(text: str | None) -> str:
+    if text is None:
+        return "none"
+    text = text if len(text) <= 120 else f"{text[:55]} … {text[-55:]}"
+    return "`" + text.replace("\n", "⏎").replace("|", "\\|").replace("`", "'") + "`"
+
+
+def _targets(before: Mapping[str, int]) -> list[list[str]]:
+    counts = json.loads((DATA / "targets.json").read_text(encoding="utf-8"))
+    lines = [["file", "answer", "questions", "forms", "mismatches", "before"]]
+    lines += [[*map(str, row.values()), str(before[row["file"]])] for row in counts]
+    totals = [sum(row[key] for row in counts) for key in ("questions", "forms", "mismatches")]
+    return [*lines, ["all", "", *map(str, totals), str(sum(before.values()))]]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
