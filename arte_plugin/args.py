@@ -354,6 +354,25 @@ class ArteArgs(Block):
         "them, and the tables show the mean and the spread. Default: once, with `seed`.",
     )
 
+    rounds: int = Field(
+        1,
+        ge=1,
+        le=20,
+        description="Rounds of the whole loop. A later one starts from the aligned teacher and the tuned students of the "
+        "one before, in `OUTPUT_DIR/round-N`. Rounds end early when the tuned students are no better than before on "
+        "the held-out validation questions.",
+    )
+    held_out: float = Field(
+        0.25,
+        gt=0,
+        lt=1,
+        description="Share of each task's validation questions that no preference set is chosen from, where there are "
+        "`rounds`: the accuracy on them decides whether another round follows.",
+    )
+    round: int = Field(
+        1, ge=1, description="Which of the `rounds` this YAML is; the plugin writes it into those of later rounds."
+    )
+
     @property
     def students(self) -> list[StudentArgs]:
         """The students, of which there is at least one."""
@@ -392,6 +411,17 @@ class ArteArgs(Block):
             if arms.count(arm) > 1:
                 raise ValueError(f"{arm} stands there twice")
         return arms
+
+    @model_validator(mode="after")
+    def _rounds_have_what_they_need(self) -> "ArteArgs":
+        if self.round > self.rounds:
+            raise ValueError(f"`round: {self.round}` is more than `rounds: {self.rounds}`")
+        if self.rounds > 1 and "arte" not in self.arms:
+            raise ValueError("`rounds` go on with the student of the arm `arte`, which `arms` leaves out")
+        if self.rounds > 1 and (self.from_run or self.pair.drafts):
+            other = "from_run" if self.from_run else "pair.drafts"
+            raise ValueError(f"`rounds` align a teacher in each round, and `{other}` takes the place of that")
+        return self
 
     @model_validator(mode="after")
     def _one_source_of_pairs(self) -> "ArteArgs":
