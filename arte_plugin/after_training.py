@@ -1,7 +1,7 @@
 """The stages after the teacher's training: what each asks for, depends on, writes and counts."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from arte_plugin.errors import StageError
 from arte_plugin.manifest import Count, count_rows, hash_file, hash_of
@@ -157,10 +157,18 @@ def evaluate(run: Run) -> None:
         answered = sum(row.n for row in results)
         counts = [Count("answers", answered, answered, note=f"{100 * unparsed:.1f} % unparsed")]
         tables = [markdown_table(lines) for lines in (result_lines(results), comparison_lines(comparisons))]
+        held_out = [replace(task, test=task.held_out) for task in run.tasks if task.held_out]
+        compared = [one for one in students if one.arm in ("base", "arte")]
+        settings = run.args.evaluate.model_copy(update={"limit": None})
         report = {
             "format": 2,
             "results": [asdict(row) for row in results],
             "comparisons": [asdict(row) for row in comparisons],
+            # What decides whether another round follows; empty where there is one only.
+            "held_out": [
+                asdict(one.result)
+                for one in (evaluate(held_out, compared, settings, run.cfg, folder / "held-out") if held_out else [])
+            ],
         }
         files: Files = {
             folder / "results.json": json.dumps(report, indent=2) + "\n",

@@ -358,9 +358,9 @@ class ArteArgs(Block):
         1,
         ge=1,
         le=20,
-        description="Rounds of the whole loop. A later one starts from the aligned teacher and the tuned students of the "
-        "one before, in `OUTPUT_DIR/round-N`. Rounds end early when the tuned students are no better than before on "
-        "the held-out validation questions.",
+        description="Rounds of the whole loop. A later one starts from the aligned teacher and the tuned students of "
+        "the one before, in `OUTPUT_DIR/round-N`. Rounds end early when the tuned students are no better than before "
+        "on the held-out validation questions.",
     )
     held_out: float = Field(
         0.25,

@@ -7,7 +7,7 @@ from typing import Any
 
 from axolotl.integrations.base import BasePlugin
 
-from arte_plugin import align, loop, ranks
+from arte_plugin import align, loop, ranks, rounds
 from arte_plugin.config_check import check_config
 from arte_plugin.errors import shown_errors
 from arte_plugin.ranks import LOGGER
@@ -102,5 +102,7 @@ class ArtePlugin(BasePlugin):
     def _after_align(self, run: Run) -> None:
         if os.environ.get(UNTIL) != "align":
             loop.after_align(run)
+            if ranks.is_first() and run.args.rounds > 1 and run.args.round == 1:
+                rounds.go_on(run)
         if ranks.is_first():
             print(run.summary(), flush=True)

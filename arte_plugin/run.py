@@ -48,7 +48,8 @@ class Run:
             self.cfg["seed"] = self.args.seed
         self.output_dir = Path(cfg["output_dir"])
         self.out = RunFolder(self.output_dir / "arte", self.args.engine.rank_timeout)
-        self.tasks: list[Task] = [load_task(task, self.args.seed) for task in self.args.tasks]
+        held_out = self.args.held_out if self.args.rounds > 1 else 0.0
+        self.tasks: list[Task] = [load_task(task, self.args.seed, held_out) for task in self.args.tasks]
         students = [student.base_model for student in self.args.students]
         for path in {cfg["base_model"], *students, *(r.base_model for r in self.respondents)}:
             fingerprint_model(path)

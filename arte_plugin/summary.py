@@ -14,9 +14,13 @@ def summary(folder: Path) -> str:
     stages = Manifest(folder / "manifest.json").stages()
     if not stages:
         return f"Nothing has been run in {folder} yet."
-    shown = f"\n{folder}\n\n{stage_table(stages, list(STAGES))}\n"
+    shown = f"\n{folder}\n\n{stage_table(stages, [*STAGES, 'rounds'])}\n"
     if "evaluate" in stages:
         shown += _result_tables(folder / STAGES["evaluate"])
+    if (file := folder / "rounds.json").is_file():
+        from arte_plugin.rounds import round_lines
+
+        shown += f"\n{format_table(round_lines(json.loads(file.read_text(encoding='utf-8'))))}\n"
     return shown
 
 

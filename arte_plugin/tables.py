@@ -18,6 +18,8 @@ def stage_table(stages: Mapping[str, StageRecord], order: Sequence[str]) -> str:
     last = max((i for i, name in enumerate(order) if name in stages), default=-1)
     for i, name in enumerate(order):
         record = stages.get(name)
+        if record is None and name == "rounds":
+            continue
         if record is None:
             # A run may take its pairs, or its aligned teacher, from elsewhere.
             lines.append([name, "not run" if i < last else "not run yet", *[""] * 7])
@@ -36,7 +38,7 @@ def stage_table(stages: Mapping[str, StageRecord], order: Sequence[str]) -> str:
 #: Columns of numbers, set flush right.
 _NUMBERS = {
     "made", "kept", "asked", "from cache", "time", "shots", "n", "accuracy", "95 % interval", "unparsed", "only first",
-    "only second", "difference", "p",
+    "only second", "difference", "p", "round", "pairs", "held-out before", "test before", "after",
 }  # fmt: skip
 
 

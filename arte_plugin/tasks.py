@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from arte_plugin.args import QuestionsArgs, TaskArgs
 from arte_plugin.errors import DataError
@@ -22,6 +22,8 @@ class Task:
     duplicates: int
     #: Rows of a source that could not be used, left out because it says so.
     bad_rows: int = 0
+    #: Validation questions that no preference set is chosen from, where there are rounds.
+    held_out: list[Question] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -29,13 +31,15 @@ class Task:
         return self.args.name
 
     def splits(self) -> dict[str, list[Question]]:
-        """The three splits by name."""
-        return {"seed": self.seeds, "validation": self.validation, "test": self.test}
+        """The three splits by name, and the held-out validation questions where there are any."""
+        splits = {"seed": self.seeds, "validation": self.validation, "test": self.test}
+        return {**splits, "held_out": self.held_out} if self.held_out else splits
 
 
-def load_task(args: TaskArgs, seed: int) -> Task:
+def load_task(args: TaskArgs, seed: int, held_out: float = 0.0) -> Task:
     """Read a task's questions and draw its splits, the same for the same `seed`.
 
+    `held_out` is a share of the validation questions to be kept apart.
     Raises `ConfigError` for a source that is not there or lacks a column, `DataError` for too few questions, a target
     that is no answer of the task's kind, and for splits that overlap.
     """
@@ -83,8 +87,15 @@ def load_task(args: TaskArgs, seed: int) -> Task:
                 f"Task {args.name}: `{key}` is empty{left_out(duplicates, bad_rows)}. Give it at least one question."
             )
     _refuse_overlap(args.name, splits)
-    seeds, validation, held_out = splits.values()
-    return Task(args, seeds, validation, held_out, duplicates, bad_rows)
+    seeds, validation, test_questions = splits.values()
+    apart = max(1, round(held_out * len(validation))) if held_out else 0
+    if apart == len(validation):
+        raise DataError(
+            f"Task {args.name}: of {len(validation)} `validation_questions` {apart} are held out, which leaves none to "
+            "choose the preference set from. Give more, or lower `held_out`."
+        )
+    kept, held = validation[: len(validation) - apart], validation[len(validation) - apart :]
+    return Task(args, seeds, kept, test_questions, duplicates, bad_rows, held)
 
 
 def left_out(duplicates: int, bad_rows: int) -> str:

@@ -1,0 +1,192 @@
+"""Rounds: the loop once more, with the aligned teacher and the tuned students of the round before.
+
+Every round is an ordinary run with a YAML and an output folder of its own; the first is the one that the user started.
+"""
+
+import copy
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import yaml
+
+from arte_plugin import child
+from arte_plugin.config_check import raw_config
+from arte_plugin.errors import StageError
+from arte_plugin.manifest import Count, Manifest
+from arte_plugin.models import fingerprint_model
+from arte_plugin.ranks import LOGGER
+from arte_plugin.rows import Result, write_text
+from arte_plugin.run import Run
+from arte_plugin.run_folder import Made
+from arte_plugin.stages import STAGES
+from arte_plugin.stages.sft import TrainedStudent, plain
+from arte_plugin.tables import Lines
+from arte_plugin.trainings import trainings
+
+LOG = logging.getLogger(LOGGER)
+
+FILE = "rounds.json"
+
+_HEADER = """\
+# Round {number}, written by arte_plugin. It is complete; to run it alone:  axolotl train {path}
+# Teacher: {teacher}, as round {before} aligned it. Students: as round {before} tuned them.
+"""
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """What a round came to; accuracies in 0..1, means over tasks, shots and students."""
+
+    round: int
+    folder: str
+    pairs: int
+    #: On the held-out validation questions, before and after the students' fine-tuning.
+    held_out_before: float
+    held_out_after: float
+    #: On the test questions, likewise.
+    test_before: float
+    test_after: float
+
+
+def go_on(run: Run) -> None:
+    """Run the later rounds, while the students get better on the held-out validation questions.
+
+    Raises `StageError` when a round fails, with the end of its log; what was made stays, and the next start goes on.
+    """
+    config_file = Path(run.cfg["axolotl_config_path"])
+    config = _as_started(raw_config(str(config_file)), run.cfg)
+    rounds = [_result(1, run.output_dir)]
+    for number in range(2, run.args.rounds + 1):
+        last = rounds[-1]
+        if last.held_out_after <= last.held_out_before:
+            LOG.info("round %d left the students no better: no round %d", last.round, number)
+            break
+        folder = run.output_dir / f"round-{number}"
+        config = _next_config(run, config, number, Path(last.folder), folder)
+        _run_round(run, config, config_file, number, Path(last.folder), folder)
+        config_file = folder / "config.yaml"
+        rounds.append(_result(number, folder))
+    write_text(run.out.path / FILE, json.dumps([asdict(row) for row in rounds], indent=2) + "\n")
+
+
+def round_lines(rounds: Sequence[Mapping[str, Any]]) -> Lines:
+    """The rounds as a table."""
+    lines: Lines = [["round", "folder", "pairs", "held-out before", "after", "test before", "after"]]
+    for row in rounds:
+        shares = [row[key] for key in ("held_out_before", "held_out_after", "test_before", "test_after")]
+        lines.append(
+            [str(row["round"]), row["folder"], str(row["pairs"]), *(f"{100 * share:.1f} %" for share in shares)]
+        )
+    return lines
+
+
+def _as_started(config: Mapping[str, Any], cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """The YAML with the values that options on the command line have put in the place of its own."""
+    started = copy.deepcopy(dict(config))
+    for key, value in started.items():
+        now = cfg.get(key)
+        if isinstance(value, str | int | float) and type(now) is type(value):
+            started[key] = now
+    return started
+
+
+def _next_config(run: Run, config: Mapping[str, Any], number: int, before: Path, folder: Path) -> dict[str, Any]:
+    """The YAML of a round: that of the one before with its teacher and students."""
+    made = copy.deepcopy(dict(config))
+    # A LoRA teacher is merged first: Axolotl's DPO starts a new adapter, and the model below it is the reference.
+    teacher = folder / "teacher" / "merged" if made.get("adapter") else before
+    made |= {"base_model": str(teacher.absolute()), "output_dir": str(folder)}
+    for key in ("base_model_config", "revision_of_model"):
+        made.pop(key, None)
+    block = made["arte"]
+    block |= {"round": number, "cache": str(run.cache.path.absolute())}
+    students = block["student"] if isinstance(block["student"], list) else [block["student"]]
+    for student, settings in zip(students, run.args.students, strict=True):
+        trained = _tuned(run, before, settings.name)
+        model = Path(trained.model) if trained.adapter is None else folder / "students" / settings.name
+        student |= {"name": settings.name, "base_model": str(model.absolute())}
+    return made
+
+
+def _run_round(
+    run: Run, config: Mapping[str, Any], config_before: Path, number: int, before: Path, folder: Path
+) -> None:
+    students = {one.name: _tuned(run, before, one.name) for one in run.args.students}
+    inputs = {
+        "config": plain(config),
+        "teacher": fingerprint_model(str(before)),
+        "students": {
+            name: [fingerprint_model(path) for path in (one.model, one.adapter) if path]
+            for name, one in students.items()
+        },
+    }
+
+    def work() -> Made:
+        log_file = folder / "round.log"
+        with child.locked_log(log_file, f"round {number}") as log:
+            if config.get("adapter"):
+                _merge_teacher(log, log_file, config_before, before, folder / "teacher")
+            for name, student in students.items():
+                if student.adapter:
+                    _merge_student(student, folder / "students" / name)
+            file = folder / "config.yaml"
+            header = _HEADER.format(number=number, before=number - 1, path=file, teacher=run.cfg["base_model"])
+            write_text(file, header + yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))
+            LOG.info("round %d; its log is %s", number, log_file)
+            code = child.axolotl(log, "train", str(file))
+        if code != 0:
+            raise StageError(f"Round {number} {child.failure(code, log_file)}")
+        result = _result(number, folder)
+        note = f"held out: {100 * result.held_out_before:.1f} % to {100 * result.held_out_after:.1f} %"
+        return {}, [Count("pairs", result.pairs, result.pairs, note=note)], {"folder": str(folder)}
+
+    run.out.stage(f"rounds/{number}", inputs, work)
+
+
+def _tuned(run: Run, before: Path, name: str) -> TrainedStudent:
+    """The student of that name as a round's arm `arte` left it; of several seeds, with the first."""
+    stages = Manifest(before / "arte/manifest.json").stages()
+    training = next(one for one in trainings(run.args) if one.student.name == name and one.arm == "arte")
+    return TrainedStudent(**stages[training.stage].result)
+
+
+def _merge_teacher(log: Any, log_file: Path, config_before: Path, before: Path, target: Path) -> None:
+    """The adapter of the round before, merged into its base by Axolotl, unless that is done."""
+    marker, of = target / "merged-from.json", json.dumps({"adapter": fingerprint_model(str(before))}) + "\n"
+    if marker.is_file() and marker.read_text() == of:
+        return
+    LOG.info("merging the aligned teacher's adapter into %s", target / "merged")
+    arguments = [str(config_before), f"--lora-model-dir={before.absolute()}", f"--output-dir={target.absolute()}"]
+    code = child.axolotl(log, "merge-lora", *arguments)
+    if code != 0 or not (target / "merged/config.json").is_file():
+        raise StageError(f"Merging the teacher's adapter {child.failure(code, log_file)}")
+    write_text(marker, of)
+
+
+def _merge_student(student: TrainedStudent, target: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(student.model, dtype="auto")
+    merged = PeftModel.from_pretrained(model, student.adapter).merge_and_unload()
+    merged.save_pretrained(target)
+    AutoTokenizer.from_pretrained(student.adapter).save_pretrained(target)
+
+
+def _result(number: int, folder: Path) -> RoundResult:
+    report = json.loads((folder / "arte" / STAGES["evaluate"] / "results.json").read_text(encoding="utf-8"))
+    pairs = Manifest(folder / "arte/manifest.json").stages()["align"].counts[0].kept
+    held_out, test = ([Result(**row) for row in report[key]] for key in ("held_out", "results"))
+    return RoundResult(
+        number, str(folder), pairs,
+        _accuracy(held_out, "base"), _accuracy(held_out, "arte"), _accuracy(test, "base"), _accuracy(test, "arte"),
+    )  # fmt: skip
+
+
+def _accuracy(results: Sequence[Result], arm: str) -> float:
+    return fmean(row.accuracy for row in results if row.arm == arm)
