@@ -74,10 +74,14 @@ class SourceRun:
     def trained(self, inputs_hash: str) -> dict[str, Any] | None:
         """A student that was fine-tuned there with just these inputs, as its manifest has it; None if there is none."""
         for name, record in self.manifest.stages().items():
-            if name.partition("/")[0] == "sft" and record.inputs_hash == inputs_hash:
-                found = record.result
-                if Path(found.get("adapter") or found["model"]).is_dir():
-                    return found
+            stage, _, label = name.partition("/")
+            if stage != "sft" or record.inputs_hash != inputs_hash:
+                continue
+            which = "adapter" if record.result.get("adapter") else "model"
+            # The folder may have been moved, or downloaded, since.
+            for place in (Path(record.result[which]), self.folder / STAGES["sft"] / label / "student"):
+                if place.is_dir():
+                    return {**record.result, which: str(place)}
         return None
 
 

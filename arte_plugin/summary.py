@@ -20,7 +20,8 @@ def summary(folder: Path) -> str:
     if (file := folder / "rounds.json").is_file():
         from arte_plugin.rounds import round_lines
 
-        shown += f"\n{format_table(round_lines(json.loads(file.read_text(encoding='utf-8'))))}\n"
+        rounds = json.loads(file.read_text(encoding="utf-8"))
+        shown += f"\n{format_table(round_lines(rounds))}\n"
     return shown
 
 

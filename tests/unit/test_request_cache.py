@@ -83,3 +83,17 @@ def test_ranks_that_start_together_make_the_file_together(tmp_path):
     for rank in ranks:
         rank.join()
     assert [rank.exitcode for rank in ranks] == [0, 0, 0]
+
+
+def test_another_runs_cache_is_read_and_copied_but_not_changed(tmp_path):
+    other = RequestCache(tmp_path / "other.sqlite")
+    other.put([("a", DONE)])
+    other.close()
+    before = (tmp_path / "other.sqlite").read_bytes()
+    cache = RequestCache(tmp_path / "own.sqlite", also=tmp_path / "other.sqlite")
+    cache.put([("b", DONE)])
+    assert cache.get(["a", "b", "c"]) == {"a": DONE, "b": DONE}
+    cache.close()
+    assert RequestCache(tmp_path / "own.sqlite").get(["a"]) == {"a": DONE}
+    assert (tmp_path / "other.sqlite").read_bytes() == before
+    assert RequestCache(tmp_path / "own.sqlite", also=tmp_path / "not there").get(["a"]) == {"a": DONE}

@@ -275,3 +275,14 @@ def test_dropped_rows_are_counted_and_told_when_too_few_are_left(source):
     assert sum(map(len, made.splits().values())) == 12
     with pytest.raises(DataError, match=r"has 12 \(1 duplicate and 4 unusable rows left out\)"):
         load_task(task(rows_and_bad, test_questions=50), seed=1)
+
+
+def test_held_out_questions_are_the_last_of_the_validation_set(source):
+    plain = load_task(task(source(rows(40)), validation_questions=20), seed=1)
+    apart = load_task(task(source(rows(40)), validation_questions=20), seed=1, held_out=0.25)
+    assert plain.splits().keys() == {"seed", "validation", "test"}
+    assert [*apart.validation, *apart.held_out] == plain.validation
+    assert len(apart.held_out) == len(apart.splits()["held_out"]) == 5
+    assert (apart.seeds, apart.test) == (plain.seeds, plain.test)
+    with pytest.raises(DataError, match="of 1 `validation_questions` 1 are held out"):
+        load_task(task(source(rows(40)), validation_questions=1), seed=1, held_out=0.1)
