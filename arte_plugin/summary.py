@@ -10,14 +10,24 @@ from arte_plugin.tables import format_table, stage_table
 
 
 def summary(folder: Path) -> str:
-    """The stage table of a run folder and, once they are there, the accuracies and what they differ by."""
+    """The stage table of a run folder and, once they are there, how well the preference set stands for the validation
+    set, the accuracies and what they differ by.
+    """
     stages = Manifest(folder / "manifest.json").stages()
     if not stages:
         return f"Nothing has been run in {folder} yet."
     shown = f"\n{folder}\n\n{stage_table(stages, list(STAGES))}\n"
+    shown += _preference_set_table(folder)
     if "evaluate" in stages:
         shown += _result_tables(folder / STAGES["evaluate"])
     return shown
+
+
+def _preference_set_table(folder: Path) -> str:
+    from arte_plugin.stages.consistency import preference_set_lines, preference_set_report
+
+    report = preference_set_report(folder)
+    return f"\n{format_table(preference_set_lines(report), right=set(range(2, 13)))}\n" if report else ""
 
 
 def _result_tables(folder: Path) -> str:
