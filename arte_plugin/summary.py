@@ -27,7 +27,7 @@ def _preference_set_table(folder: Path) -> str:
     from arte_plugin.stages.consistency import preference_set_lines, preference_set_report
 
     report = preference_set_report(folder)
-    return f"\n{format_table(preference_set_lines(report), right=set(range(2, 13)))}\n" if report else ""
+    return f"\n{format_table(preference_set_lines(report), right=set(range(2, 11)))}\n" if report else ""
 
 
 def _result_tables(folder: Path) -> str:

@@ -204,30 +204,38 @@ def preference_set_report(folder: Path) -> dict[str, Any]:
 
 
 def preference_set_lines(report: Mapping[str, Any]) -> list[list[str]]:
-    """The report as a table: a line a task, or a task and student; the check's columns only if there was one."""
+    """The report as a table: the preference set of each task, and below it what random sets of its size come to.
+
+    The check's columns are there only if there was one, and the student's only if there were several.
+    """
     students = {student for task in report.values() for student in task["consistency"]}
-    head = ["task", "method", "size", "of", "chosen again", "by chance"]
+    head = ["task", "preference set", "size", "of", "chosen again"]
     if students:
-        head += ["compared"]
-        for which in ("best", "worst"):
-            head += [f"{which} the same", "95 % interval", "random sets"]
+        head += ["compared", "best the same", "95 % interval", "worst the same", "95 % interval", "rank correlation"]
     if len(students) > 1:
         head += ["student"]
     lines = [head]
     for name, task in report.items():
-        sizes = [name, task["method"], str(task["size"]), str(task["validation"])]
-        shares = [_percent(task["overlap"]), _percent(task["chance"])]
+        sizes = [str(task["size"]), str(task["validation"])]
         for student, found in task["consistency"].items() or [("", None)]:
-            cells = [*sizes, *shares]
-            if found:
-                mine, random_sets = found["preference_set"], found["random_sets"]
-                cells += [f"{mine['compared']} of {found['questions']}"]
-                for which in ("best", "worst"):
-                    interval = f"{100 * mine[which]['low']:.1f} to {100 * mine[which]['high']:.1f}"
-                    cells += [_percent(mine[which]["share"]), interval, _percent(random_sets[which]["share"])]
-                cells += [student]
-            lines.append([*cells, *[""] * len(head)][: len(head)])
-    return lines
+            mine, theirs = _cells(found, "preference_set", student), _cells(found, "random_sets", student)
+            lines.append([name, task["method"], *sizes, _percent(task["overlap"]), *mine])
+            if found or task["method"] == "irt":
+                lines.append(["", "random sets", *sizes, _percent(task["chance"]), *theirs])
+    return [[*line, *[""] * len(head)][: len(head)] for line in lines]
+
+
+def _cells(found: Mapping[str, Any] | None, which: str, student: str) -> list[str]:
+    """What was found of the preference set or of random ones, as cells of the table."""
+    if found is None:
+        return []
+    agreed = found[which]
+    cells = [f"{round(agreed['compared'], 1):g} of {found['questions']}"]
+    for end in ("best", "worst"):
+        low, high = 100 * agreed[end]["low"], 100 * agreed[end]["high"]
+        cells += [_percent(agreed[end]["share"]), f"{low:.1f} to {high:.1f}"]
+    correlation = agreed["rank_correlation"]
+    return [*cells, "-" if correlation is None else f"{correlation:.2f}", student]
 
 
 def _percent(share: float | None) -> str:
