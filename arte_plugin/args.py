@@ -241,6 +241,13 @@ class PreferenceSetArgs(Block):
     respondents: list[RespondentArgs] = Field(
         default_factory=list, description="Models behind the IRT matrix; default: the student at 0, 1, 2 and 3 shots."
     )
+    consistency_questions: int = Field(
+        0,
+        ge=0,
+        description="Draft questions a task whose rationales are also probed on the rest of the validation set, to "
+        "show how well the preference set stands for it; 0: not checked. A question costs drafts × (validation - size) "
+        "probes.",
+    )
 
 
 class ProbeArgs(Block):

@@ -62,7 +62,8 @@ def preference_set(run: Run) -> None:
             (model.identity, r.shots, model.renderer.style) for model, r in zip(models, asked, strict=True)
         ],
         "tasks": run.task_inputs(),
-        "preference_set": settings.model_dump(),
+        # The check comes later and has no say in the set.
+        "preference_set": settings.model_dump(exclude={"consistency_questions"}),
         "max_new_tokens": run.args.probe.max_new_tokens,
         "wording": run.wording,
         "seed": run.args.seed,
@@ -132,6 +133,59 @@ def probe(run: Run) -> None:
         )
 
     run.out.stage("probe", inputs, work, students)
+
+
+def consistency(run: Run) -> None:
+    """Behind stage 3, if asked for: how well the preference set stands for the whole validation set."""
+    from arte_plugin.stages import consistency
+    from arte_plugin.stages.preference_set import preference_question
+    from arte_plugin.stages.probe import probe
+
+    count = run.args.preference_set.consistency_questions
+    students = [student_model(settings, run.args, run.cfg, run.cache) for settings in run.args.students]
+    drafts_file = run.out.file("elicit", "drafts.jsonl")
+    set_file = run.out.file("preference-set", "preference_set.jsonl")
+    probes_file = run.out.file("probe", "probes.jsonl")
+    inputs = {
+        "students": [{"name": student.name, **run.asking(student)} for student in students],
+        "drafts": hash_file(drafts_file),
+        "preference_set": hash_file(set_file),
+        "probes": hash_file(probes_file),
+        "max_new_tokens": run.args.probe.max_new_tokens,
+        "questions": count,
+        "random_sets": consistency.RANDOM_SETS,
+    }
+
+    def work() -> Made:
+        drafts, chosen = read_rows(drafts_file, Draft), read_rows(set_file, PreferenceQuestion)
+        known = read_rows(probes_file, Probe)
+        probes: list[Probe] = []
+        found: dict[str, dict[str, Any]] = {}
+        for task in run.tasks:
+            checked = consistency.drawn([draft for draft in drafts if draft.task == task.name], count, run.args.seed)
+            in_set = {question.preference_id for question in chosen if question.task == task.name}
+            rest = [preference_question(q) for q in task.validation if q.question_id not in in_set]
+            of_task = [row for student in students for row in probe(task, checked, rest, student, run.args.probe)]
+            probes += of_task
+            validation = [question.question_id for question in task.validation]
+            found[task.name] = consistency.check(checked, [*known, *of_task], validation, in_set, run.args.seed)
+        of_students = [one for by_student in found.values() for one in by_student.values()]
+        compared = sum(one["preference_set"]["compared"] for one in of_students)
+        tied = {
+            "tied_on_preference_set": sum(one["preference_set"]["tied"] for one in of_students),
+            "tied_on_validation_set": sum(one["tied_on_validation_set"] for one in of_students),
+        }
+        counts = [
+            Count("probes", len(probes), len(probes), note=_shares(probes) if probes else ""),
+            Count("questions", compared + sum(tied.values()), compared, {k: n for k, n in tied.items() if n}),
+        ]
+        files: Files = {
+            run.out.file("probe", "consistency_probes.jsonl"): probes,
+            run.out.file("probe", "consistency.json"): json.dumps(found, indent=2) + "\n",
+        }
+        return files, counts, {}
+
+    run.out.stage(consistency.STAGE, inputs, work, students)
 
 
 def pair(run: Run) -> None:

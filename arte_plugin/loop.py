@@ -21,6 +21,8 @@ def until(run: Run, last: str) -> None:
             steps = {}
     for name, step in steps.items():
         step(run)
+        if name == "probe" and run.args.preference_set.consistency_questions:
+            before_training.consistency(run)
         if name == last:
             break
 

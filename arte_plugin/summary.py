@@ -10,11 +10,15 @@ from arte_plugin.tables import format_table, stage_table
 
 
 def summary(folder: Path) -> str:
-    """The stage table of a run folder and, once they are there, the accuracies and what they differ by."""
+    """The stage table of a run folder and, once they are there, how well the preference set stands for the validation
+    set, the accuracies and what they differ by.
+    """
     stages = Manifest(folder / "manifest.json").stages()
     if not stages:
         return f"Nothing has been run in {folder} yet."
-    shown = f"\n{folder}\n\n{stage_table(stages, [*STAGES, 'rounds'])}\n"
+    table = stage_table(stages, [*STAGES, "rounds"])
+    shown = f"\n{folder}\n\n{table}\n"
+    shown += _preference_set_table(folder)
     if "evaluate" in stages:
         shown += _result_tables(folder / STAGES["evaluate"])
     if (file := folder / "rounds.json").is_file():
@@ -23,6 +27,13 @@ def summary(folder: Path) -> str:
         rounds = json.loads(file.read_text(encoding="utf-8"))
         shown += f"\n{format_table(round_lines(rounds))}\n"
     return shown
+
+
+def _preference_set_table(folder: Path) -> str:
+    from arte_plugin.stages.consistency import preference_set_lines, preference_set_report
+
+    report = preference_set_report(folder)
+    return f"\n{format_table(preference_set_lines(report))}\n" if report else ""
 
 
 def _result_tables(folder: Path) -> str:

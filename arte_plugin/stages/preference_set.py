@@ -17,38 +17,35 @@ RESAMPLES = 20
 def choose(
     questions: Sequence[Question], responses: Sequence[Response], settings: PreferenceSetArgs, seed: int
 ) -> tuple[list[PreferenceQuestion], dict[str, Any]]:
-    """The preference set of one task, and what `irt.json` says of it.
+    """The preference set of one task, and what `irt.json` says of it, in one form for every method.
 
     Raises `DataError` when more questions are wanted than there are, or when a respondent's answer is missing.
     """
     if settings.method == "all":
-        return [_row(question) for question in questions], {"method": "all"}
+        return _control("all", questions, {question.question_id for question in questions})
     if settings.size > len(questions):
         raise DataError(
             f"Task {questions[0].task}: `preference_set.size` is {settings.size}, but there are {len(questions)} "
             "validation questions. Lower it, or raise `validation_questions`."
         )
     if settings.method == "random":
-        ids = {
-            q.question_id
-            for q in random.Random(f"{seed}/{questions[0].task}/preference-set").sample(list(questions), settings.size)
-        }
-        return [_row(question) for question in questions if question.question_id in ids], {"method": "random"}
+        rng = random.Random(f"{seed}/{questions[0].task}/preference-set")
+        return _control("random", questions, {q.question_id for q in rng.sample(list(questions), settings.size)})
 
     names, correct = _matrix(questions, responses)
     fitted = irt.fit(correct)
-    best = _top(fitted, correct, questions, settings.size)
+    best = _top(fitted, correct, settings.size, [question.question_id for question in questions])
     chosen = [
-        _row(question, float(fitted.discrimination[i]), float(fitted.difficulty[i]))
+        preference_question(question, float(fitted.discrimination[i]), float(fitted.difficulty[i]))
         for i, question in enumerate(questions)
-        if question.question_id in best
+        if i in best
     ]
     report = {
         "method": "irt",
         "converged": fitted.converged,
         "iterations": fitted.iterations,
         "log_posterior": fitted.log_posterior,
-        "stability": _stability(questions, correct, best, settings.size, seed),
+        "stability": _stability(correct, best, seed),
         "respondents": [
             {"respondent": name, "ability": float(ability), "accuracy": float(row.mean())}
             for name, ability, row in zip(names, fitted.ability, correct, strict=True)
@@ -59,12 +56,37 @@ def choose(
                 "discrimination": float(fitted.discrimination[i]),
                 "difficulty": float(fitted.difficulty[i]),
                 "share_correct": float(correct[:, i].mean()),
-                "chosen": question.question_id in best,
+                "chosen": i in best,
             }
             for i, question in enumerate(questions)
         ],
     }
     return chosen, report
+
+
+def preference_question(
+    question: Question, discrimination: float | None = None, difficulty: float | None = None
+) -> PreferenceQuestion:
+    """A validation question as one to be probed on."""
+    return PreferenceQuestion(
+        question.question_id, question.task, question.question, question.target, discrimination, difficulty
+    )
+
+
+def _control(
+    method: str, questions: Sequence[Question], chosen: set[str]
+) -> tuple[list[PreferenceQuestion], dict[str, Any]]:
+    """A set that no respondent has a say in. Drawn anew, it shares size / validation with itself: exactly chance."""
+    chance = len(chosen) / len(questions)
+    report = {
+        "method": method,
+        "stability": {"overlap": chance, "chance": chance, "resamples": 0},
+        "respondents": [],
+        "questions": [
+            {"question_id": question.question_id, "chosen": question.question_id in chosen} for question in questions
+        ],
+    }
+    return [preference_question(question) for question in questions if question.question_id in chosen], report
 
 
 def _matrix(questions: Sequence[Question], responses: Sequence[Response]) -> tuple[list[str], np.ndarray]:
@@ -77,32 +99,25 @@ def _matrix(questions: Sequence[Question], responses: Sequence[Response]) -> tup
     return names, np.array(rows, dtype=bool).reshape(len(names), len(questions))
 
 
-def _top(fitted: irt.IRTFit, correct: np.ndarray, questions: Sequence[Question], size: int) -> set[str]:
+def _top(fitted: irt.IRTFit, correct: np.ndarray, size: int, ties: Sequence[Any] | np.ndarray) -> set[int]:
+    """The columns of the `size` most discriminating questions; `ties` has a key for each, to tell equal ones apart."""
     # A question that everybody or nobody gets right tells nobody apart, whatever the fit makes of it: those come last.
-    # Rounded, so that questions with the same answers are told apart by id, not by the optimiser's last digits.
+    # Rounded, so that questions with the same answers are told apart by key, not by the optimiser's last digits.
     flat = np.ptp(correct.astype(int), axis=0) == 0
     alpha = fitted.discrimination
-    ranked = sorted(
-        range(len(questions)), key=lambda i: (flat[i], -round(float(alpha[i]), 4), questions[i].question_id)
-    )
-    return {questions[i].question_id for i in ranked[:size]}
+    ranked = sorted(range(correct.shape[1]), key=lambda i: (flat[i], -round(float(alpha[i]), 4), ties[i]))
+    return set(ranked[:size])
 
 
-def _stability(
-    questions: Sequence[Question], correct: np.ndarray, best: set[str], size: int, seed: int
-) -> dict[str, float]:
-    """How much of the set is chosen again when respondents are drawn anew; `chance` is what any set would share."""
+def _stability(correct: np.ndarray, best: set[int], seed: int) -> dict[str, float]:
+    """How much of the set is chosen again when respondents are drawn anew; `chance` is what a random set would share.
+
+    Equal questions are told apart at random here: by id, a set that says nothing would come out the same each time.
+    """
     rng = np.random.default_rng(seed)
+    size, items = len(best), correct.shape[1]
     overlaps = []
     for _ in range(RESAMPLES):
         drawn = correct[rng.integers(len(correct), size=len(correct))]
-        overlaps.append(len(best & _top(irt.fit(drawn), drawn, questions, size)) / size)
-    return {"overlap": float(np.mean(overlaps)), "chance": size / len(questions), "resamples": RESAMPLES}
-
-
-def _row(
-    question: Question, discrimination: float | None = None, difficulty: float | None = None
-) -> PreferenceQuestion:
-    return PreferenceQuestion(
-        question.question_id, question.task, question.question, question.target, discrimination, difficulty
-    )
+        overlaps.append(len(best & _top(irt.fit(drawn), drawn, size, rng.permutation(items))) / size)
+    return {"overlap": float(np.mean(overlaps)), "chance": size / items, "resamples": RESAMPLES}

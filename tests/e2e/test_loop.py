@@ -10,6 +10,7 @@ from arte_plugin.manifest import Manifest
 from arte_plugin.rows import Draft, Dropped, PreferencePair, Probe, Score, TailoredExample, read_rows
 from arte_plugin.sources import comparable
 from arte_plugin.stages import STAGES
+from arte_plugin.stages.consistency import preference_set_report
 from tests.e2e.conftest import arte, axolotl
 
 #: Every file that a run leaves, by the design.
@@ -22,6 +23,8 @@ FILES = [
     "03-probe/scores.jsonl",
     "04-pair/pairs.jsonl",
     "04-pair/dropped.jsonl",
+    "03-probe/consistency_probes.jsonl",
+    "03-probe/consistency.json",
     "06-regenerate/tailored.jsonl",
     "07-sft/student.yaml",
     "07-sft/student/model.safetensors",
@@ -36,7 +39,8 @@ def finished(tiny_config, tmp_path_factory):
     """One run of the whole loop, which the tests of this module look at: its YAML, its folder, its output."""
     place = tmp_path_factory.mktemp("loop")
     config = place / "arte.yaml"
-    config.write_text(yaml.safe_dump({**tiny_config, "output_dir": str(place / "out")}))
+    checked = {**tiny_config["arte"], "preference_set": {"size": 6, "consistency_questions": 3}}
+    config.write_text(yaml.safe_dump({**tiny_config, "output_dir": str(place / "out"), "arte": checked}))
     done = axolotl("train", str(config))
     assert done.returncode == 0, done.stderr[-3000:]
     return config, place / "out" / "arte", done.stdout
@@ -52,6 +56,8 @@ def test_ends_with_the_stage_table_and_the_accuracy_table(finished):
     config, _, output = finished
     table = output[output.index("stage  ") :]
     assert all(f"\n{stage}" in table for stage in STAGES)
+    assert table.index("\nprobe/consistency ") > table.index("\nprobe ")
+    assert "chosen again" in table and "best the same" in table
     assert "95 % interval" in table
     assert "base" in table and "arte" in table
     shown_again = arte("status", str(config))
@@ -62,7 +68,7 @@ def test_ends_with_the_stage_table_and_the_accuracy_table(finished):
 def test_nothing_disappears_without_a_count(finished):
     _, folder, _ = finished
     stages = Manifest(folder / "manifest.json").stages()
-    assert list(stages) == list(STAGES)
+    assert [stage for stage in stages if "/" not in stage] == list(STAGES)
     for record in stages.values():
         for count in record.counts:
             assert count.made == count.kept + sum(count.dropped.values())
@@ -82,6 +88,26 @@ def test_probes_are_drafts_times_preference_questions_and_scores_are_their_means
         assert score.score == own.count("correct") / 6
         assert score.unparsed == own.count("unparsed")
         assert score.low <= score.score <= score.high
+
+
+def test_the_check_probes_some_questions_on_the_rest_of_the_validation_set(finished):
+    _, folder, _ = finished
+    drafts = read_rows(folder / "01-elicit/drafts.jsonl", Draft)
+    known = read_rows(folder / "03-probe/probes.jsonl", Probe)
+    rows = read_rows(folder / "03-probe/consistency_probes.jsonl", Probe)
+    question_of = {draft.draft_id: draft.question_id for draft in drafts}
+    checked = {question_of[row.draft_id] for row in rows}
+    assert len(checked) == 3
+    assert len({row.preference_id for row in rows}) == 6
+    assert not {row.preference_id for row in rows} & {row.preference_id for row in known}
+    of_checked = [draft for draft in drafts if draft.question_id in checked]
+    assert len(rows) == len(of_checked) * 6
+    (task,) = preference_set_report(folder).values()
+    assert (task["method"], task["size"], task["validation"], task["chance"]) == ("irt", 6, 12, 0.5)
+    (found,) = task["consistency"].values()
+    assert (found["questions"], found["drafts"], found["validation"]) == (3, len(of_checked), 12)
+    tied = found["preference_set"]["tied"] + found["tied_on_validation_set"]
+    assert found["preference_set"]["compared"] == 3 - tied
 
 
 def test_pairs_prefer_the_higher_score_under_prompts_that_the_teacher_saw(finished):
@@ -148,7 +174,8 @@ def test_preprocess_stops_after_the_pairs(finished, tiny_config, tmp_path):
     made = Manifest(tmp_path / "out/arte/manifest.json").stages()
     assert list(made) == ["elicit", "preference-set", "probe", "pair"]
     assert not (tmp_path / "out/adapter_config.json").exists()
-    # The same requests as the finished run's: everything comes from its cache, and every row is the same.
+    # The same requests as the finished run's: everything comes from its cache, and every row is the same, without the
+    # check of the preference set that the finished run made.
     assert sum(record.usage.get("asked", 0) for record in made.values()) == 0
     for name in FILES[:8]:
         assert (tmp_path / "out/arte" / name).read_bytes() == (folder / name).read_bytes(), name

@@ -28,6 +28,12 @@ def test_irt_takes_questions_that_tell_good_respondents_from_bad():
     assert choose(QUESTIONS, rows, PreferenceSetArgs(size=4), 1) == (chosen, report)
 
 
+def test_a_set_that_says_nothing_is_chosen_again_by_chance():
+    # All right or all wrong: the ids alone decide, and they would be the same for any respondents.
+    _, report = choose(QUESTIONS, responses(lambda r, q: q < 2), PreferenceSetArgs(size=4), 1)
+    assert 0.3 < report["stability"]["overlap"] < 0.7
+
+
 def test_questions_that_nobody_or_everybody_gets_right_come_last():
     rows = responses(lambda r, q: q < 5 or (q == 5 and r > 3) or (q == 6 and r < 3))
     chosen, _ = choose(QUESTIONS, rows, PreferenceSetArgs(size=2), 1)
@@ -41,6 +47,16 @@ def test_controls():
     assert choose(QUESTIONS, [], PreferenceSetArgs(method="random", size=3), 2)[0] != chosen
     everything, _ = choose(QUESTIONS, [], PreferenceSetArgs(method="all"), 1)
     assert [row.preference_id for row in everything] == [q.question_id for q in QUESTIONS]
+
+
+@pytest.mark.parametrize(("method", "chance"), [("random", 3 / 8), ("all", 1.0)])
+def test_controls_have_the_report_of_irt(method, chance):
+    chosen, report = choose(QUESTIONS, [], PreferenceSetArgs(method=method, size=3), 1)
+    _, of_irt = choose(QUESTIONS, responses(lambda r, q: r > q), PreferenceSetArgs(size=3), 1)
+    assert report["stability"] == {"overlap": chance, "chance": chance, "resamples": 0}
+    assert report["stability"].keys() == of_irt["stability"].keys()
+    assert [q["question_id"] for q in report["questions"] if q["chosen"]] == [row.preference_id for row in chosen]
+    assert len(report["questions"]) == len(of_irt["questions"]) == 8 and report["respondents"] == []
 
 
 def test_more_than_there_are():
