@@ -5,9 +5,7 @@ just as well. `evaluate` runs them, with prompts rendered for the student as it 
 """
 
 import contextlib
-import gc
 import json
-import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -24,15 +22,13 @@ from arte_plugin.errors import DataError
 from arte_plugin.manifest import hash_of
 from arte_plugin.models import fingerprint_model, student_dtype
 from arte_plugin.progress import progress_line
-from arte_plugin.ranks import LOGGER
 from arte_plugin.rendering import Renderer
 from arte_plugin.rows import Result, split_lines, wilson, write_text
 from arte_plugin.stages.compare import Evaluated
 from arte_plugin.stages.sft import TrainedStudent
+from arte_plugin.stages.student_lm import Advance, attention, loaded_student, quiet
 from arte_plugin.tables import Lines
 from arte_plugin.tasks import Task
-
-LOG = logging.getLogger(LOGGER)
 
 TASKS_FOLDER = "lm_eval_tasks"
 
@@ -142,7 +138,6 @@ def evaluate(
     Raises `DataError` when a prompt and the longest answer do not fit into the student's context.
     """
     write_tasks(tasks, args.evaluate, folder)
-    attention = args.student.attn_implementation or cfg.get("attn_implementation")
     wanted = {task_name(task, shots): (task, shots) for task in tasks for shots in args.evaluate.shots}
     questions = {name: question_rows(*key)[: args.evaluate.limit] for name, key in wanted.items()}
     evaluated: list[Evaluated] = []
@@ -157,7 +152,7 @@ def evaluate(
             "adapter": fingerprint_model(student.adapter) if student.adapter else None,
             "prompt_style": args.student.prompt_style,
             "dtype": student_dtype(args),
-            "attention": attention,
+            "attention": attention(args, cfg),
             "max_new_tokens": args.evaluate.max_new_tokens,
             "lm_eval": metadata.version("lm_eval"),
             "format": 2,
@@ -168,7 +163,7 @@ def evaluate(
         missing = [name for name in wanted if keys[name] not in done]
         if missing:
             total = sum(len(questions[name]) for name in missing)
-            with progress_line(f"evaluate {arm}", total) as line, _lm(student, args, attention, line) as lm:
+            with progress_line(f"evaluate {arm}", total) as line, _lm(student, args, cfg, line) as lm:
                 samples = _run(lm, {name: questions[name] for name in missing}, args.evaluate, folder)
             for name in missing:
                 task, shots = wanted[name]
@@ -208,11 +203,9 @@ def _table_line(
 
 
 @contextlib.contextmanager
-def _lm(student: TrainedStudent, args: ArteArgs, attention: str | None, line: Any) -> Iterator[Any]:
+def _lm(student: TrainedStudent, args: ArteArgs, cfg: Mapping[str, Any], line: Any) -> Iterator[Any]:
     """The student as an lm-eval model; its memory is given back at the end."""
-    import torch
     from lm_eval.models.huggingface import HFLM
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     class StudentLM(HFLM):
         """lm-eval's own model, with the prompts that the student was trained on and a stop behind its answer."""
@@ -226,47 +219,18 @@ def _lm(student: TrainedStudent, args: ArteArgs, attention: str | None, line: An
             stop = [*stop, prompts.ANSWER_END]
             return super()._model_generate(context, max_length=max_length, stop=stop, **generation_kwargs)
 
-    class Advance:
-        """lm-eval tells its cache of every answer as it comes."""
-
-        def add_partial(self, attr: str, req: Any, res: Any) -> None:
-            line.update(1)
-
-    trust = args.student.trust_remote_code
-    LOG.info("loading %s%s", student.model, f" with {student.adapter}" if student.adapter else "")
-    tokenizer = AutoTokenizer.from_pretrained(student.model, trust_remote_code=trust)
-    model = AutoModelForCausalLM.from_pretrained(
-        student.model,
-        dtype=getattr(torch, student_dtype(args)),
-        trust_remote_code=trust,
-        **({"attn_implementation": attention} if attention else {}),
-    )
-    # Greedy means greedy: a checkpoint may bring a repetition penalty along.
-    named = model.generation_config.eos_token_id
-    ends = {tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None}
-    model.generation_config = GenerationConfig(eos_token_id=sorted(ends), pad_token_id=tokenizer.pad_token_id)
-    if student.adapter:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, student.adapter)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    with _quiet("lm_eval"):
-        lm = StudentLM(
-            pretrained=model,
-            tokenizer=tokenizer,
-            backend="causal",
-            batch_size=args.evaluate.batch_size,
-            add_bos_token=False,
-        )
-    lm.renderer = Renderer(tokenizer, args.student.prompt_style)
-    lm.set_cache_hook(Advance())
-    try:
+    with loaded_student(student, args, cfg, plain_greedy=True) as (model, tokenizer):
+        with quiet("lm_eval"):
+            lm = StudentLM(
+                pretrained=model,
+                tokenizer=tokenizer,
+                backend="causal",
+                batch_size=args.evaluate.batch_size,
+                add_bos_token=False,
+            )
+        lm.renderer = Renderer(tokenizer, args.student.prompt_style)
+        lm.set_cache_hook(Advance(line))
         yield lm
-    finally:
-        del model, lm
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
 
 
 def _run(
@@ -284,7 +248,7 @@ def _run(
                 f"{settings.max_new_tokens} it exceeds the student's context of {lm.max_length}. "
                 "Lower `evaluate.shots` or `evaluate.max_new_tokens`."
             )
-    with (folder / "lm_eval.log").open("a", encoding="utf-8") as log, _quiet("lm_eval", log):
+    with (folder / "lm_eval.log").open("a", encoding="utf-8") as log, quiet("lm_eval", output=log):
         manager = TaskManager(include_path=str(folder / TASKS_FOLDER), include_defaults=False)
         found = evaluator.evaluate(
             lm,
@@ -296,22 +260,6 @@ def _run(
             apply_chat_template=True,
         )
     return found["samples"]
-
-
-@contextlib.contextmanager
-def _quiet(logger: str, output: Any = None) -> Iterator[None]:
-    """Only errors from `logger`; with `output`, whatever is printed goes there."""
-    target = logging.getLogger(logger)
-    before = target.level
-    target.setLevel(logging.ERROR)
-    try:
-        with contextlib.ExitStack() as stack:
-            if output is not None:
-                stack.enter_context(contextlib.redirect_stdout(output))
-                stack.enter_context(contextlib.redirect_stderr(output))
-            yield
-    finally:
-        target.setLevel(before)
 
 
 def _result(task: Task, arm: str, student: str, shots: int, samples: Sequence[Mapping[str, Any]]) -> Result:
