@@ -106,6 +106,7 @@ def _sft(run: Run, arm: Arm, like: Arm) -> None:
 
 def evaluate(run: Run) -> None:
     """Stage 8."""
+    from arte_plugin.stages.benchmarks import run_benchmarks
     from arte_plugin.stages.compare import compare, comparison_lines
     from arte_plugin.stages.evaluate import evaluate, result_lines
     from arte_plugin.stages.sft import TrainedStudent
@@ -122,7 +123,7 @@ def evaluate(run: Run) -> None:
         "prompt_style": run.args.student.prompt_style,
         "dtype": student_dtype(run.args),
         "tasks": run.task_inputs(),
-        "evaluate": run.args.evaluate.model_dump(exclude={"batch_size"}),
+        "evaluate": run.args.evaluate.model_dump(exclude={"batch_size", "benchmarks", "benchmark_limit"}),
         "wording": run.wording,
     }
 
@@ -142,6 +143,7 @@ def evaluate(run: Run) -> None:
         return files, counts, {}
 
     run.out.stage("evaluate", inputs, work)
+    run_benchmarks(students, run.args, run.cfg, run.out.file("evaluate", ""))
 
 
 def _sft_stage(arm: Arm) -> str:

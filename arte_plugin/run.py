@@ -13,6 +13,7 @@ from arte_plugin.models import Model, fingerprint_model, stay_on_cpu
 from arte_plugin.request_cache import RequestCache
 from arte_plugin.rows import PreferencePair, read_rows
 from arte_plugin.run_folder import RunFolder
+from arte_plugin.stages import benchmarks
 from arte_plugin.summary import summary
 from arte_plugin.tasks import Task, load_task
 
@@ -30,8 +31,8 @@ _WORDING = (prompts, answers, question_tags)
 class Run:
     """The run folder `OUTPUT_DIR/arte` of one YAML.
 
-    Raises, when it is made, `ConfigError` and `DataError` for whatever is wrong with the tasks and the models' paths:
-    before any model is loaded.
+    Raises, when it is made, `ConfigError` and `DataError` for whatever is wrong with the tasks, the models' paths
+    and the benchmarks' names: before any model is loaded.
     """
 
     def __init__(self, cfg: Any):
@@ -48,6 +49,7 @@ class Run:
         self.tasks: list[Task] = [load_task(task, self.args.seed) for task in self.args.tasks]
         for path in {cfg["base_model"], self.args.student.base_model, *(r.base_model for r in self.respondents)}:
             fingerprint_model(path)
+        benchmarks.check_names(self.args.evaluate.benchmarks)
         self.cache = RequestCache(
             Path(self.args.cache).expanduser() if self.args.cache else self.out.path / "requests.sqlite"
         )

@@ -21,6 +21,7 @@ def summary(folder: Path) -> str:
 
 
 def _result_tables(folder: Path) -> str:
+    from arte_plugin.stages.benchmarks import benchmark_lines, notes, read_benchmarks
     from arte_plugin.stages.compare import Comparison, comparison_lines
     from arte_plugin.stages.evaluate import result_lines
 
@@ -31,4 +32,8 @@ def _result_tables(folder: Path) -> str:
     if file.is_file():
         comparisons = [Comparison(**row) for row in json.loads(file.read_text(encoding="utf-8"))]
         shown += f"\n{format_table(comparison_lines(comparisons), right={0, 3, 4, 5, 6, 7, 8})}\n"
+    if benchmarks := read_benchmarks(folder):
+        if benchmarks.results:
+            shown += f"\n{format_table(benchmark_lines(benchmarks.results), right={1, 4, 5, 6})}\n"
+        shown += "\n" + "\n".join(notes(benchmarks)) + "\n"
     return shown
