@@ -1,9 +1,23 @@
-"""Data sets as if they had been fetched from the Hub once: put where `datasets.load_dataset` looks without a network."""
+"""Data sets as if fetched from the Hub once: put where `datasets.load_dataset` looks when there is no network."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+FACTS = [
+    ("Which of these is a fruit?", ["a pear", "a hammer", "a very long wooden spoon", "rain"], "A"),
+    ("What do bees make?", ["iron", "honey", "paper for printing books", "salt"], "B"),
+    ("What is frozen water called?", ["steam", "sand", "ice", "the deep blue sea"], "C"),
+    ("Which animal can fly by itself?", ["a cow", "an old grey elephant", "a pig", "a swallow"], "D"),
+    ("What does a plant need to grow?", ["light", "a television set", "petrol", "music"], "A"),
+    ("Where do trout live?", ["in trees", "in rivers", "on the far side of the moon", "in bread"], "B"),
+]
+#: Questions of our own in the columns of ARC.
+ARC = [
+    {"id": f"own-{i}", "question": question, "choices": {"text": texts, "label": list("ABCD")}, "answerKey": answer}
+    for i, (question, texts, answer) in enumerate(FACTS)
+]
 
 
 def put_into_cache(
@@ -27,3 +41,8 @@ def put_into_cache(
         data_files={split: str(sources / f"{split}.jsonl") for split in splits},
     )
     builder.download_and_prepare()
+
+
+def put_arc(cache: Path, config: str = "ARC-Easy", rows: Sequence[Mapping[str, Any]] = ARC) -> None:
+    """The same rows as every split of a part of ARC."""
+    put_into_cache(cache, "allenai/ai2_arc", config, {split: rows for split in ("train", "validation", "test")})
