@@ -10,8 +10,8 @@ from arte_plugin.results import result_lines
 from arte_plugin.rows import Draft, Score, TailoredExample, read_rows
 from arte_plugin.run import Run
 from arte_plugin.run_folder import Files, Made, question_count
-from arte_plugin.stages.evaluate import Candidate
 from arte_plugin.stages.sft import TrainedStudent
+from arte_plugin.stages.student_lm import Candidate
 from arte_plugin.tables import markdown_table
 from arte_plugin.trainings import Training, trainings
 
@@ -130,6 +130,7 @@ def candidates(run: Run) -> list[Candidate]:
 
 def evaluate(run: Run) -> None:
     """Stage 8."""
+    from arte_plugin.stages.benchmarks import run_benchmarks
     from arte_plugin.stages.compare import compare, comparison_lines
     from arte_plugin.stages.evaluate import evaluate
 
@@ -144,7 +145,7 @@ def evaluate(run: Run) -> None:
             for one in students
         },
         "tasks": run.task_inputs(),
-        "evaluate": run.args.evaluate.model_dump(exclude={"batch_size"}),
+        "evaluate": run.args.evaluate.model_dump(exclude={"batch_size", "benchmarks", "benchmark_limit"}),
         "wording": run.wording,
     }
 
@@ -177,3 +178,4 @@ def evaluate(run: Run) -> None:
         return files, counts, {}
 
     run.out.stage("evaluate", inputs, work)
+    run_benchmarks(students, run.args.evaluate, run.cfg, run.out.file("evaluate", ""))

@@ -302,6 +302,22 @@ class EvaluateArgs(Block):
     limit: int | None = Field(None, ge=1, description="Test questions a task, at most.")
     max_new_tokens: int = Field(256, ge=8, description="Longest answer, in tokens.")
     batch_size: int = Field(16, ge=1, description="Questions at a time.")
+    benchmarks: list[str] = Field(
+        default_factory=list,
+        description="Tasks or groups of lm-evaluation-harness to run too, by its own names and in its standard form: "
+        "its prompts, number of examples, stop strings and metrics, and no chat template. The paper's Table 3 is "
+        "`[gsm8k, arc_easy, arc_challenge, piqa, commonsense_qa]`. They come from the Hub; one whose data can't be had "
+        "is skipped with the reason, and tried again by the next run.",
+    )
+    benchmark_limit: int | None = Field(None, ge=1, description="Questions a benchmark task, at most.")
+
+    @field_validator("benchmarks")
+    @classmethod
+    def _benchmarks_differ(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name} stands there twice")
+        return names
 
 
 class TransformersEngineArgs(Block):

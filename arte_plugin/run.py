@@ -15,6 +15,7 @@ from arte_plugin.request_cache import RequestCache
 from arte_plugin.rows import PreferencePair, read_rows
 from arte_plugin.run_folder import RunFolder
 from arte_plugin.source_run import SourceRun
+from arte_plugin.stages import benchmarks
 from arte_plugin.stages.arms import uses_drafts
 from arte_plugin.summary import summary
 from arte_plugin.tasks import Task, load_task
@@ -33,8 +34,8 @@ _WORDING = (prompts, answers, question_tags)
 class Run:
     """The run folder `OUTPUT_DIR/arte` of one YAML.
 
-    Raises, when it is made, `ConfigError` and `DataError` for whatever is wrong with the tasks and the models' paths:
-    before any model is loaded.
+    Raises, when it is made, `ConfigError` and `DataError` for whatever is wrong with the tasks, the models' paths
+    and the benchmarks' names: before any model is loaded.
     """
 
     def __init__(self, cfg: Any):
@@ -53,6 +54,7 @@ class Run:
         students = [student.base_model for student in self.args.students]
         for path in {cfg["base_model"], *students, *(r.base_model for r in self.respondents)}:
             fingerprint_model(path)
+        benchmarks.check_names(self.args.evaluate.benchmarks)
         self.source = (
             SourceRun(self.args.from_run, self.cfg, self.args.teacher.prompt_style) if self.args.from_run else None
         )

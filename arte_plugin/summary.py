@@ -38,9 +38,15 @@ def _preference_set_table(folder: Path) -> str:
 
 def _result_tables(folder: Path) -> str:
     from arte_plugin.results import result_lines
+    from arte_plugin.stages.benchmarks import benchmark_lines, notes, read_benchmarks
     from arte_plugin.stages.compare import Comparison, comparison_lines
 
     report = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     results = result_lines([Result(**row) for row in report["results"]])
     comparisons = comparison_lines([Comparison(**row) for row in report["comparisons"]])
-    return f"\n{format_table(results)}\n\n{format_table(comparisons)}\n"
+    shown = f"\n{format_table(results)}\n\n{format_table(comparisons)}\n"
+    if benchmarks := read_benchmarks(folder):
+        if benchmarks.results:
+            shown += f"\n{format_table(benchmark_lines(benchmarks.results))}\n"
+        shown += "\n" + "\n".join(notes(benchmarks)) + "\n"
+    return shown

@@ -39,7 +39,7 @@ def stage_table(stages: Mapping[str, StageRecord], order: Sequence[str]) -> str:
 _NUMBERS = {
     "made", "kept", "asked", "from cache", "time", "shots", "n", "accuracy", "95 % interval", "unparsed", "only first",
     "only second", "difference", "p", "round", "pairs", "held-out before", "test before", "after",
-    "size", "of", "chosen again", "compared", "best the same", "worst the same", "rank correlation",
+    "size", "of", "chosen again", "compared", "best the same", "worst the same", "rank correlation", "value",
 }  # fmt: skip
 
 

@@ -5,11 +5,9 @@ just as well. `evaluate` runs them, with prompts rendered for the student as it 
 """
 
 import contextlib
-import gc
 import json
-import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,19 +16,17 @@ import yaml
 
 from arte_plugin import prompts
 from arte_plugin.answers import judge
-from arte_plugin.args import EvaluateArgs, StudentArgs
+from arte_plugin.args import EvaluateArgs
 from arte_plugin.errors import DataError
 from arte_plugin.manifest import hash_of
 from arte_plugin.models import fingerprint_model, student_dtype
 from arte_plugin.progress import progress_line
-from arte_plugin.ranks import LOGGER
 from arte_plugin.rendering import Renderer
 from arte_plugin.rows import Result, split_lines, wilson, write_text
 from arte_plugin.stages.compare import Evaluated
 from arte_plugin.stages.sft import TrainedStudent
+from arte_plugin.stages.student_lm import Advance, Candidate, attention, loaded_student, quiet
 from arte_plugin.tasks import Task
-
-LOG = logging.getLogger(LOGGER)
 
 TASKS_FOLDER = "lm_eval_tasks"
 
@@ -131,19 +127,6 @@ def judge_response(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, 
     return {"accuracy": float(outcome == "correct"), "unparsed": float(outcome == "unparsed")}
 
 
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """A student to be evaluated: untouched (arm `base`), or as an arm made it."""
-
-    #: Names its files: unlike any other's.
-    label: str
-    arm: str
-    student: StudentArgs
-    trained: TrainedStudent
-    #: Of its fine-tuning, where there are several.
-    seed: int | None = None
-
-
 def evaluate(
     tasks: Sequence[Task],
     students: Sequence[Candidate],
@@ -172,13 +155,12 @@ def evaluate(
         if (same := of_student.get((student.name, trained))) is not None:
             evaluated += [Evaluated(replace(one.result, **as_labelled), one.right) for one in same]
             continue
-        attention = student.attn_implementation or cfg.get("attn_implementation")
         settings = {
             "model": fingerprint_model(trained.model),
             "adapter": fingerprint_model(trained.adapter) if trained.adapter else None,
             "prompt_style": student.prompt_style,
             "dtype": student_dtype(student),
-            "attention": attention,
+            "attention": attention(student, cfg),
             "max_new_tokens": evaluation.max_new_tokens,
             "lm_eval": metadata.version("lm_eval"),
             "format": 2,
@@ -191,7 +173,7 @@ def evaluate(
             total = sum(len(questions[name]) for name in missing)
             with (
                 progress_line(f"evaluate {candidate.label}", total) as line,
-                _lm(candidate, evaluation.batch_size, attention, line) as lm,
+                _lm(candidate, evaluation.batch_size, cfg, line) as lm,
             ):
                 samples = _run(lm, {name: questions[name] for name in missing}, evaluation, folder)
             for name in missing:
@@ -212,11 +194,9 @@ def evaluate(
 
 
 @contextlib.contextmanager
-def _lm(candidate: Candidate, batch_size: int, attention: str | None, line: Any) -> Iterator[Any]:
+def _lm(candidate: Candidate, batch_size: int, cfg: Mapping[str, Any], line: Any) -> Iterator[Any]:
     """The student as an lm-eval model; its memory is given back at the end."""
-    import torch
     from lm_eval.models.huggingface import HFLM
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     class StudentLM(HFLM):
         """lm-eval's own model, with the prompts that the student was trained on and a stop behind its answer."""
@@ -230,47 +210,18 @@ def _lm(candidate: Candidate, batch_size: int, attention: str | None, line: Any)
             stop = [*stop, prompts.ANSWER_END]
             return super()._model_generate(context, max_length=max_length, stop=stop, **generation_kwargs)
 
-    class Advance:
-        """lm-eval tells its cache of every answer as it comes."""
-
-        def add_partial(self, attr: str, req: Any, res: Any) -> None:
-            line.update(1)
-
-    student, trust = candidate.trained, candidate.student.trust_remote_code
-    LOG.info("loading %s%s", student.model, f" with {student.adapter}" if student.adapter else "")
-    tokenizer = AutoTokenizer.from_pretrained(student.model, trust_remote_code=trust)
-    model = AutoModelForCausalLM.from_pretrained(
-        student.model,
-        dtype=getattr(torch, student_dtype(candidate.student)),
-        trust_remote_code=trust,
-        **({"attn_implementation": attention} if attention else {}),
-    )
-    # Greedy means greedy: a checkpoint may bring a repetition penalty along.
-    named = model.generation_config.eos_token_id
-    ends = {tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None}
-    model.generation_config = GenerationConfig(eos_token_id=sorted(ends), pad_token_id=tokenizer.pad_token_id)
-    if student.adapter:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, student.adapter)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    with _quiet("lm_eval"):
-        lm = StudentLM(
-            pretrained=model,
-            tokenizer=tokenizer,
-            backend="causal",
-            batch_size=batch_size,
-            add_bos_token=False,
-        )
-    lm.renderer = Renderer(tokenizer, candidate.student.prompt_style)
-    lm.set_cache_hook(Advance())
-    try:
+    with loaded_student(candidate, cfg, plain_greedy=True) as (model, tokenizer):
+        with quiet("lm_eval"):
+            lm = StudentLM(
+                pretrained=model,
+                tokenizer=tokenizer,
+                backend="causal",
+                batch_size=batch_size,
+                add_bos_token=False,
+            )
+        lm.renderer = Renderer(tokenizer, candidate.student.prompt_style)
+        lm.set_cache_hook(Advance(line))
         yield lm
-    finally:
-        del model, lm
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
 
 
 def _run(
@@ -288,7 +239,7 @@ def _run(
                 f"{settings.max_new_tokens} it exceeds the student's context of {lm.max_length}. "
                 "Lower `evaluate.shots` or `evaluate.max_new_tokens`."
             )
-    with (folder / "lm_eval.log").open("a", encoding="utf-8") as log, _quiet("lm_eval", log):
+    with (folder / "lm_eval.log").open("a", encoding="utf-8") as log, quiet("lm_eval", output=log):
         manager = TaskManager(include_path=str(folder / TASKS_FOLDER), include_defaults=False)
         found = evaluator.evaluate(
             lm,
@@ -300,22 +251,6 @@ def _run(
             apply_chat_template=True,
         )
     return found["samples"]
-
-
-@contextlib.contextmanager
-def _quiet(logger: str, output: Any = None) -> Iterator[None]:
-    """Only errors from `logger`; with `output`, whatever is printed goes there."""
-    target = logging.getLogger(logger)
-    before = target.level
-    target.setLevel(logging.ERROR)
-    try:
-        with contextlib.ExitStack() as stack:
-            if output is not None:
-                stack.enter_context(contextlib.redirect_stdout(output))
-                stack.enter_context(contextlib.redirect_stderr(output))
-            yield
-    finally:
-        target.setLevel(before)
 
 
 def _result(task: Task, candidate: Candidate, shots: int, samples: Sequence[Mapping[str, Any]]) -> Result:

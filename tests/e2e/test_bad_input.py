@@ -44,6 +44,7 @@ def test_axolotl_train_says_the_same(write_config):
     [
         ({"arte.tasks.0.questions.path": "no/such.jsonl"}, "there is no file no/such.jsonl"),
         ({"arte.student.base_model": "./no/such/model"}, "no model directory ./no/such/model"),
+        ({"arte.evaluate.benchmarks": ["piqq"]}, "no task or group 'piqq'; did you mean"),
     ],
 )
 def test_missing_files_are_told_before_a_model_is_loaded(write_config, tmp_path, changes, said):

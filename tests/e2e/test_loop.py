@@ -12,6 +12,7 @@ from arte_plugin.sources import comparable
 from arte_plugin.stages import STAGES
 from arte_plugin.stages.consistency import preference_set_report
 from tests.e2e.conftest import arte, axolotl
+from tests.hub_cache import put_arc
 
 #: Every file that a run leaves, by the design.
 FILES = [
@@ -216,6 +217,25 @@ def test_training_sees_each_pair_once_with_its_end_and_no_second_beginning(finis
             ids = tokenizer(row["prompt"] + row[side])["input_ids"]
             assert ids[-1] == tokenizer.eos_token_id
             assert ids.count(tokenizer.eos_token_id) == row["prompt"].count(tokenizer.eos_token) + 1
+
+
+def test_benchmarks_are_added_to_a_finished_run_and_one_without_data_is_told(finished, tmp_path):
+    config, folder, _ = finished
+    content = yaml.safe_load(config.read_text())
+    content["arte"]["evaluate"]["benchmarks"] = ["piqa", "arc_easy"]
+    benchmarked = tmp_path / "arte.yaml"
+    benchmarked.write_text(yaml.safe_dump(content))
+    put_arc(tmp_path / "hf/datasets")
+    manifest = (folder / "manifest.json").read_text()
+    done = axolotl("train", str(benchmarked), HF_HOME=str(tmp_path / "hf"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (folder / "manifest.json").read_text() == manifest
+    table = done.stdout[done.stdout.index("benchmark  ") :]
+    assert [line.split()[:5] for line in table.splitlines()[2:4]] == [
+        ["arc_easy", "0", arm, "acc_norm", "6"] for arm in ("base", "arte")
+    ]
+    assert "\npiqa skipped: its data is not in the cache here" in table and "Couldn't reach 'baber/piqa'" in table
+    assert table.strip() in arte("status", str(benchmarked)).stdout
 
 
 def _lines(path: Path) -> list[str]:

@@ -11,8 +11,8 @@ from arte_plugin.errors import DataError
 from arte_plugin.rendering import Renderer
 from arte_plugin.rows import Question, wilson
 from arte_plugin.stages import evaluate as stage
-from arte_plugin.stages.evaluate import Candidate
 from arte_plugin.stages.sft import TrainedStudent
+from arte_plugin.stages.student_lm import Candidate
 from arte_plugin.tasks import Task
 from tests.tiny import BOS, tiny_model
 

@@ -1,0 +1,102 @@
+"""A student as a model of lm-evaluation-harness: how it is loaded, given back, and followed at the terminal."""
+
+import contextlib
+import gc
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from arte_plugin.args import StudentArgs
+from arte_plugin.models import student_dtype
+from arte_plugin.ranks import LOGGER
+from arte_plugin.stages.sft import TrainedStudent
+
+LOG = logging.getLogger(LOGGER)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A student to be evaluated: untouched (arm `base`), or as an arm made it."""
+
+    #: Names it, and its files: unlike any other's.
+    label: str
+    arm: str
+    student: StudentArgs
+    trained: TrainedStudent
+    #: Of its fine-tuning, where there are several.
+    seed: int | None = None
+
+
+class Advance:
+    """lm-eval tells its cache of every answer as it comes, and so the progress line hears of it."""
+
+    def __init__(self, line: Any):
+        self._line = line
+
+    def add_partial(self, attr: str, req: Any, res: Any) -> None:
+        """One answer more."""
+        self._line.update(1)
+
+
+def attention(student: StudentArgs, cfg: Mapping[str, Any]) -> str | None:
+    """The attention that a student is evaluated with; None is transformers' own choice."""
+    return student.attn_implementation or cfg.get("attn_implementation")
+
+
+@contextlib.contextmanager
+def loaded_student(candidate: Candidate, cfg: Mapping[str, Any], plain_greedy: bool) -> Iterator[tuple[Any, Any]]:
+    """The student's model, on the GPU if there is one, and its tokenizer; its memory is given back at the end.
+
+    With `plain_greedy`, whatever else the checkpoint's generation config asks for is left out.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    student, trust = candidate.trained, candidate.student.trust_remote_code
+    LOG.info("loading %s%s", student.model, f" with {student.adapter}" if student.adapter else "")
+    tokenizer = AutoTokenizer.from_pretrained(student.model, trust_remote_code=trust)
+    wanted = attention(candidate.student, cfg)
+    model = AutoModelForCausalLM.from_pretrained(
+        student.model,
+        dtype=getattr(torch, student_dtype(candidate.student)),
+        trust_remote_code=trust,
+        **({"attn_implementation": wanted} if wanted else {}),
+    )
+    if plain_greedy:
+        # Greedy means greedy: a checkpoint may bring a repetition penalty along.
+        named = model.generation_config.eos_token_id
+        ends = {tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None}
+        model.generation_config = GenerationConfig(eos_token_id=sorted(ends), pad_token_id=tokenizer.pad_token_id)
+    if student.adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, student.adapter)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        yield model, tokenizer
+    finally:
+        # Whoever still holds the model, as lm-eval's own does, holds no weights any more.
+        model.to("meta")
+        del model
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+@contextlib.contextmanager
+def quiet(*loggers: str, output: Any = None) -> Iterator[None]:
+    """Only errors from `loggers`; with `output`, whatever is printed goes there."""
+    targets = [logging.getLogger(name) for name in loggers]
+    before = [target.level for target in targets]
+    for target in targets:
+        target.setLevel(logging.ERROR)
+    try:
+        with contextlib.ExitStack() as stack:
+            if output is not None:
+                stack.enter_context(contextlib.redirect_stdout(output))
+                stack.enter_context(contextlib.redirect_stderr(output))
+            yield
+    finally:
+        for target, level in zip(targets, before, strict=True):
+            target.setLevel(level)

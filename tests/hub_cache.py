@@ -1,0 +1,48 @@
+"""Data sets as if fetched from the Hub once: put where `datasets.load_dataset` looks when there is no network."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+FACTS = [
+    ("Which of these is a fruit?", ["a pear", "a hammer", "a very long wooden spoon", "rain"], "A"),
+    ("What do bees make?", ["iron", "honey", "paper for printing books", "salt"], "B"),
+    ("What is frozen water called?", ["steam", "sand", "ice", "the deep blue sea"], "C"),
+    ("Which animal can fly by itself?", ["a cow", "an old grey elephant", "a pig", "a swallow"], "D"),
+    ("What does a plant need to grow?", ["light", "a television set", "petrol", "music"], "A"),
+    ("Where do trout live?", ["in trees", "in rivers", "on the far side of the moon", "in bread"], "B"),
+]
+#: Questions of our own in the columns of ARC.
+ARC = [
+    {"id": f"own-{i}", "question": question, "choices": {"text": texts, "label": list("ABCD")}, "answerKey": answer}
+    for i, (question, texts, answer) in enumerate(FACTS)
+]
+
+
+def put_into_cache(
+    cache: Path, repository: str, config: str, splits: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> None:
+    """Write rows, by split, into the `datasets` cache `cache` as configuration `config` of a data set on the Hub."""
+    from datasets.packaged_modules.json.json import Json
+
+    sources = cache / "sources" / repository / config
+    sources.mkdir(parents=True)
+    for split, rows in splits.items():
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (sources / f"{split}.jsonl").write_text(text)
+    builder = Json(
+        cache_dir=str(cache),
+        repo_id=repository,
+        dataset_name=repository.split("/")[-1],
+        config_name=config,
+        config_id=config,
+        hash="0" * 40,
+        data_files={split: str(sources / f"{split}.jsonl") for split in splits},
+    )
+    builder.download_and_prepare()
+
+
+def put_arc(cache: Path, config: str = "ARC-Easy", rows: Sequence[Mapping[str, Any]] = ARC) -> None:
+    """The same rows as every split of a part of ARC."""
+    put_into_cache(cache, "allenai/ai2_arc", config, {split: rows for split in ("train", "validation", "test")})
