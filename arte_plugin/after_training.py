@@ -132,9 +132,11 @@ def evaluate(run: Run) -> None:
     """Stage 8."""
     from arte_plugin.stages.benchmarks import run_benchmarks
     from arte_plugin.stages.compare import compare, comparison_lines
+    from arte_plugin.stages.consistency import preference_set_report
     from arte_plugin.stages.evaluate import evaluate
 
     students = candidates(run)
+    preference_set = preference_set_report(run.out.path)
     inputs = {
         "students": {
             one.label: {
@@ -145,6 +147,7 @@ def evaluate(run: Run) -> None:
             for one in students
         },
         "tasks": run.task_inputs(),
+        "preference_set": hash_of(preference_set),
         "evaluate": run.args.evaluate.model_dump(exclude={"batch_size", "benchmarks", "benchmark_limit"}),
         "wording": run.wording,
     }
@@ -165,6 +168,7 @@ def evaluate(run: Run) -> None:
             "format": 2,
             "results": [asdict(row) for row in results],
             "comparisons": [asdict(row) for row in comparisons],
+            "preference_set": preference_set,
             # What decides whether another round follows; empty where there is one only.
             "held_out": [
                 asdict(one.result)

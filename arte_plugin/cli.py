@@ -1,6 +1,7 @@
 """`arte …` and `axolotl arte …`: the loop, one command a stage, and a look at where a run is."""
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -38,6 +39,8 @@ def validate(config: str) -> None:
     """Check everything that can be checked without a model."""
     from arte_plugin.tasks import left_out
 
+    # Some hundred lines of the whole config, in front of what was asked for.
+    logging.disable(logging.INFO)
     made = _run(config)
     for task in made.tasks:
         sizes = ", ".join(f"{len(rows)} {split}" for split, rows in task.splits().items())
@@ -53,8 +56,8 @@ def status(config: str) -> None:
 
     with shown_errors():
         cfg = raw_config(config)
-        check_config(cfg)
-        click.echo(summary(Path(cfg.get("output_dir") or "./model-out") / "arte"))
+        args = check_config(cfg).arte
+        click.echo(summary(Path(cfg.get("output_dir") or "./model-out") / "arte", args))
 
 
 @cli.command("presets", short_help="The tasks that come with the plugin; with NAME, one or a family written out.")

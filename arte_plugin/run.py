@@ -145,7 +145,7 @@ class Run:
 
     def summary(self) -> str:
         """The stage table and, once it is there, the accuracy table."""
-        return summary(self.out.path)
+        return summary(self.out.path, self.args)
 
     # --- What stages depend on ------------------------------------------------------------------------------
 

@@ -3,17 +3,23 @@
 import json
 from pathlib import Path
 
+from arte_plugin.args import ArteArgs
 from arte_plugin.manifest import Manifest
 from arte_plugin.rows import Result
 from arte_plugin.stages import STAGES
 from arte_plugin.tables import format_table, stage_table
+from arte_plugin.trainings import trainings
 
 
-def summary(folder: Path) -> str:
+def summary(folder: Path, args: ArteArgs | None = None) -> str:
     """The stage table of a run folder and, once they are there, how well the preference set stands for the validation
     set, the accuracies and what they differ by.
     """
     stages = Manifest(folder / "manifest.json").stages()
+    if args is not None:
+        # The manifest remembers the students of earlier versions of the YAML too.
+        wanted = {training.stage for training in trainings(args)}
+        stages = {name: row for name, row in stages.items() if name.partition("/")[0] != "sft" or name in wanted}
     if not stages:
         return f"Nothing has been run in {folder} yet."
     table = stage_table(stages, [*STAGES, "rounds"])
@@ -21,7 +27,7 @@ def summary(folder: Path) -> str:
     shown += _preference_set_table(folder)
     if "evaluate" in stages:
         shown += _result_tables(folder / STAGES["evaluate"])
-    if (file := folder / "rounds.json").is_file():
+    if (args is None or args.rounds > 1) and (file := folder / "rounds.json").is_file():
         from arte_plugin.rounds import round_lines
 
         rounds = json.loads(file.read_text(encoding="utf-8"))

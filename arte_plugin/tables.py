@@ -18,7 +18,7 @@ def stage_table(stages: Mapping[str, StageRecord], order: Sequence[str]) -> str:
     last = max((i for i, name in enumerate(order) if name in stages), default=-1)
     for i, name in enumerate(order):
         record = stages.get(name)
-        if record is None and name == "rounds":
+        if record is None and (name == "rounds" or any(key.startswith(f"{name}/") for key in stages)):
             continue
         if record is None:
             # A run may take its pairs, or its aligned teacher, from elsewhere.
