@@ -179,7 +179,7 @@ def benchmark_lines(results: Sequence[BenchmarkResult]) -> Lines:
     means: dict[str, list[_Mean]] = {arm: [] for arm in arms}
     for name, of_arm in by_name.items():
         for arm, rows in of_arm.items():
-            mean = _mean([_Mean(row.value, row.low, row.high, row.n, row.share) for row in rows])
+            mean = _of(rows)
             lines.append([name, _one(rows, "shots"), arm, _metric(rows), *_numbers(mean)])
             # The average is over the same benchmarks for every arm.
             if mean.share and len(of_arm) == len(arms):
@@ -293,10 +293,13 @@ def _ask(
                 ):
                     lm.set_cache_hook(Advance(lm.line))
                     _prepare(task)
+                    # Errors of means need no bootstrap, and for others lm-eval's own 100,000 draws take minutes.
                     found = evaluator.evaluate(lm, {task_name: task}, limit=limit, bootstrap_iters=1000)
                 row, samples = _result(name, task_name, label, found)
                 _write_samples(folder / "benchmark_samples" / label / f"{task_name}.jsonl", samples, row.metric)
                 rows.append(row)
+            shown, interval = _numbers(_of(rows))[1:]
+            LOG.info("benchmark %s, %s: %s %s (%s)", name, arm, _metric(rows), shown, interval or "no interval")
             yield name, rows
 
 
@@ -399,6 +402,11 @@ def _mean(parts: Sequence[_Mean]) -> _Mean:
     if len(below) == len(above) == len(parts):
         low, high = value - math.hypot(*below) / len(parts), value + math.hypot(*above) / len(parts)
     return _Mean(value, low, high, n, all(part.share for part in parts))
+
+
+def _of(rows: Sequence[BenchmarkResult]) -> _Mean:
+    """A benchmark as one figure: the mean of its tasks."""
+    return _mean([_Mean(row.value, row.low, row.high, row.n, row.share) for row in rows])
 
 
 def _numbers(mean: _Mean) -> list[str]:
