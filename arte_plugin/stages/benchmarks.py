@@ -299,7 +299,7 @@ def _ask(
                 _write_samples(folder / "benchmark_samples" / label / f"{task_name}.jsonl", samples, row.metric)
                 rows.append(row)
             shown, interval = _numbers(_of(rows))[1:]
-            LOG.info("benchmark %s, %s: %s %s (%s)", name, arm, _metric(rows), shown, interval or "no interval")
+            LOG.info("benchmark %s, %s: %s %s (%s)", name, label, _metric(rows), shown, interval or "no interval")
             yield name, rows
 
 
