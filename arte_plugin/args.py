@@ -383,7 +383,7 @@ class ArteArgs(Block):
         le=20,
         description="Rounds of the whole loop. A later one starts from the aligned teacher and the tuned students of "
         "the one before, in `OUTPUT_DIR/round-N`. Rounds end early when the tuned students are no better than before "
-        "on the held-out validation questions.",
+        "on the held-out validation questions, `patience` rounds in a row.",
     )
     held_out: float = Field(
         0.25,
@@ -391,6 +391,9 @@ class ArteArgs(Block):
         lt=1,
         description="Share of each task's validation questions that no preference set is chosen from, where there are "
         "`rounds`: the accuracy on them decides whether another round follows.",
+    )
+    patience: int = Field(
+        1, ge=1, description="Rounds in a row that may leave the students no better before there is no further round."
     )
     round: int = Field(
         1, ge=1, description="Which of the `rounds` this YAML is; the plugin writes it into those of later rounds."

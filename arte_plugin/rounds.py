@@ -62,13 +62,13 @@ def go_on(run: Run) -> None:
     config = _as_started(raw_config(str(config_file)), run.cfg)
     rounds = [_result(1, run.output_dir)]
     for number in range(2, run.args.rounds + 1):
-        last = rounds[-1]
-        if last.held_out_after <= last.held_out_before:
-            LOG.info("round %d left the students no better: no round %d", last.round, number)
+        latest = rounds[-run.args.patience :]
+        if len(latest) == run.args.patience and all(row.held_out_after <= row.held_out_before for row in latest):
+            LOG.info("round %d left the students no better: no round %d", rounds[-1].round, number)
             break
-        folder = run.output_dir / f"round-{number}"
-        config = _next_config(run, config, number, Path(last.folder), folder)
-        _run_round(run, config, config_file, number, Path(last.folder), folder)
+        before, folder = Path(rounds[-1].folder), run.output_dir / f"round-{number}"
+        config = _next_config(run, config, number, before, folder)
+        _run_round(run, config, config_file, number, before, folder)
         config_file = folder / "config.yaml"
         rounds.append(_result(number, folder))
     write_text(run.out.path / FILE, json.dumps([asdict(row) for row in rounds], indent=2) + "\n")
