@@ -157,7 +157,7 @@ def consistency(run: Run) -> None:
 
     def work() -> Made:
         drafts, chosen = read_rows(drafts_file, Draft), read_rows(set_file, PreferenceQuestion)
-        known = read_rows(probes_file, Probe)
+        known = [row for row in read_rows(probes_file, Probe) if row.student == student.name]
         probes: list[Probe] = []
         found: dict[str, dict[str, Any]] = {}
         for task in run.tasks:
