@@ -10,9 +10,7 @@ from arte_plugin.tables import format_table, stage_table
 
 
 def summary(folder: Path) -> str:
-    """The stage table of a run folder and, once they are there, how well the preference set stands for the validation
-    set, the accuracies and what they differ by.
-    """
+    """The stage table of a run folder and, once they are there, the tables of the preference set and of the results."""
     stages = Manifest(folder / "manifest.json").stages()
     if not stages:
         return f"Nothing has been run in {folder} yet."
