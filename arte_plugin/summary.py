@@ -12,8 +12,9 @@ from arte_plugin.trainings import trainings
 
 
 def summary(folder: Path, args: ArteArgs | None = None) -> str:
-    """The stage table of a run folder and, once they are there, how well the preference set stands for the validation
-    set, the accuracies and what they differ by.
+    """The stage table of a run folder and, once they are there, the tables of the preference set and of the results.
+
+    Students are those of `args`, or all that were ever trained there.
     """
     stages = Manifest(folder / "manifest.json").stages()
     if args is not None:
