@@ -14,6 +14,7 @@ import yaml
 from arte_plugin.args import ArteArgs
 from arte_plugin.config_check import check_config
 from arte_plugin.errors import ConfigError
+from arte_plugin.sharding import as_in_one_process, switched_off
 from arte_plugin.stages.sft import student_config
 from tests.e2e.conftest import ROOT, arte
 
@@ -113,7 +114,8 @@ def test_wrong_key_is_refused(example):
     config = yaml.safe_load(example.read_text())
     check_config(config)
     students = config["arte"]["student"]
-    for block in (config["arte"], *(students if isinstance(students, list) else [students]), config["arte"]["tasks"][0]):
+    students = students if isinstance(students, list) else [students]
+    for block in (config["arte"], *students, config["arte"]["tasks"][0]):
         block["no_such_key"] = 1
         with pytest.raises(ConfigError, match="no_such_key: there is no such key"):
             check_config(config)
@@ -129,9 +131,7 @@ def test_files_that_it_names_are_there(example):
         assert (ROOT / config["deepspeed"]).is_file()
     if source := config["arte"].get("from_run"):
         # The run that it goes on from has the same teacher.
-        (other,) = [
-            made for path in EXAMPLES if (made := yaml.safe_load(path.read_text())).get("output_dir") == source
-        ]
+        (other,) = [made for path in EXAMPLES if (made := yaml.safe_load(path.read_text())).get("output_dir") == source]
         own = ("output_dir", "arte")
         assert {k: v for k, v in config.items() if k not in own} == {k: v for k, v in other.items() if k not in own}
 
@@ -147,12 +147,49 @@ def test_outputs_differ():
     assert len(set(outputs)) == len(outputs)
 
 
-def test_quickstart_by_the_command(taught, tmp_path):
-    config = yaml.safe_load((ROOT / "yaml_examples" / QUICKSTART).read_text())
+@pytest.mark.parametrize("key", ["no_such_key", "fsdp_config.no_such_key", "deepspeeed"])
+def test_key_that_axolotl_drops_is_noticed(key, untaught):
+    config = yaml.safe_load((ROOT / "yaml_examples/multi-gpu-fsdp.yaml").read_text()) | {"base_model": str(untaught)}
+    *parent, last = key.split(".")
+    (config[parent[0]] if parent else config)[last] = 1
+    made = validate(config, 4)
+    with pytest.raises(AssertionError, match=f"Axolotl does not know {key}"):
+        assert_kept({key: value for key, value in config.items() if key not in ("arte", "datasets")}, made)
+
+
+def test_what_axolotl_refuses_is_noticed(untaught):
+    config = yaml.safe_load((ROOT / "yaml_examples/multi-gpu-fsdp.yaml").read_text()) | {"base_model": str(untaught)}
+    with pytest.raises(ValueError, match="FSDP2 does not support load_in_8bit or load_in_4bit"):
+        validate(config | {"adapter": "qlora", "load_in_4bit": True}, 4)
+
+
+@pytest.mark.parametrize("name", ["paper-8x80gb", "multi-gpu-deepspeed", "multi-gpu-fsdp"])
+def test_one_process_goes_on_from_a_sharded_training(name, untaught):
+    """`arte align` on all GPUs, then `arte evaluate` in one process: both must speak of the same teacher."""
+    example = ROOT / "yaml_examples" / f"{name}.yaml"
+    config = yaml.safe_load(example.read_text()) | {"base_model": str(untaught)}
+    number = gpus(example)
+    assert switched_off(config)
+    sharded = as_in_one_process(validate(config, number), number)
+    whole = as_in_one_process(validate(config | switched_off(config), 1), 1)
+    machine = ("capabilities", "env_capabilities")
+    assert {k: v for k, v in sharded.items() if k not in machine} == {
+        k: v for k, v in whole.items() if k not in machine
+    }
+
+
+@pytest.mark.parametrize("name", ["quickstart-cpu", "multi-gpu-deepspeed"])
+def test_by_the_command(name, untaught, tiny_config, tmp_path):
+    """The second needs neither GPUs nor DeepSpeed for what runs in one process."""
+    config = yaml.safe_load((ROOT / "yaml_examples" / f"{name}.yaml").read_text())
     # Any model will do to look at the keys and the data.
-    config |= {"base_model": str(taught), "output_dir": str(tmp_path / "out")}
-    config["arte"]["student"]["base_model"] = str(taught)
-    path = tmp_path / "quickstart.yaml"
+    config |= {"base_model": str(untaught), "output_dir": str(tmp_path / "out")}
+    config["arte"]["student"]["base_model"] = str(untaught)
+    if name != "quickstart-cpu":
+        # Its own tokens and data are on the Hub.
+        config["arte"]["tasks"] = tiny_config["arte"]["tasks"]
+        del config["special_tokens"]
+    path = tmp_path / f"{name}.yaml"
     path.write_text(yaml.safe_dump(config))
     done = arte("validate", str(path))
     assert done.returncode == 0, done.stderr[-3000:]
