@@ -52,11 +52,14 @@ def gpus(example) -> int:
 def validate(config: dict[str, Any], n_gpu: int) -> Any:
     """What Axolotl makes of `config` on a machine with so many GPUs."""
     from axolotl.cli.config import prepare_plugins
+    from axolotl.integrations.base import PluginManager
     from axolotl.utils.config import validate_config
     from axolotl.utils.dict import DictDefault
     from torch import __version__ as torch_version
 
     cfg = DictDefault(copy.deepcopy(config))
+    # In a run the student's config has a process of its own, in which no plugin of the teacher's is registered.
+    PluginManager.get_instance().plugins.clear()
     prepare_plugins(cfg)
     machine = {**GPU, "n_gpu": n_gpu} if n_gpu else {"n_gpu": 1}
     return validate_config(cfg, capabilities=machine, env_capabilities={"torch_version": torch_version.split("+")[0]})
