@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from arte_plugin import __version__, ranks
+from arte_plugin import __version__, ranks, sharding
 from arte_plugin.config_check import check_config, raw_config
 from arte_plugin.errors import ConfigError, shown_errors
 from arte_plugin.stages import STAGES
@@ -129,7 +129,7 @@ for _number, _name in enumerate(STAGES, 1):
 
 
 def _run(config: str):
-    """The run that a config describes, validated by Axolotl as `axolotl train` would."""
+    """The run that a config describes, validated by Axolotl as `axolotl train` would, but for sharding."""
     with shown_errors():
         cfg = raw_config(config)
         check_config(cfg)
@@ -140,7 +140,7 @@ def _run(config: str):
 
         use_all_cores()
         with _no_look_at_peers():
-            cfg = load_cfg(config)
+            cfg = load_cfg(config, **sharding.switched_off(cfg))
         return Run(cfg)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from arte_plugin import ranks
+from arte_plugin import ranks, sharding
 from arte_plugin.args import ArteArgs, RespondentArgs, StudentArgs
 from arte_plugin.engines.base import Completion, Engine, Request, plan_batches
 from arte_plugin.errors import ConfigError
@@ -154,6 +154,7 @@ def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path |
 
         from arte_plugin.engines.transformers import TransformersEngine
 
+        sharding.refuse_zero3()
         LOG.info("loading the teacher %s%s", base_model, f" with {adapter}" if adapter else "")
         model, _ = ModelLoader(cfg, tokenizer, inference=True).load()
         if cfg.get("adapter") and not adapter:

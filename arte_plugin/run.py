@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from arte_plugin import answers, prompts, question_tags, ranks
+from arte_plugin import answers, prompts, question_tags, ranks, sharding
 from arte_plugin.args import SENTINEL, Arm, ArteArgs, RespondentArgs
 from arte_plugin.manifest import Count, hash_file, hash_of
 from arte_plugin.models import Model, fingerprint_model, stay_on_cpu
@@ -99,6 +99,7 @@ class Run:
         training["datasets"] = [
             entry for entry in map(dict, training.get("datasets") or []) if entry.get("path") != SENTINEL
         ]
+        training = sharding.as_in_one_process(training, ranks.world_size())
         return {
             "pairs": hash_file(self.pairs_file),
             "teacher": fingerprint_model(self.cfg["base_model"]),
