@@ -10,7 +10,9 @@ from tests.e2e.conftest import axolotl
 ARMS = ["arte", "original_teacher", "rationale_only", "question_only", "most_preferred", "task_consistent"]
 
 
-def test_arms_share_what_is_generated_with_one_another_and_with_later_runs(write_config, tmp_path, untaught):
+def test_arms_share_what_is_generated_with_one_another_and_with_later_runs(
+    write_config, tmp_path, tiny_config, untaught
+):
     changes = {
         "arte.arms": ARMS,
         "arte.elicit.questions": 5,
@@ -59,7 +61,7 @@ def test_arms_share_what_is_generated_with_one_another_and_with_later_runs(write
     assert Manifest(folder / "manifest.json").stages()["regenerate"].usage["asked"] == 0
 
     _same_config_from_that_run(write_config, tmp_path, changes, rows)
-    _another_student_from_that_run(write_config, tmp_path, changes, untaught)
+    _another_task_and_student_from_that_run(write_config, tmp_path, changes, tiny_config, untaught)
 
 
 def _same_config_from_that_run(write_config, tmp_path, changes, rows):
@@ -87,15 +89,16 @@ def _same_config_from_that_run(write_config, tmp_path, changes, rows):
     assert not (tmp_path / "again/adapter_config.json").exists()
 
 
-def _another_student_from_that_run(write_config, tmp_path, changes, untaught):
-    """Data made for one student, given to another, trained with two seeds: the teacher is not asked for it."""
+def _another_task_and_student_from_that_run(write_config, tmp_path, changes, tiny_config, untaught):
+    """A task that the teacher was not aligned on: an arm that takes drafts has them made, and nothing is aligned."""
     config = write_config(
         {
             **changes,
-            "arte.arms": ["arte"],
+            "arte.arms": ["arte", "original_teacher"],
             "arte.from_run": str(tmp_path / "arte"),
             "arte.seeds": [1, 2],
             "arte.student.base_model": str(untaught),
+            "arte.tasks": [{**tiny_config["arte"]["tasks"][0], "name": "another"}],
         },
         name="others",
     )
@@ -103,13 +106,23 @@ def _another_student_from_that_run(write_config, tmp_path, changes, untaught):
     assert done.returncode == 0, done.stderr[-3000:]
     folder = tmp_path / "others/arte"
     stages = Manifest(folder / "manifest.json").stages()
-    assert stages["regenerate"].usage["asked"] == 0
-    trained = [name for name in stages if name.startswith("sft")]
-    assert trained == ["sft/arte/seed-1", "sft/arte/seed-2"]
-    assert len({stages[name].result["model"] for name in trained}) == 2
-    for name in trained:
-        assert (folder / "07-sft" / name.removeprefix("sft/") / "student/config.json").is_file()
+    trained = [f"sft{arm}/seed-{seed}" for arm in ("/arte", "/original_teacher") for seed in (1, 2)]
+    assert list(stages) == ["elicit", "preference-set", "probe", "align", "regenerate", *trained, "evaluate"]
+    assert stages["align"].counts[0].note == f"from {tmp_path / 'arte'}"
+    assert not (tmp_path / "others/adapter_config.json").exists()
+    # What the unaligned teacher drafts here is what the arm of its own data is trained on.
+    drafted = {draft.question for draft in read_rows(folder / "01-elicit/drafts.jsonl", Draft)}
+    taken = read_rows(folder / "06-regenerate/original_teacher.jsonl", TailoredExample)
+    assert {row.question for row in taken} <= drafted
+    assert len({stages[name].result["model"] for name in trained}) == 4
     report = json.loads((folder / "08-evaluate/results.json").read_text())
-    assert [(row["arm"], row["seed"]) for row in report["results"]] == [("base", None), ("arte", 1), ("arte", 2)]
-    assert [(row["first"], row["second"], row["n"]) for row in report["comparisons"]] == [("base", "arte", 6)]
+    assert [(row["arm"], row["seed"]) for row in report["results"]] == [
+        ("base", None),
+        *((arm, seed) for arm in ("arte", "original_teacher") for seed in (1, 2)),
+    ]
+    assert [(row["first"], row["second"], row["n"]) for row in report["comparisons"]] == [
+        ("base", "arte", 6),
+        ("base", "original_teacher", 6),
+        ("original_teacher", "arte", 6),
+    ]
     assert "SD of 2 seeds" in done.stdout
