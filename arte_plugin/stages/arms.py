@@ -106,8 +106,14 @@ def cut_to_equal_size(
 
 
 def _best_technique(drafts: Sequence[Draft], score: Mapping[str, float]) -> str:
-    """The technique with the highest mean s_r over a task."""
+    """The technique with the highest mean s_r over a task, among those that could be one for the whole task.
+
+    A technique that came to a draft for one question in ten may have the best mean by chance, and every arm would be cut
+    to its few examples; so it takes drafts of at least half as many questions as the technique with most of them.
+    """
     of_technique: dict[str, list[float]] = {}
     for draft in drafts:
         of_technique.setdefault(draft.technique, []).append(score[draft.draft_id])
-    return max(of_technique, key=lambda name: (fmean(of_technique[name]), name))
+    most = max(len(scores) for scores in of_technique.values())
+    common = {name: scores for name, scores in of_technique.items() if 2 * len(scores) >= most}
+    return max(common, key=lambda name: (fmean(common[name]), name))

@@ -57,6 +57,12 @@ def test_best_technique_is_one_for_the_whole_task():
     assert [(row.reason, row.id) for row in dropped] == [("rationale_missing", "q4")]
 
 
+def test_a_technique_with_few_drafts_is_not_the_best_one():
+    rare = [*DRAFTS, draft("q1", "rare")]
+    examples, _ = drafted_examples(rare, {**SCORED, "q1-rare": 1.0}, "best_technique", 4, 1)
+    assert [row.rationale.split(" <")[0] for row in examples] == ["rule of q1", "rule of q2", "rule of q3"]
+
+
 def test_random_is_one_of_each_question_and_the_same_for_a_seed():
     assert taken("random") == taken("random")
     assert [text.split(" of ")[1] for text in taken("random")] == ["q1", "q2", "q3", "q4"]
