@@ -108,8 +108,8 @@ def cut_to_equal_size(
 def _best_technique(drafts: Sequence[Draft], score: Mapping[str, float]) -> str:
     """The technique with the highest mean s_r over a task, among those that could be one for the whole task.
 
-    A technique that came to a draft for one question in ten may have the best mean by chance, and every arm would be cut
-    to its few examples; so it takes drafts of at least half as many questions as the technique with most of them.
+    A technique that came to a draft for one question in ten may have the best mean by chance, and every arm would be
+    cut to its few examples; so it takes drafts of at least half as many questions as the technique with most of them.
     """
     of_technique: dict[str, list[float]] = {}
     for draft in drafts:
