@@ -87,33 +87,36 @@ def report(output_dir: Path) -> str:
         for count in stages[name].counts if name in stages else ():
             reasons = ", ".join(f"{n} {reason}" for reason, n in count.dropped.items()) or "none"
             line(f"{name}, {count.what}: kept", f"{share(count.kept, count.made)}; dropped: {reasons}")
-    task = drafts[0].task
-    if task in TASKS:
-        rows = [(draft.question, draft.target) for draft in questions.values()]
+    tasks = list(dict.fromkeys(draft.task for draft in drafts))
+    for task in (task for task in tasks if task in TASKS):
+        of_task = f"{task}: " if len(tasks) > 1 else ""
+        rows = [(draft.question, draft.target) for draft in questions.values() if draft.task == task]
         right, understood, total = solved(task, rows)
-        line("drafted questions that the exact solver understands", share(understood, total))
+        line(f"{of_task}drafted questions that the exact solver understands", share(understood, total))
         line("… and whose target is right", share(right, understood))
-        right, understood, _ = solved(task, [(draft.question, draft.answer) for draft in drafts])
-        line("rationales whose answer is right, of those to such questions", share(right, understood))
-        right, understood, _ = solved(task, [(one.question, one.answer) for one in examples])
-        line("tailored examples whose answer is right, likewise", share(right, understood))
+        right, understood, _ = solved(task, [(draft.question, draft.answer) for draft in drafts if draft.task == task])
+        line(f"{of_task}rationales whose answer is right, of those to such questions", share(right, understood))
+        right, understood, _ = solved(task, [(one.question, one.answer) for one in examples if one.task == task])
+        line(f"{of_task}tailored examples whose answer is right, likewise", share(right, understood))
     line("probes answered right", share(outcomes["correct"], len(probes)))
     line("probes that could not be parsed", share(outcomes["unparsed"], len(probes)))
     values = sorted(by_draft.values())
     line("s_r, least, mean, most", f"{values[0]:.2f}, {fmean(values):.2f}, {values[-1]:.2f}")
-    for technique in dict.fromkeys(draft.technique for draft in drafts):
-        of_technique = [by_draft[draft.draft_id] for draft in drafts if draft.technique == technique]
-        line(f"mean s_r of `{technique}`", f"{fmean(of_technique):.3f} over {len(of_technique)} drafts")
+    for task, technique in dict.fromkeys((draft.task, draft.technique) for draft in drafts):
+        of_technique = [by_draft[one.draft_id] for one in drafts if (one.task, one.technique) == (task, technique)]
+        name = f"`{technique}`{f' of {task}' if len(tasks) > 1 else ''}"
+        line(f"mean s_r of {name}", f"{fmean(of_technique):.3f} over {len(of_technique)} drafts")
     line("questions whose best and worst rationale tie", share(*ties(drafts, by_draft)))
     levels = Counter(pair.level for pair in pairs)
     line("pairs", f"{levels['question']} of questions, {levels['rationale']} of rationales")
-    for fit in irt.values():
+    for task, fit in irt.items():
         asked = len(fit["questions"])
+        of_task = f"{task}: " if len(tasks) > 1 else ""
         for one in fit["respondents"]:
             right = round(one["accuracy"] * asked)
-            line(f"validation questions that `{one['respondent']}` got right", share(right, asked))
+            line(f"{of_task}validation questions that `{one['respondent']}` got right", share(right, asked))
         again = fit["stability"]
-        line("preference set chosen again under resampled respondents",
+        line(f"{of_task}preference set chosen again under resampled respondents",
              f"{again['overlap']:.2f} (by chance {again['chance']:.2f})")  # fmt: skip
     versions = stages["elicit"].versions
     line("versions", ", ".join(f"{name} {version}" for name, version in versions.items()))
