@@ -84,6 +84,10 @@ class TransformersEngine:
         self._run_padded([row for row in rows if row.finish is None])
         return [row.completion() for row in rows]
 
+    def report(self) -> str:
+        """Nothing: the progress line has told it."""
+        return ""
+
     def close(self) -> None:
         """Give back the memory: the engine can't be used any more, and the caller lets go of the model itself."""
         self._prefix = None
