@@ -388,10 +388,7 @@ class ServedArgs(Block):
 
 
 class ServerEngineArgs(EngineArgs):
-    """Generation by servers with the OpenAI API's `/v1/completions`: vLLM, SGLang and others.
-
-    A role that is not named here is run by transformers in this process, and so is the evaluation.
-    """
+    """Generation by servers, of the roles that are named here; transformers runs the others, and the evaluation."""
 
     kind: Literal["server"] = Field(description="Generation by servers with the OpenAI API's `/v1/completions`.")
     api: Literal["vllm", "sglang", "transformers", "openai"] = Field(

@@ -80,10 +80,20 @@ class Model:
                     continue
                 if self._engine is None:
                     self._engine = self.load()
-                answers = self._engine.generate([request for _, request in missing])
-                self.cache.put(zip((key for key, _ in missing), answers, strict=True))
-                self._count(answers)
-                line.update(len(answers))
+                asked, wanted = [key for key, _ in missing], [request for _, request in missing]
+                if self.served:
+                    # Its batches are long, and none of it is to be lost: each completion is kept as it comes.
+                    def keep(place: int, one: Completion, asked: list[str] = asked) -> None:
+                        self.cache.put([(asked[place], one)])
+                        self._count([one])
+                        line.update(1)
+
+                    self._engine.generate(wanted, keep)
+                else:
+                    answers = self._engine.generate(wanted)
+                    self.cache.put(zip(asked, answers, strict=True))
+                    self._count(answers)
+                    line.update(len(answers))
         if self._engine is not None and (report := self._engine.report()):
             LOG.info("%s: %s", what, report)
         if len(done) < len(by_key):

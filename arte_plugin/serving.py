@@ -31,7 +31,7 @@ def server_identity(args: ArteArgs, served: ServedArgs) -> dict[str, Any]:
 
 
 def requests_at_a_time(args: ArteArgs, served: ServedArgs) -> int:
-    """The batch size: what keeps all servers busy for a while."""
+    """The batch size: what keeps all servers busy for long."""
     from arte_plugin.engines.server import BATCH
 
     assert isinstance(args.engine, ServerEngineArgs)

@@ -1,6 +1,6 @@
 """What is asked of a model, what comes back, and how requests are put into batches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, Protocol
@@ -36,11 +36,18 @@ class Completion:
     new_tokens: int
 
 
+#: Is told of a completion, and of its place in the batch.
+Keep = Callable[[int, Completion], None]
+
+
 class Engine(Protocol):
     """Who runs the model."""
 
-    def generate(self, batch: Sequence[Request]) -> list[Completion]:
-        """Complete `batch`, in its order. The outcome depends on the batch alone, not on what was asked before."""
+    def generate(self, batch: Sequence[Request], keep: Keep | None = None) -> list[Completion]:
+        """Complete `batch`, in its order. The outcome depends on the batch alone, not on what was asked before.
+
+        `keep` hears of each completion as soon as it is there.
+        """
 
     def report(self) -> str:
         """How fast the requests since the last report were answered, in words; empty for nothing to tell."""

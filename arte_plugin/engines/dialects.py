@@ -45,7 +45,8 @@ DIALECTS: Mapping[str, Dialect] = {
         extra={**_NEUTRAL_EVERYWHERE, "no_stop_trim": True},
         load_adapter="/load_lora_adapter",
     ),
-    # huggingface/transformers: src/transformers/cli/serving/completion.py. Keys that it does not know are refused.
+    # huggingface/transformers: src/transformers/cli/serving/completion.py. Keys that it does not know are refused; a
+    # seed is set for the whole process, so sampled text is not the same again.
     "transformers": Dialect(takes_tokens=False, keeps_stop=True),
     "openai": Dialect(takes_tokens=False, keeps_stop=False, extra=_NEUTRAL),
 }

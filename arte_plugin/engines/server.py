@@ -12,12 +12,11 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import httpx
 
 from arte_plugin.args import ServerEngineArgs
-from arte_plugin.engines.base import Completion, Request
+from arte_plugin.engines.base import Completion, Keep, Request
 from arte_plugin.engines.dialects import Writer
 from arte_plugin.engines.own_server import OwnServer
 from arte_plugin.errors import ServerError
@@ -29,8 +28,8 @@ LOG = logging.getLogger(LOGGER)
 LONGEST_PAUSE = 30.0
 #: A server that can't be reached is tried again at least this often (s).
 LOOK_AGAIN = 5.0
-#: Batches are so many times what can be in flight: few waits for the last replies, little lost with a kill.
-BATCH = 8
+#: Batches are so many times what can be in flight, so that waiting for a batch's last replies costs little.
+BATCH = 16
 
 
 class ServerEngine:
@@ -59,15 +58,15 @@ class ServerEngine:
         self._random = random.Random()
         self._count_anew()
 
-    def generate(self, batch: Sequence[Request]) -> list[Completion]:
-        """Complete `batch`, in its order.
+    def generate(self, batch: Sequence[Request], keep: Keep | None = None) -> list[Completion]:
+        """Complete `batch`, in its order; `keep` hears of each completion as it comes.
 
         Raises `ServerError` for what no retry helps against, with what the server said.
         """
         if self._own is not None:
             self._own.ensure()
         started = time.monotonic()
-        done = asyncio.run(self._generate(batch))
+        done = asyncio.run(self._generate(batch, keep))
         self._seconds += time.monotonic() - started
         self._requests += len(done)
         self._tokens += sum(one.new_tokens for one in done)
@@ -96,10 +95,11 @@ class ServerEngine:
         # Ours has another port each time that it is started.
         return self._own.base_url if self._own is not None else self._urls[server]
 
-    async def _generate(self, batch: Sequence[Request]) -> list[Completion]:
+    async def _generate(self, batch: Sequence[Request], keep: Keep | None) -> list[Completion]:
         settings = self._settings
-        homes = _homes(batch, max(1, len(self._urls)))
-        self._slots = [asyncio.Semaphore(settings.concurrency) for _ in range(max(1, len(self._urls)))]
+        servers = max(1, len(self._urls))
+        self._slots = [asyncio.Semaphore(settings.concurrency) for _ in range(servers)]
+        self._quiet_until = [0.0] * servers
         async with httpx.AsyncClient(
             headers=self._headers,
             timeout=httpx.Timeout(settings.timeout, connect=min(10.0, settings.timeout), pool=None),
@@ -110,16 +110,20 @@ class ServerEngine:
             if self._adapter is not None:
                 for server in range(len(self._urls)):
                     await self._load_adapter(client, server)
-            asked = (self._complete(client, request, home) for request, home in zip(batch, homes, strict=True))
-            # The first error ends `asyncio.run`, which cancels the other requests.
-            return await asyncio.gather(*asked)
+
+            async def ask(place: int, home: int) -> Completion:
+                completion = await self._complete(client, batch[place], home)
+                if keep is not None:
+                    keep(place, completion)
+                return completion
+
+            # In the order of the batch, as slots come free. The first error ends `asyncio.run`, which cancels the rest.
+            return await asyncio.gather(*(ask(place, home) for place, home in enumerate(_homes(batch, servers))))
 
     async def _complete(self, client: httpx.AsyncClient, request: Request, server: int) -> Completion:
-        body = self._writer.body(request)
         failures = 0
         while True:
-            response, server = await self._post(client, server, "/completions", body)
-            pause = None
+            response, server = await self._post(client, server, request)
             if response is None:
                 problem = f"no reply within {self._settings.timeout:.0f} s (`timeout`)"
             elif response.status_code == 200:
@@ -129,7 +133,9 @@ class ServerEngine:
                     problem = str(error)
             elif response.status_code == 429 or response.status_code >= 500:
                 problem = f"{response.status_code}: {_message(response)}"
-                pause = _retry_after(response)
+                # Meant for all that this server is asked.
+                until = time.monotonic() + (_retry_after(response) or 0.0)
+                self._quiet_until[server] = max(self._quiet_until[server], until)
             else:
                 raise ServerError(
                     f"{self._url(server)} refuses a request ({response.status_code}): {_message(response)}\n"
@@ -141,10 +147,10 @@ class ServerEngine:
                     f"{self._url(server)} did not answer a request in {failures} attempts (`retries`). The last one: "
                     f"{problem}. What is answered is kept; start the run again."
                 )
-            await asyncio.sleep(max(pause or 0.0, self._pause(failures)))
+            await asyncio.sleep(self._pause(failures))
 
     async def _post(
-        self, client: httpx.AsyncClient, server: int, path: str, body: dict[str, Any]
+        self, client: httpx.AsyncClient, server: int, request: Request
     ) -> tuple[httpx.Response | None, int]:
         """The response, or None where it took too long, and the server that gave it.
 
@@ -153,9 +159,12 @@ class ServerEngine:
         since, failures = None, 0
         while True:
             async with self._slots[server]:
+                while (quiet := self._quiet_until[server] - time.monotonic()) > 0:
+                    await asyncio.sleep(quiet)
+                body = self._writer.body(request)
                 started = time.monotonic()
                 try:
-                    response = await client.post(self._url(server) + path, json=body)
+                    response = await client.post(f"{self._url(server)}/completions", json=body)
                     self._is_back(server)
                     return response, server
                 except httpx.TransportError as error:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -178,6 +179,12 @@ def test_429_waits_as_long_as_it_is_told(serve, engine_for):
     assert server.times[1] - server.times[0] >= 1.0
 
 
+def test_429_is_meant_for_every_request(serve, engine_for):
+    server = serve((429, {"Retry-After": "1"}, "slow down"), answer())
+    assert len(engine_for(server, concurrency=1).generate([ask(str(i)) for i in range(4)])) == 4
+    assert len(server.times) == 5 and min(server.times[1:]) - server.times[0] >= 1.0
+
+
 def test_429_waits_until_the_date_that_it_is_told(serve, engine_for, monkeypatch):
     monkeypatch.setattr(ServerEngine, "_pause", lambda self, failures: 0.0)
     until = int(time.time()) + 2
@@ -283,6 +290,21 @@ def test_throughput_is_told_once(serve, engine_for, renderer, tmp_path, caplog):
     assert len(server.bodies) == 8
 
 
+def test_what_is_answered_is_kept_when_another_request_fails(serve, engine_for, renderer, tmp_path):
+    cache = RequestCache(tmp_path / "c.sqlite")
+    first = serve(answer(), answer(), answer(), (400, {}, "no"))
+    requests = [ask(str(i)) for i in range(6)]
+
+    def model(server):
+        return Model("m", {}, renderer, lambda: engine_for(server, concurrency=1), cache, 100, 10.0, served=True)
+
+    with pytest.raises(ServerError, match="refuses a request"):
+        model(first).ask(requests, "probe sums")
+    second = serve()
+    assert len(model(second).ask(requests, "probe sums")) == 6
+    assert len(second.bodies) == 3
+
+
 def test_one_rank_asks_for_all(serve, engine_for, renderer, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     server, cache = serve(), RequestCache(tmp_path / "c.sqlite")
@@ -368,6 +390,13 @@ def alive(pid: int) -> bool:
         return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
 
 
+def wait_for(condition, timeout=5.0):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_our_server_is_started_again_when_it_dies_and_ended_with_its_workers(own_server, renderer, tmp_path, caplog):
     engine = own_engine(own_server(), renderer)
     with caplog.at_level(logging.INFO, LOGGER):
@@ -378,10 +407,7 @@ def test_our_server_is_started_again_when_it_dies_and_ended_with_its_workers(own
     worker = int((tmp_path / "once.worker").read_text())
     assert alive(worker)
     engine.close()
-    deadline = time.monotonic() + 5
-    while alive(worker) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not alive(worker)
+    wait_for(lambda: not alive(worker))
 
 
 def test_our_server_is_not_started_again_for_ever(own_server, renderer, monkeypatch):
@@ -392,6 +418,19 @@ def test_our_server_is_not_started_again_for_ever(own_server, renderer, monkeypa
     monkeypatch.chdir(own.log_file.parent)
     with pytest.raises(ServerError, match=r"The server for teacher ended with exit code 7(.|\n)*out of memory"):
         engine.generate([ask(str(i)) for i in range(12)])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems tell no child of its parent's death")
+def test_our_server_ends_when_the_run_is_killed(own_server, tmp_path):
+    own = own_server()
+    code = (
+        "import os, sys; from pathlib import Path; from arte_plugin.engines.own_server import OwnServer\n"
+        "own = OwnServer('teacher', sys.argv[1], {'model': 'm', 'last': sys.argv[2]}, Path(sys.argv[3]), 20.0)\n"
+        "own.ensure(); print(own._process.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    run = [sys.executable, "-c", code, own._command, str(tmp_path / "last"), str(tmp_path / "log")]
+    pid = int(subprocess.run(run, capture_output=True, text=True, timeout=60).stdout)
+    wait_for(lambda: not alive(pid))
 
 
 def test_one_server_of_ours_runs_at_a_time(own_server, renderer):
