@@ -356,7 +356,8 @@ class ServedArgs(Block):
     base_urls: list[Annotated[str, Field(pattern=r"^https?://\S+$")]] = Field(
         default_factory=list,
         description="Servers that run already, as `http://HOST:PORT/v1`, all with the same model: the top-level "
-        "`base_model`, or the first student's. Requests with a common beginning go to the same one.",
+        "`base_model`, or the first student's. All get as much to do, and requests with a common beginning mostly go "
+        "to the same one.",
     )
     model: str | None = Field(
         None, min_length=1, description="Name that the servers know the model by; default: its path or Hub id."

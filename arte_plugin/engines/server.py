@@ -118,7 +118,7 @@ class ServerEngine:
                 return completion
 
             # In the order of the batch, as slots come free. The first error ends `asyncio.run`, which cancels the rest.
-            return await asyncio.gather(*(ask(place, home) for place, home in enumerate(_homes(batch, servers))))
+            return await asyncio.gather(*(ask(place, home) for place, home in enumerate(_homes(len(batch), servers))))
 
     async def _complete(self, client: httpx.AsyncClient, request: Request, server: int) -> Completion:
         failures = 0
@@ -134,8 +134,7 @@ class ServerEngine:
             elif response.status_code == 429 or response.status_code >= 500:
                 problem = f"{response.status_code}: {_message(response)}"
                 # Meant for all that this server is asked.
-                until = time.monotonic() + (_retry_after(response) or 0.0)
-                self._quiet_until[server] = max(self._quiet_until[server], until)
+                self._leave_alone(server, _retry_after(response))
             else:
                 raise ServerError(
                     f"{self._url(server)} refuses a request ({response.status_code}): {_message(response)}\n"
@@ -178,7 +177,8 @@ class ServerEngine:
                 continue
             since = since or time.monotonic()
             failures += 1
-            self._is_away(server, problem)
+            if self._own is None:
+                self._is_away(server, problem)
             if time.monotonic() - since > self._settings.patience:
                 raise ServerError(
                     f"{self._url(server)} could not be reached for {self._settings.patience:.0f} s (`patience`): "
@@ -190,6 +190,12 @@ class ServerEngine:
     def _pause(self, failures: int) -> float:
         """Exponential back-off with full jitter: requests that failed together do not come back together."""
         return self._random.uniform(0, min(LONGEST_PAUSE, 0.5 * 2 ** (failures - 1)))
+
+    def _leave_alone(self, server: int, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        if seconds > LONGEST_PAUSE and until > self._quiet_until[server] + 1:
+            LOG.warning("%s asks for a pause of %.0f s (`Retry-After`).", self._url(server), seconds)
+        self._quiet_until[server] = max(self._quiet_until[server], until)
 
     def _is_away(self, server: int, problem: httpx.TransportError) -> None:
         if server not in self._away:
@@ -223,28 +229,23 @@ class ServerEngine:
             )
 
 
-def _homes(batch: Sequence[Request], servers: int) -> list[int]:
-    """The server of each request: one for a whole group, so that its prefix is computed once; all with a like load."""
-    load = [0] * servers
-    home: dict[str, int] = {}
-    sizes: dict[str, int] = {}
-    for request in batch:
-        sizes[request.group] = sizes.get(request.group, 0) + 1
-    for group, size in sizes.items():
-        home[group] = load.index(min(load))
-        load[home[group]] += size
-    return [home[request.group] for request in batch]
+def _homes(requests: int, servers: int) -> list[int]:
+    """The server of each request: a piece of the batch, in its order, for each.
+
+    Siblings of one group follow each other, so a server computes nearly every prefix once, and all have as much to do.
+    """
+    return [place * servers // requests for place in range(requests)]
 
 
-def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds that the server asks for (RFC 9110, 10.2.3: a number of seconds, or a date)."""
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds that the server asks for, 0 if none (RFC 9110, 10.2.3: a number of seconds, or a date)."""
     said = response.headers.get("Retry-After", "")
     if said.strip().isdigit():
         return float(said)
     try:
         return (email.utils.parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
     except (TypeError, ValueError):
-        return None
+        return 0.0
 
 
 def _message(response: httpx.Response) -> str:

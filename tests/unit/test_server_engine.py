@@ -268,6 +268,19 @@ def test_siblings_stay_together_and_servers_share_the_work(serve, engine_for):
         assert 1 < server.most <= 3
 
 
+def test_one_large_group_is_shared_among_the_servers(serve, engine_for):
+    servers = serve(), serve(), serve()
+    engine_for(*servers).generate([ask(str(i)) for i in range(10)])
+    assert sorted(len(server.bodies) for server in servers) == [3, 3, 4]
+
+
+def test_a_long_pause_is_told(serve, engine_for, caplog, monkeypatch):
+    monkeypatch.setattr("arte_plugin.engines.server.LONGEST_PAUSE", 0.5)
+    server = serve((429, {"Retry-After": "1"}, "slow down"), answer())
+    engine_for(server).generate([ask()])
+    assert any("asks for a pause of 1 s (`Retry-After`)" in record.message for record in caplog.records)
+
+
 def test_the_queue_mixes_groups_and_keeps_siblings_next_to_each_other():
     requests = [ask(f"{group} {i}", group=group) for i in range(3) for group in "xyz"] + [ask("alone", group="q")]
     batches = plan_queue(requests, 4)
