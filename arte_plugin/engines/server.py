@@ -220,7 +220,7 @@ class ServerEngine:
             response = await client.post(url, json=body)
         except httpx.TransportError as error:
             raise ServerError(f"{url} can't be reached: {_named(error)}.") from error
-        # vLLM and SGLang both refuse a name that is there, with 400.
+        # A name that is there is refused: "has already been loaded" (vLLM), "already exists" (SGLang's LoRARegistry).
         if response.status_code != 200 and "already" not in response.text:
             raise ServerError(
                 f"{url} did not take the aligned teacher's adapter ({response.status_code}): {_message(response)}\n"
