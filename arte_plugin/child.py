@@ -46,7 +46,7 @@ def axolotl(log: IO[bytes], *arguments: str) -> int:
         # accelerate would pin the child to one CPU thread, and start a grandchild that outlives it.
         command += ["--launcher", "python"]
     return subprocess.run(
-        command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=_environment(), preexec_fn=_end_with_parent()
+        command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(), preexec_fn=end_with_parent()
     ).returncode
 
 
@@ -81,7 +81,7 @@ def _lock(log: IO[bytes], patience: float = 10.0) -> bool:
             time.sleep(0.2)
 
 
-def _end_with_parent() -> Callable[[], object] | None:
+def end_with_parent() -> Callable[[], object] | None:
     """Makes a child end when this process is killed, so that a new run finds it gone. Linux only."""
     if sys.platform != "linux":
         return None
@@ -90,7 +90,8 @@ def _end_with_parent() -> Callable[[], object] | None:
     return lambda: prctl(set_death_signal, signal_number)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """This process's environment without what its launcher, trainer and trackers put there."""
     environment = {key: value for key, value in os.environ.items() if not _INHERITED_ENVIRONMENT.fullmatch(key)}
     if len(environment) < len(os.environ) and environment.get("OMP_NUM_THREADS") == "1":
         # Launchers set it where the user has not.

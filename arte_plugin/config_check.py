@@ -28,7 +28,7 @@ def _problem(detail: Any) -> str:
     for part in detail["loc"]:
         if isinstance(part, int):
             place += f"[{part}]"
-        elif part in (args.ONE, args.SEVERAL):
+        elif part in args.TAGS:
             continue
         elif part in known_keys() or detail["type"] == "extra_forbidden" or detail["loc"][-1] == part:
             # Pydantic also names the members of a union here, which say nothing to a reader of the YAML.
@@ -46,7 +46,7 @@ def _problem(detail: Any) -> str:
 
 def known_keys() -> set[str]:
     """Every key that may stand somewhere in the `arte:` block."""
-    return {"arte", *(name for block in _blocks(args.Block) for name in block.model_fields)}
+    return {"arte", *(name for block in blocks(args.Block) for name in block.model_fields)}
 
 
 def keys_beside(loc: Sequence[str | int]) -> list[str]:
@@ -69,10 +69,11 @@ def _members(block: type[BaseModel], key: str) -> list[type[BaseModel]]:
     return found
 
 
-def _blocks(parent: type[args.Block]) -> Iterator[type[args.Block]]:
+def blocks(parent: type[args.Block]) -> Iterator[type[args.Block]]:
+    """Every block that is made from `parent`, at any depth."""
     for block in parent.__subclasses__():
         yield block
-        yield from _blocks(block)
+        yield from blocks(block)
 
 
 def raw_config(path: str) -> Mapping[str, Any]:

@@ -21,6 +21,10 @@ class TeacherError(ArteError):
     """The teacher wrote nothing that could be used."""
 
 
+class ServerError(ArteError):
+    """A server that generates can't be started or reached, or refuses what it is asked."""
+
+
 class StageError(ArteError):
     """A stage failed, or was asked for before the stages that it needs."""
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from arte_plugin import ranks, sharding
+from arte_plugin import ranks, serving, sharding
 from arte_plugin.args import ArteArgs, RespondentArgs, StudentArgs
-from arte_plugin.engines.base import Completion, Engine, Request, plan_batches
+from arte_plugin.engines.base import Completion, Engine, Request, plan_batches, plan_queue
 from arte_plugin.errors import ConfigError
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rendering import Renderer
@@ -50,6 +50,8 @@ class Model:
     cache: RequestCache
     batch_size: int
     rank_timeout: float
+    #: By servers: they make batches of their own, and are asked by one process only, whose requests fill them.
+    served: bool = False
     usage: Usage = field(default_factory=Usage)
     _engine: Engine | None = None
 
@@ -66,8 +68,10 @@ class Model:
         self.usage.requests += len(requests)
         started = time.monotonic()
         with progress_line(what, total=len(by_key), done=len(done)) as line:
-            for number, batch in enumerate(plan_batches(list(by_key.values()), self.batch_size)):
-                if number % ranks.world_size() != ranks.rank():
+            plan = plan_queue if self.served else plan_batches
+            sharers = 1 if self.served else ranks.world_size()
+            for number, batch in enumerate(plan(list(by_key.values()), self.batch_size)):
+                if number % sharers != ranks.rank():
                     continue
                 missing = [
                     (key, request) for request in batch if (key := request_key(self.identity, request)) not in done
@@ -76,10 +80,22 @@ class Model:
                     continue
                 if self._engine is None:
                     self._engine = self.load()
-                answers = self._engine.generate([request for _, request in missing])
-                self.cache.put(zip((key for key, _ in missing), answers, strict=True))
-                self._count(answers)
-                line.update(len(answers))
+                asked, wanted = [key for key, _ in missing], [request for _, request in missing]
+                if self.served:
+                    # Its batches are long, and none of it is to be lost: each completion is kept as it comes.
+                    def keep(place: int, one: Completion, asked: list[str] = asked) -> None:
+                        self.cache.put([(asked[place], one)])
+                        self._count([one])
+                        line.update(1)
+
+                    self._engine.generate(wanted, keep)
+                else:
+                    answers = self._engine.generate(wanted)
+                    self.cache.put(zip(asked, answers, strict=True))
+                    self._count(answers)
+                    line.update(len(answers))
+        if self._engine is not None and (report := self._engine.report()):
+            LOG.info("%s: %s", what, report)
         if len(done) < len(by_key):
             if ranks.world_size() > 1:
                 waiting_for = f"the other ranks' share of: {what}"
@@ -135,8 +151,14 @@ def student_model(
 
     fingerprint = fingerprint_model(base_model)
     renderer = Renderer(_load_tokenizer(base_model, settings.trust_remote_code), prompt_style)
-    identity = {"model": fingerprint, "dtype": dtype, "attention": attention, "engine": args.engine.kind}
     name = settings.name if respondent is None else base_model
+    if served := serving.served_by(args, "student", base_model):
+        return Model(
+            name, {"model": fingerprint, **serving.server_identity(args, served)}, renderer,
+            serving.server_loader(args, served, cfg, name, base_model, renderer), cache,
+            serving.requests_at_a_time(args, served), args.engine.rank_timeout, served=True,
+        )  # fmt: skip
+    identity = {"model": fingerprint, "dtype": dtype, "attention": attention, "engine": "transformers"}
     return Model(name, identity, renderer, load, cache, args.probe.batch_size, args.engine.rank_timeout)
 
 
@@ -168,19 +190,28 @@ def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path |
     fingerprint = fingerprint_model(base_model)
     tokenizer = load_tokenizer(cfg)
     renderer = Renderer(tokenizer, args.teacher.prompt_style)
+    adapter_fingerprint = fingerprint_model(adapter) if adapter else None
+    name = f"{base_model}{' (aligned)' if aligned else ''}"
+    weights = {"model": fingerprint, "adapter": adapter_fingerprint, "tokenizer": _tokenizer_hash(tokenizer)}
+    if served := serving.served_by(args, "teacher", base_model):
+        load_server = serving.server_loader(
+            args, served, cfg, "aligned teacher" if aligned else "teacher", base_model, renderer,
+            Path(adapter) if adapter else None, adapter_fingerprint,
+        )  # fmt: skip
+        return Model(
+            name, {**weights, **serving.server_identity(args, served)}, renderer, load_server, cache,
+            serving.requests_at_a_time(args, served), args.engine.rank_timeout, served=True,
+        )  # fmt: skip
     quantisation = {
         key: cfg.get(key) for key in ("load_in_4bit", "load_in_8bit", "bnb_config_kwargs", "gptq") if cfg.get(key)
     }
     identity = {
-        "model": fingerprint,
-        "adapter": fingerprint_model(adapter) if adapter else None,
-        "tokenizer": _tokenizer_hash(tokenizer),
+        **weights,
         "quantisation": quantisation,
         "dtype": str(cfg.get("torch_dtype")),
         "attention": cfg.get("attn_implementation"),
-        "engine": args.engine.kind,
+        "engine": "transformers",
     }
-    name = f"{base_model}{' (aligned)' if aligned else ''}"
     return Model(name, identity, renderer, load, cache, args.elicit.batch_size, args.engine.rank_timeout)
 
 

@@ -39,7 +39,9 @@ def main() -> int:
 
 
 def _sections(path: str, block: type[Block]) -> list[str]:
-    rows = [f"## `{path}`\n", f"{(block.__doc__ or '').strip()}\n"]
+    kind = block.model_fields.get("kind")
+    which = f", `kind: {get_args(kind.annotation)[0]}`" if kind else ""
+    rows = [f"## `{path}`{which}\n", f"{(block.__doc__ or '').strip()}\n"]
     rows += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     inner: list[tuple[str, type[Block]]] = []
     for name, field in block.model_fields.items():

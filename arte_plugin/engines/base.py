@@ -1,6 +1,6 @@
 """What is asked of a model, what comes back, and how requests are put into batches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, Protocol
@@ -36,11 +36,21 @@ class Completion:
     new_tokens: int
 
 
+#: Is told of a completion, and of its place in the batch.
+Keep = Callable[[int, Completion], None]
+
+
 class Engine(Protocol):
     """Who runs the model."""
 
-    def generate(self, batch: Sequence[Request]) -> list[Completion]:
-        """Complete `batch`, in its order. The outcome depends on the batch alone, not on what was asked before."""
+    def generate(self, batch: Sequence[Request], keep: Keep | None = None) -> list[Completion]:
+        """Complete `batch`, in its order. The outcome depends on the batch alone, not on what was asked before.
+
+        `keep` hears of each completion as soon as it is there.
+        """
+
+    def report(self) -> str:
+        """How fast the requests since the last report were answered, in words; empty for nothing to tell."""
 
     def close(self) -> None:
         """Give back the memory."""
@@ -60,6 +70,16 @@ def plan_batches(requests: Sequence[Request], batch_size: int) -> list[list[Requ
         for bunch in [*(sorted(siblings, key=_length) for siblings in families), singles]
         for start in range(0, len(bunch), batch_size)
     ]
+
+
+def plan_queue(requests: Sequence[Request], batch_size: int) -> list[list[Request]]:
+    """Put `requests` into batches for a server, which makes batches of its own from whatever is in flight.
+
+    Siblings of one group follow each other, so that the server's prefix cache still holds what they share; a batch
+    mixes groups.
+    """
+    ordered = [request for batch in plan_batches(requests, max(1, len(requests))) for request in batch]
+    return [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
 
 
 def _group(request: Request) -> str:

@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicLayer
 
-from arte_plugin.engines.base import Completion, Request
+from arte_plugin.engines.base import Completion, Keep, Request
 from arte_plugin.errors import DataError
 from arte_plugin.ranks import LOGGER
 
@@ -70,8 +70,8 @@ class TransformersEngine:
         if self._paged and getattr(self._base, "is_quantized", False):
             self._no_paging("the model is quantised")
 
-    def generate(self, batch: Sequence[Request]) -> list[Completion]:
-        """Complete `batch`, in its order.
+    def generate(self, batch: Sequence[Request], keep: Keep | None = None) -> list[Completion]:
+        """Complete `batch`, in its order; `keep` hears of all at the end.
 
         Raises `DataError` for a request that doesn't fit into the model's context.
         """
@@ -82,7 +82,15 @@ class TransformersEngine:
         if self._paged:
             self._run_paged([row for row in rows if row.request.temperature == 0])
         self._run_padded([row for row in rows if row.finish is None])
-        return [row.completion() for row in rows]
+        done = [row.completion() for row in rows]
+        if keep is not None:
+            for place, completion in enumerate(done):
+                keep(place, completion)
+        return done
+
+    def report(self) -> str:
+        """Nothing: the progress line has told it."""
+        return ""
 
     def close(self) -> None:
         """Give back the memory: the engine can't be used any more, and the caller lets go of the model itself."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from arte_plugin.args import Block
+from arte_plugin.config_check import blocks
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,9 +18,9 @@ def test_page_is_up_to_date(name):
 
 
 def test_every_key_is_described():
-    blocks = Block.__subclasses__()
-    assert len(blocks) > 10
-    for block in blocks:
+    every = list(blocks(Block))
+    assert len(every) > 10
+    for block in every:
         assert block.model_config["extra"] == "forbid"
         for name, field in block.model_fields.items():
             assert (field.description and field.description[0].isupper()) or field.description[0] == "`", (block, name)

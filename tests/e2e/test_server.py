@@ -1,0 +1,104 @@
+"""Teacher and student on a real server with the OpenAI API, `transformers serve` on CPU, started by the run itself."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from arte_plugin.args import TransformersEngineArgs
+from arte_plugin.models import student_model
+from arte_plugin.request_cache import RequestCache
+from arte_plugin.rows import Draft, PreferenceQuestion, Probe, read_rows
+from arte_plugin.run import Run
+from arte_plugin.stages.probe import probe
+from tests.e2e.conftest import arte
+
+pytest.importorskip("transformers.cli.serving.completion", reason="this transformers serves no /v1/completions")
+
+SERVE = f"{Path(sys.executable).parent / 'transformers'} serve {{model}} --device cpu --dtype float32 --port {{port}}"
+
+
+@pytest.fixture(scope="module")
+def served(tiny_config, tmp_path_factory):
+    """A run up to stage 3 with both roles served: its YAML, its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("served")
+    config = tiny_config | {"output_dir": str(folder / "out")}
+    engine = {
+        "kind": "server",
+        "api": "transformers",
+        "teacher": {"command": SERVE, "adapter_options": "--unused {adapter}", "dtype": "float32"},
+        "student": {"command": SERVE, "dtype": "float32"},
+        "concurrency": 3,
+        "start_timeout": 120,
+    }
+    # No respondents: one server less to wait for.
+    preference_set = {"size": 6, "method": "random"}
+    config["arte"] = config["arte"] | {"engine": engine, "preference_set": preference_set}
+    path = folder / "arte.yaml"
+    path.write_text(yaml.safe_dump(config))
+    # It needs no GPU and little memory, but would take all cores for matrices of 128 columns.
+    done = arte("probe", str(path), OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr[-4000:] + done.stdout[-2000:]
+    return path, folder / "out" / "arte", done.stdout + done.stderr
+
+
+def test_the_stages_are_done_by_the_servers(served):
+    _, out, said = served
+    assert read_rows(out / "01-elicit/drafts.jsonl", Draft)
+    for name in ("teacher", "taught"):
+        log = (out / "servers" / f"{name}.log").read_text()
+        assert "POST /v1/completions" in log and "Application shutdown complete" in log
+    told = re.findall(r"(\d+) requests in [\d.]+ s: (\d+) tokens/s, achieved concurrency ([\d.]+)", said)
+    # Question calls, rationales and probes at least.
+    assert len(told) >= 3
+    # httpx's own line for each request would bury them.
+    assert "HTTP Request" not in said
+    assert all(int(tokens) > 0 and 0 < float(concurrency) <= 3 for _, tokens, concurrency in told)
+
+
+def test_no_server_is_left(served):
+    _, out, _ = served
+    ports = {port for log in out.glob("servers/*.log") for port in re.findall(r"--port (\d+)", log.read_text())}
+    assert len(ports) >= 2
+    left = [
+        path.parent.name
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if "serve" in (words := _words(path)) and ports & set(words)
+    ]
+    assert not left
+
+
+def test_greedy_answers_are_those_of_the_transformers_engine(served, tmp_path):
+    """Same weights, precision and tokens. The last bits may differ with the batch; here no answer hangs on them."""
+    path, out, _ = served
+    run = Run(yaml.safe_load(path.read_text()))
+    args = run.args.model_copy(update={"engine": TransformersEngineArgs()})
+    student = student_model(args.student, args, run.cfg, RequestCache(tmp_path / "requests.sqlite"))
+    drafts = read_rows(out / "01-elicit/drafts.jsonl", Draft)
+    chosen = read_rows(out / "02-preference-set/preference_set.jsonl", PreferenceQuestion)
+    here = probe(run.tasks[0], drafts, chosen, student, args.probe)
+    assert read_rows(out / "03-probe/probes.jsonl", Probe) == here
+    assert len(here) == 6 * len(drafts)
+    assert student.identity != student_model(run.args.student, run.args, run.cfg, run.cache).identity
+
+
+def test_again_from_the_cache_without_a_server(served):
+    path, out, _ = served
+    before = {log: log.read_text() for log in out.glob("servers/*.log")}
+    rows = read_rows(out / "03-probe/probes.jsonl", Probe)
+    # Nothing is done any more, and every request is answered.
+    (out / "manifest.json").unlink()
+    (out / "03-probe/probes.jsonl").unlink()
+    done = arte("probe", str(path))
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert read_rows(out / "03-probe/probes.jsonl", Probe) == rows
+    assert {log: log.read_text() for log in out.glob("servers/*.log")} == before
+
+
+def _words(cmdline: Path) -> list[str]:
+    try:
+        return cmdline.read_text().split("\0")
+    except OSError:
+        return []

@@ -1,0 +1,475 @@
+"""The server engine against a real HTTP server in this process that fails as it is told to."""
+
+import http.server
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from email.utils import formatdate
+
+import pytest
+from transformers import AutoTokenizer
+
+from arte_plugin.args import ServerEngineArgs
+from arte_plugin.engines.base import Completion, Request, plan_queue
+from arte_plugin.engines.dialects import Writer
+from arte_plugin.engines.own_server import OwnServer, command_words
+from arte_plugin.engines.server import ServerEngine
+from arte_plugin.errors import ServerError
+from arte_plugin.models import Model
+from arte_plugin.ranks import LOGGER
+from arte_plugin.rendering import Renderer
+from arte_plugin.request_cache import RequestCache
+from tests.tiny import tiny_model
+
+
+def answer(text="fine", finish="stop", tokens=2):
+    usage = {"prompt_tokens": 7, "completion_tokens": tokens}
+    return 200, {}, {"choices": [{"text": text, "finish_reason": finish}], "usage": usage}
+
+
+class Staged(http.server.ThreadingHTTPServer):
+    """Answers with what it is told, in turn, and with the last of it from then on; remembers what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self, *answers, port=0, delay=0.0):
+        super().__init__(("127.0.0.1", port), Handler)
+        self.answers = list(answers) or [answer()]
+        self.delay = delay
+        self.asked: list[tuple[str, dict, dict]] = []
+        self.times: list[float] = []
+        self.lock = threading.Lock()
+        self.now = self.most = 0
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    @property
+    def bodies(self):
+        return [body for path, _, body in self.asked if path == "/v1/completions"]
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        staged = self.server
+        with staged.lock:
+            staged.asked.append((self.path, dict(self.headers), body))
+            staged.times.append(time.monotonic())
+            status, headers, content = staged.answers.pop(0) if len(staged.answers) > 1 else staged.answers[0]
+            staged.now += 1
+            staged.most = max(staged.most, staged.now)
+        time.sleep(staged.delay)
+        with staged.lock:
+            staged.now -= 1
+        if status == "hang up":
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(data))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def renderer(tmp_path_factory):
+    return Renderer(AutoTokenizer.from_pretrained(tiny_model(tmp_path_factory.mktemp("tiny"))), "plain")
+
+
+@pytest.fixture
+def serve():
+    made = []
+
+    def start(*answers, **more):
+        made.append(Staged(*answers, **more))
+        return made[-1]
+
+    yield start
+    for server in made:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def engine_for(renderer):
+    def make(*servers, api="vllm", adapter=None, api_key=None, **settings):
+        urls = [server if isinstance(server, str) else server.url for server in servers]
+        given = {"kind": "server", "api": api, "teacher": {"base_urls": urls}, "patience": 5, "timeout": 5, **settings}
+        writer = Writer(api, renderer, "the-model", "arte-123" if adapter else None)
+        return ServerEngine(
+            writer, ServerEngineArgs.model_validate(given), urls, adapter=adapter, api_key=api_key
+        )  # fmt: skip
+
+    return make
+
+
+def ask(prompt="Say it.", **changes) -> Request:
+    return Request(**{"prompt": prompt, "group": "a", "max_new_tokens": 9, "temperature": 0.0, "seed": 5} | changes)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_what_vllm_is_sent_and_what_its_answer_means(serve, engine_for, renderer):
+    server = serve(answer("so <ans>A</ans> and", "stop"), answer("cut sh", "length", 9), answer("done", "stop"))
+    engine = engine_for(server, api_key="secret", concurrency=1)
+    done = engine.generate(
+        [ask(stop=("</ans>", "\n")), ask(stop=("</ans>",)), ask("é?", temperature=0.7)],
+    )
+    assert done == [
+        Completion("so <ans>A</ans>", "stop", 7, 2),
+        Completion("cut sh", "length", 7, 9),
+        Completion("done", "stop", 7, 2),
+    ]
+    first, _, sampled = server.bodies
+    assert first["prompt"] == renderer.tokenizer("Say it.", add_special_tokens=False)["input_ids"]
+    assert (first["model"], first["max_tokens"], first["temperature"]) == ("the-model", 9, 0.0)
+    assert first["stop"] == ["</ans>", "\n"] and first["include_stop_str_in_output"] is True
+    # A checkpoint's generation_config.json has no say.
+    assert (first["top_k"], first["top_p"], first["min_p"], first["repetition_penalty"]) == (-1, 1.0, 0.0, 1.0)
+    assert "seed" not in first and (sampled["seed"], sampled["temperature"]) == (5, 0.7)
+    assert "stop" not in sampled
+    assert server.asked[0][1]["Authorization"] == "Bearer secret"
+
+
+def test_what_the_other_servers_are_sent(serve, engine_for, renderer, monkeypatch):
+    bodies = {}
+    for api in ("sglang", "transformers", "openai"):
+        server = serve(answer("so <ans>A</ans> and", "length"))
+        [done] = engine_for(server, api=api).generate([ask(stop=("</ans>",), temperature=1.0)])
+        assert (done.text, done.finish) == ("so <ans>A</ans>", "stop")
+        [bodies[api]] = server.bodies
+    assert bodies["sglang"]["no_stop_trim"] is True and bodies["sglang"]["stop"] == ["</ans>"]
+    assert isinstance(bodies["sglang"]["prompt"][0], int)
+    settings = json.loads(bodies["transformers"]["generation_config"])
+    assert settings == {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
+    assert bodies["transformers"]["prompt"] == "Say it." and bodies["transformers"]["stop"] == ["</ans>"]
+    # It would cut the closing tag off, and a reply that ends in it would look like one without.
+    assert "stop" not in bodies["openai"] and bodies["openai"]["prompt"] == "Say it."
+
+
+def test_a_server_that_adds_bos_is_sent_the_prompt_without_it(serve, engine_for, renderer, monkeypatch):
+    monkeypatch.setitem(renderer.__dict__, "bos", "<|bos|>")
+    server = serve()
+    engine = engine_for(server, api="openai")
+    engine.generate([ask("<|bos|>Say it.")])
+    assert server.bodies[0]["prompt"] == "Say it."
+    with pytest.raises(ServerError, match=r"would put <\|bos\|> before a prompt that has none"):
+        engine.generate([ask("Say it.")])
+
+
+def test_429_waits_as_long_as_it_is_told(serve, engine_for):
+    server = serve((429, {"Retry-After": "1"}, {"error": {"message": "slow down"}}), answer())
+    assert engine_for(server).generate([ask()])[0].text == "fine"
+    assert server.times[1] - server.times[0] >= 1.0
+
+
+def test_429_is_meant_for_every_request(serve, engine_for):
+    server = serve((429, {"Retry-After": "1"}, "slow down"), answer())
+    assert len(engine_for(server, concurrency=1).generate([ask(str(i)) for i in range(4)])) == 4
+    assert len(server.times) == 5 and min(server.times[1:]) - server.times[0] >= 1.0
+
+
+def test_429_waits_until_the_date_that_it_is_told(serve, engine_for, monkeypatch):
+    monkeypatch.setattr(ServerEngine, "_pause", lambda self, failures: 0.0)
+    until = int(time.time()) + 2
+    server = serve((429, {"Retry-After": formatdate(until, usegmt=True)}, "slow down"), answer())
+    assert engine_for(server).generate([ask()])[0].text == "fine"
+    assert len(server.times) == 2 and time.time() >= until
+
+
+def test_500_is_tried_again_and_not_for_ever(serve, engine_for):
+    broken = (500, {}, {"error": {"message": "out of blocks"}})
+    server = serve(broken, (503, {}, "busy"), answer())
+    assert engine_for(server).generate([ask()])[0].text == "fine"
+    assert len(server.times) == 3
+    server = serve(broken)
+    with pytest.raises(ServerError, match=r"in 3 attempts \(`retries`\)\. The last one: 500: out of blocks"):
+        engine_for(server, retries=2).generate([ask()])
+    assert len(server.times) == 3
+
+
+def test_an_answer_of_no_use_is_asked_for_again(serve, engine_for):
+    server = serve((200, {}, {"choices": []}), answer("", "abort"), answer())
+    assert engine_for(server).generate([ask()])[0].text == "fine"
+
+
+def test_a_refused_request_ends_the_run_with_the_server_s_words(serve, engine_for):
+    message = "This model's maximum context length is 2048 tokens"
+    for content in ({"error": {"message": message}}, {"detail": message}, {"object": "error", "message": message}):
+        server = serve((400, {}, content))
+        with pytest.raises(ServerError, match=rf"refuses a request \(400\): {message}\nThe prompt begins: 'Say it"):
+            engine_for(server).generate([ask() for _ in range(5)])
+
+
+def test_no_reply_in_time(serve, engine_for):
+    server = serve(delay=1.0)
+    with pytest.raises(ServerError, match=r"no reply within 0 s \(`timeout`\)"):
+        engine_for(server, timeout=0.2, retries=1).generate([ask()])
+
+
+def test_a_server_that_is_not_there_yet_is_waited_for(serve, engine_for, caplog):
+    port = free_port()
+    timer = threading.Timer(1.0, lambda: serve(port=port))
+    timer.start()
+    with caplog.at_level(logging.INFO, LOGGER):
+        done = engine_for(f"http://127.0.0.1:{port}/v1").generate([ask(str(i)) for i in range(20)])
+    assert [one.text for one in done] == ["fine"] * 20
+    said = [record.message for record in caplog.records]
+    assert sum("can't be reached" in line for line in said) == 1 and sum("is back" in line for line in said) == 1
+
+
+def test_a_server_that_stays_away_ends_the_run(engine_for):
+    with pytest.raises(ServerError, match=r"could not be reached for 1 s \(`patience`\): ConnectError"):
+        engine_for(f"http://127.0.0.1:{free_port()}/v1", patience=1).generate([ask()])
+
+
+def test_a_connection_that_breaks_is_made_again(serve, engine_for):
+    server = serve(("hang up", {}, {}), answer())
+    assert engine_for(server).generate([ask()])[0].text == "fine"
+
+
+def test_another_server_takes_the_place_of_one_that_is_away(serve, engine_for):
+    server = serve()
+    away = f"http://127.0.0.1:{free_port()}/v1"
+    done = engine_for(away, server).generate([ask(group=str(i)) for i in range(6)])
+    assert len(done) == 6 and len(server.bodies) == 6
+
+
+def test_siblings_stay_together_and_servers_share_the_work(serve, engine_for):
+    servers = serve(delay=0.02), serve(delay=0.02)
+    requests = [ask(f"{group} {i}", group=group) for i in range(4) for group in "abcdef"]
+    engine = engine_for(*servers, concurrency=3, api="openai")
+    [batch] = plan_queue(requests, 100)
+    done = engine.generate(batch)
+    assert len(done) == 24
+    for server in servers:
+        groups = [body["prompt"][0] for body in server.bodies]
+        assert len(groups) == 12 and len(set(groups)) == 3
+        # A group's requests go out one after the other: at most those in flight come between.
+        for group in set(groups):
+            places = [i for i, one in enumerate(groups) if one == group]
+            assert places[-1] - places[0] <= 3 + 2
+        assert 1 < server.most <= 3
+
+
+def test_one_large_group_is_shared_among_the_servers(serve, engine_for):
+    servers = serve(), serve(), serve()
+    engine_for(*servers).generate([ask(str(i)) for i in range(10)])
+    assert sorted(len(server.bodies) for server in servers) == [3, 3, 4]
+
+
+def test_a_long_pause_is_told(serve, engine_for, caplog, monkeypatch):
+    monkeypatch.setattr("arte_plugin.engines.server.LONGEST_PAUSE", 0.5)
+    server = serve((429, {"Retry-After": "1"}, "slow down"), answer())
+    engine_for(server).generate([ask()])
+    assert any("asks for a pause of 1 s (`Retry-After`)" in record.message for record in caplog.records)
+
+
+def test_the_queue_mixes_groups_and_keeps_siblings_next_to_each_other():
+    requests = [ask(f"{group} {i}", group=group) for i in range(3) for group in "xyz"] + [ask("alone", group="q")]
+    batches = plan_queue(requests, 4)
+    assert [len(batch) for batch in batches] == [4, 4, 2]
+    assert "".join(request.group for batch in batches for request in batch) == "xxxyyyzzzq"
+    assert plan_queue(requests[::-1], 4) == batches
+    assert plan_queue([], 4) == []
+
+
+def test_throughput_is_told_once(serve, engine_for, renderer, tmp_path, caplog):
+    server = serve(delay=0.2)
+    engine = engine_for(server, concurrency=4)
+    model = Model("m", {}, renderer, lambda: engine, RequestCache(tmp_path / "c.sqlite"), 100, 10.0, served=True)
+    with caplog.at_level(logging.INFO, LOGGER):
+        model.ask([ask(str(i)) for i in range(8)], "probe sums")
+        model.ask([ask(str(i)) for i in range(8)], "probe sums")
+    [line] = [record.message for record in caplog.records if "tokens/s" in record.message]
+    assert line.startswith("probe sums: 8 requests in 0.")
+    assert 2.0 < float(line.rsplit(" ", 1)[1]) <= 4.0
+    assert len(server.bodies) == 8
+
+
+def test_what_is_answered_is_kept_when_another_request_fails(serve, engine_for, renderer, tmp_path):
+    cache = RequestCache(tmp_path / "c.sqlite")
+    first = serve(answer(), answer(), answer(), (400, {}, "no"))
+    requests = [ask(str(i)) for i in range(6)]
+
+    def model(server):
+        return Model("m", {}, renderer, lambda: engine_for(server, concurrency=1), cache, 100, 10.0, served=True)
+
+    with pytest.raises(ServerError, match="refuses a request"):
+        model(first).ask(requests, "probe sums")
+    second = serve()
+    assert len(model(second).ask(requests, "probe sums")) == 6
+    assert len(second.bodies) == 3
+
+
+def test_one_rank_asks_for_all(serve, engine_for, renderer, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    server, cache = serve(), RequestCache(tmp_path / "c.sqlite")
+    requests = [ask(str(i)) for i in range(6)]
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        model = Model("m", {}, renderer, lambda: engine_for(server), cache, 2, 1.0, served=True)
+        assert len(model.ask(requests, "probe sums")) == 6
+        assert model.usage.asked == (6 if rank == "0" else 0)
+
+
+def test_a_running_server_is_given_the_aligned_teacher_s_adapter(serve, engine_for, tmp_path):
+    for api, path in (("vllm", "/v1/load_lora_adapter"), ("sglang", "/load_lora_adapter")):
+        server = serve((200, {}, "loaded"), answer())
+        engine_for(server, api=api, adapter=tmp_path).generate([ask()])
+        assert server.asked[0][0] == path
+        assert server.asked[0][2] == {"lora_name": "arte-123", "lora_path": str(tmp_path)}
+        assert server.bodies[0]["model" if api == "vllm" else "lora_path"] == "arte-123"
+    server = serve((400, {}, {"message": "The lora adapter 'arte-123' has already been loaded."}), answer())
+    assert engine_for(server, adapter=tmp_path).generate([ask()])[0].text == "fine"
+    server = serve((404, {}, {"detail": "Not Found"}))
+    with pytest.raises(ServerError, match=r"adapter \(404\): Not Found\n.*VLLM_ALLOW_RUNTIME_LORA_UPDATING"):
+        engine_for(server, adapter=tmp_path).generate([ask()])
+
+
+#: A server of ours that ends at its third request, unless it was started with another word.
+SERVER = """
+import http.server, json, os, subprocess, sys
+port, model, once = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+open(once + ".worker", "w").write(str(worker.pid))
+print("serving", model, flush=True)
+count = 0
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/health" else 404); self.end_headers()
+    def do_POST(self):
+        global count
+        count += 1
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if count == 3 and (once == "always" or not os.path.exists(once)):
+            open(once, "w").close()
+            print("out of memory", flush=True)
+            os._exit(7)
+        content = {"choices": [{"text": model, "finish_reason": "stop"}],
+                   "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+        data = json.dumps(content).encode()
+        self.send_response(200); self.send_header("Content-Length", str(len(data))); self.end_headers()
+        self.wfile.write(data)
+    def log_message(self, *args): pass
+http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def own_server(tmp_path):
+    script = tmp_path / "server.py"
+    script.write_text(SERVER)
+    made = []
+
+    def make(name="teacher", last="once", **more):
+        command = f"{sys.executable} '{script}' {{port}} {{model}} {{last}}"
+        variables = {"model": f"model of {name}", "last": str(tmp_path / last)}
+        made.append(OwnServer(name, more.get("command", command), variables, tmp_path / f"{name}.log", 20.0))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop()
+
+
+def own_engine(own, renderer, **settings):
+    given = {"kind": "server", "api": "vllm", "teacher": {"command": "x {model} {port}"}, "concurrency": 1, **settings}
+    return ServerEngine(Writer("vllm", renderer, "m"), ServerEngineArgs.model_validate(given), own=own)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{pid}/stat") as stat:
+        return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def wait_for(condition, timeout=5.0):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_our_server_is_started_again_when_it_dies_and_ended_with_its_workers(own_server, renderer, tmp_path, caplog):
+    engine = own_engine(own_server(), renderer)
+    with caplog.at_level(logging.INFO, LOGGER):
+        done = engine.generate([ask(str(i)) for i in range(6)])
+    assert [one.text for one in done] == ["model of teacher"] * 6
+    [died] = [record.message for record in caplog.records if "started again" in record.message]
+    assert "ended with exit code 7" in died and "out of memory" in died and "(1 of 3)" in died
+    worker = int((tmp_path / "once.worker").read_text())
+    assert alive(worker)
+    engine.close()
+    wait_for(lambda: not alive(worker))
+
+
+def test_our_server_is_not_started_again_for_ever(own_server, renderer, monkeypatch):
+    monkeypatch.setattr("arte_plugin.engines.own_server.RESTARTS", 1)
+    own = own_server()
+    engine = own_engine(own, renderer)
+    own._variables = {**own._variables, "last": "always"}
+    monkeypatch.chdir(own.log_file.parent)
+    with pytest.raises(ServerError, match=r"The server for teacher ended with exit code 7(.|\n)*out of memory"):
+        engine.generate([ask(str(i)) for i in range(12)])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems tell no child of its parent's death")
+def test_our_server_ends_when_the_run_is_killed(own_server, tmp_path):
+    own = own_server()
+    code = (
+        "import os, sys; from pathlib import Path; from arte_plugin.engines.own_server import OwnServer\n"
+        "own = OwnServer('teacher', sys.argv[1], {'model': 'm', 'last': sys.argv[2]}, Path(sys.argv[3]), 20.0)\n"
+        "own.ensure(); print(own._process.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    run = [sys.executable, "-c", code, own._command, str(tmp_path / "last"), str(tmp_path / "log")]
+    pid = int(subprocess.run(run, capture_output=True, text=True, timeout=60).stdout)
+    wait_for(lambda: not alive(pid))
+
+
+def test_one_server_of_ours_runs_at_a_time(own_server, renderer):
+    teacher, student = own_engine(own_server("teacher"), renderer), own_engine(own_server("student"), renderer)
+    assert teacher.generate([ask()])[0].text == "model of teacher"
+    assert student.generate([ask()])[0].text == "model of student"
+    assert teacher._own._process is None
+    assert teacher.generate([ask()])[0].text == "model of teacher"
+    assert student._own._process is None
+
+
+def test_a_command_that_can_t_serve(own_server, renderer):
+    with pytest.raises(ServerError, match=r"can't be run: .*no-such-program"):
+        own_engine(own_server(command="no-such-program {model} {port}"), renderer).generate([ask()])
+    command = f"{sys.executable} -c 'print(\"no GPU here\"); raise SystemExit(3)' {{model}} {{port}}"
+    with pytest.raises(ServerError, match=r"ended with exit code 3\. The end of its log(.|\n)*no GPU here"):
+        own_engine(own_server(command=command), renderer).generate([ask()])
+    own = own_server(command=f"{sys.executable} -c 'import time; time.sleep(60)' {{model}} {{port}}")
+    own._start_timeout = 1.0
+    with pytest.raises(ServerError, match=r"was not ready after 1 s \(`start_timeout`\)"):
+        own_engine(own, renderer).generate([ask()])
+    assert own._process is None
+
+
+def test_a_command_s_words():
+    variables = {"model": "/a b/c", "port": "80", "adapter": "/d e", "adapter_name": "arte-1"}
+    words = command_words("vllm {model} --port {port} --x '{\"a\": 1}' --lora {adapter_name}={adapter}", variables)
+    assert words == ["vllm", "/a b/c", "--port", "80", "--x", '{"a": 1}', "--lora", "arte-1=/d e"]
+    assert command_words("~/bin/vllm {port}", variables)[0] == os.path.expanduser("~/bin/vllm")
