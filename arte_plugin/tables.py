@@ -1,5 +1,6 @@
 """Tables as text, and the one of what each stage made, kept and dropped."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from arte_plugin.manifest import StageRecord
@@ -35,17 +36,14 @@ def stage_table(stages: Mapping[str, StageRecord], order: Sequence[str]) -> str:
     return format_table(lines)
 
 
-#: Columns of numbers, set flush right.
-_NUMBERS = {
-    "made", "kept", "asked", "from cache", "time", "shots", "n", "accuracy", "95 % interval", "unparsed", "only first",
-    "only second", "difference", "p", "round", "pairs", "held-out before", "test before", "after",
-    "size", "of", "chosen again", "compared", "best the same", "worst the same", "rank correlation", "value",
-}  # fmt: skip
+#: `12`, `5.0 %`, `< 0.001`, `+1.2 to +3.4`, `3 of 4`, `1m05s`, and the mark of a number that there is not.
+_NUMBER = re.compile(r"[<+-]? ?\d[\d.]*( %)?( (to|of) [+-]?\d[\d.]*)?|(\d+h)?(\d+m)?(\d+s)?|-")
 
 
 def format_table(lines: Sequence[Sequence[str]]) -> str:
-    """Plain text columns, the first line underlined; those that are known for numbers are set flush right."""
-    right = {i for i, name in enumerate(lines[0]) if name in _NUMBERS or name.startswith("SD of")}
+    """Plain text columns, the first line underlined; columns of numbers are set flush right."""
+    columns = [[line[i] for line in lines[1:] if line[i]] for i in range(len(lines[0]))]
+    right = {i for i, cells in enumerate(columns) if cells and all(_NUMBER.fullmatch(cell) for cell in cells)}
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     shown = [
         "  ".join(

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{path}: left out, there is no preset of that name")
     if not counts:
         parser.error(f"there is no file in {args.data} for which there is a preset")
-    print(format_table([list(counts[0]), *([str(cell) for cell in row.values()] for row in counts)], right={2, 3, 4}))
+    print(format_table([list(counts[0]), *([str(cell) for cell in row.values()] for row in counts)]))
     write_text(COUNTS, json.dumps(counts, indent=1) + "\n")
     return int(any(row["mismatches"] for row in counts))
 
