@@ -9,8 +9,8 @@ from decimal import Decimal, InvalidOperation
 from itertools import groupby, zip_longest
 
 from arte_plugin import prompts
-from arte_plugin.args import AnswerType
 from arte_plugin.rows import Outcome
+from arte_plugin.task_args import AnswerType
 
 _CLOSED = re.compile(r"<ans>(.*?)</ans>", re.IGNORECASE | re.DOTALL)
 _AT_THE_END = re.compile(r"<ans>((?:(?!</?ans>).)*)</ans>$", re.IGNORECASE | re.DOTALL)

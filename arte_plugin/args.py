@@ -1,14 +1,12 @@
 """The `arte:` block of the YAML: every key, its default and its bounds. `docs/configuration.md` is made from it."""
 
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -20,7 +18,9 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from arte_plugin import presets
-from arte_plugin.prompts import DEFAULT_TECHNIQUES
+from arte_plugin.block import Block
+from arte_plugin.engine_args import ServerEngineArgs, TransformersEngineArgs, check_aligned_teacher_can_be_served
+from arte_plugin.task_args import TaskArgs
 
 SENTINEL = "arte://pairs"
 PAIRS_STRATEGY = "arte_plugin.preference_pairs"
@@ -35,124 +35,10 @@ Arm = Literal[
     "most_preferred",
     "task_consistent",
 ]
-AnswerType = Literal["choice", "boolean", "number", "text"]
 
 #: Members of unions: one student or a list of them; an engine in this process or servers. Pydantic names these in the
 #: place of an error, where they say nothing to a reader.
 TAGS = ONE, SEVERAL, HERE, SERVED = "one", "several", "engine-here", "engine-served"
-
-
-class Block(BaseModel):
-    """A block in which a key that does not exist is an error, never ignored."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class QuestionsArgs(Block):
-    """Where labelled questions come from."""
-
-    path: str = Field(description="A local JSONL, JSON, CSV or Parquet file, or a data set on the Hub.")
-    split: str = Field("train", description="Split of a data set on the Hub; a local file has only one.")
-    name: str | None = Field(None, description="Configuration of a data set on the Hub.")
-    question: str = Field("question", description="Column that holds the question.")
-    answer: str = Field("answer", description="Column that holds the right answer.")
-    answer_after: str | None = Field(
-        None,
-        min_length=1,
-        description="Only what follows the last such text in the answer column is the answer, as `####` in GSM8K; if "
-        "`rationale` names the same column, what stands before it is the worked solution.",
-    )
-    options: str | Annotated[list[str], Field(min_length=2)] | None = Field(
-        None,
-        description="Where a multiple-choice question keeps its options: a column with a list of texts, a column with "
-        "`{text: […], label: […]}`, or a list of columns with one text each. They are put behind the question as "
-        "`(A) …`. The answer is then one of the labels, if there are any; else a number is a place counted from 0, "
-        "and a letter a letter.",
-    )
-    rationale: str | None = Field(
-        None,
-        description="Column that holds a worked solution, shown in few-shot prompts; the tagged answer is put behind "
-        "it where it has none. Without this key only the answer is shown.",
-    )
-    rationale_without: Annotated[list[str], Field(min_length=2, max_length=2)] | None = Field(
-        None,
-        description="Two marks: what stands between them is left out of the worked solution, and so are they; "
-        "`['<<', '>>']` takes out GSM8K's calculator notes.",
-    )
-    bad_rows: Literal["stop", "drop"] = Field(
-        "stop",
-        description="A row without a question or without an answer that can be read, or one that gives a question "
-        "another answer than an earlier row: `stop` there, or `drop` such rows and say how many.",
-    )
-
-    @field_validator("rationale_without")
-    @classmethod
-    def _two_marks(cls, marks: list[str] | None) -> list[str] | None:
-        if marks and not all(marks):
-            raise ValueError("a mark can't be empty")
-        return marks
-
-
-class TaskArgs(Block):
-    """A target task: what the student has to become good at."""
-
-    preset: str | None = Field(
-        None,
-        description="A task that comes with the plugin (docs/presets.md, `arte presets`), or a family for all of its "
-        "tasks. It gives every other key; those that stand here win. `{task}` in a path is the last part of its name.",
-    )
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
-        max_length=80,
-        description="Name of the task in every file and table: letters, digits, `_`, `.` and `-`.",
-    )
-    description: str = Field(
-        min_length=1, description="What the task asks for, in a sentence or two; begins every prompt."
-    )
-    category: str | None = Field(None, description="A label to group tasks by; goes into the results.")
-    questions: QuestionsArgs | None = Field(
-        None, description="Labelled questions, from which the splits given as numbers are drawn without overlap."
-    )
-    seed_questions: Annotated[int, Field(ge=1)] | QuestionsArgs = Field(
-        10, description="Questions shown to the teacher and in few-shot prompts: how many, or a source of their own."
-    )
-    validation_questions: Annotated[int, Field(ge=1)] | QuestionsArgs = Field(
-        100, description="Questions that the preference set is chosen from: how many, or a source of their own."
-    )
-    test_questions: Annotated[int, Field(ge=1)] | QuestionsArgs | None = Field(
-        None, description="Questions for the last evaluation: how many, a source of their own, or all that are left."
-    )
-    answer: AnswerType = Field(
-        "text", description="What an answer is, which decides how answers are read and compared."
-    )
-    techniques: dict[str, str] = Field(
-        default_factory=lambda: dict(DEFAULT_TECHNIQUES),
-        min_length=2,
-        description="Ways to ask for a rationale: name and instruction, at least two; by default four general ones.",
-    )
-
-    @field_validator("name")
-    @classmethod
-    def _not_a_path(cls, name: str) -> str:
-        if ".." in name:
-            raise ValueError("a task name names files, so it can't contain '..'")
-        return name
-
-    @model_validator(mode="after")
-    def _numbers_need_a_source(self) -> "TaskArgs":
-        splits = {"seed_questions": self.seed_questions, "validation_questions": self.validation_questions}
-        splits["test_questions"] = self.test_questions if self.test_questions is not None else 0
-        drawn = [key for key, value in splits.items() if isinstance(value, int)]
-        if drawn and self.questions is None:
-            raise ValueError(f"{', '.join(drawn)} are drawn from `questions`, which is not given")
-        return self
-
-    @model_validator(mode="after")
-    def _options_have_letters(self) -> "TaskArgs":
-        sources = (self.questions, self.seed_questions, self.validation_questions, self.test_questions)
-        if self.answer != "choice" and any(isinstance(one, QuestionsArgs) and one.options for one in sources):
-            raise ValueError(f"`options` get letters, so they need `answer: choice` (found `answer: {self.answer}`)")
-        return self
 
 
 class StudentArgs(Block):
@@ -320,113 +206,6 @@ class EvaluateArgs(Block):
             if names.count(name) > 1:
                 raise ValueError(f"{name} stands there twice")
         return names
-
-
-class EngineArgs(Block):
-    """What every engine has."""
-
-    page_size: int = Field(32, ge=8, le=256, description="Tokens in a page of the paged attention cache (CUDA).")
-    rank_timeout: int = Field(
-        1800, ge=10, description="Seconds without any progress after which a rank stops waiting for the others."
-    )
-
-
-class TransformersEngineArgs(EngineArgs):
-    """Generation by transformers in this process."""
-
-    kind: Literal["transformers"] = Field("transformers", description="Generation by transformers in this process.")
-
-
-class ServedArgs(Block):
-    """A server for one role: started and stopped by the run (`command`), or running already (`base_urls`)."""
-
-    command: str | None = Field(
-        None,
-        min_length=1,
-        description="Starts a server and stays in the foreground; no shell reads it. `{model}` is the path or Hub id "
-        "and `{port}` a free port. It is started when there is something to ask and ended, with all that it started, "
-        "before anything else needs the GPU; its log is `OUTPUT_DIR/arte/servers/NAME.log`.",
-    )
-    adapter_options: str | None = Field(
-        None,
-        min_length=1,
-        description="Put behind `command` to serve the aligned teacher's LoRA adapter: `{adapter}` is its folder, "
-        "`{adapter_name}` the name that requests call it by.",
-    )
-    base_urls: list[Annotated[str, Field(pattern=r"^https?://\S+$")]] = Field(
-        default_factory=list,
-        description="Servers that run already, as `http://HOST:PORT/v1`, all with the same model: the top-level "
-        "`base_model`, or the first student's. All get as much to do, and requests with a common beginning mostly go "
-        "to the same one.",
-    )
-    model: str | None = Field(
-        None, min_length=1, description="Name that the servers know the model by; default: its path or Hub id."
-    )
-    dtype: str | None = Field(
-        None,
-        description="Precision and quantisation that the servers compute in, in your words (`bfloat16`, `awq`). They "
-        "can't be asked for it: another value here, or another `command`, asks everything anew.",
-    )
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> "ServedArgs":
-        if bool(self.command) == bool(self.base_urls):
-            raise ValueError("give `command` for a server that is started by the run, or `base_urls` for running ones")
-        if self.adapter_options and not self.command:
-            raise ValueError("`adapter_options` go with `command`; a running vLLM or SGLang is given the adapter")
-        for key, text, needed in (
-            ("command", self.command, ("{model}", "{port}")),
-            ("adapter_options", self.adapter_options, ("{adapter}",)),
-        ):
-            for name in needed:
-                if text and name not in text:
-                    raise ValueError(f"`{key}` must contain {name}")
-            try:
-                shlex.split(text or "")
-            except ValueError as error:
-                raise ValueError(f"`{key}` can't be split into words: {error}") from None
-        return self
-
-
-class ServerEngineArgs(EngineArgs):
-    """Generation by servers, of the roles that are named here; transformers runs the others, and the evaluation."""
-
-    kind: Literal["server"] = Field(description="Generation by servers with the OpenAI API's `/v1/completions`.")
-    api: Literal["vllm", "sglang", "transformers", "openai"] = Field(
-        description="What the servers are. `vllm` and `sglang` are sent tokens, and keep the text that ends a reply; "
-        "`transformers` is `transformers serve`, for tests; `openai` stands for any other: it is sent plain text and "
-        "no stop strings, for most servers cut those off, so replies run on to their end and are cut here."
-    )
-    teacher: ServedArgs | None = Field(None, description="Serves the teacher, before and after its alignment.")
-    student: ServedArgs | None = Field(
-        None,
-        description="Serves the students and respondents, one after the other; with `base_urls` the first student "
-        "only, and transformers runs the others.",
-    )
-    concurrency: int = Field(64, ge=1, le=4096, description="Requests in flight at a time, for each server.")
-    timeout: float = Field(600, gt=0, description="Seconds to wait for one reply.")
-    retries: int = Field(
-        6,
-        ge=0,
-        le=100,
-        description="How often a request is sent again that was not answered in time, or answered with 429 or 5xx; "
-        "with growing random pauses, and never sooner than `Retry-After` says.",
-    )
-    patience: float = Field(300, gt=0, description="Seconds to wait for a running server that can't be reached.")
-    start_timeout: float = Field(
-        1200, gt=0, description="Seconds that a `command` has until its server is ready; a download counts too."
-    )
-    api_key_env: str | None = Field(
-        None, min_length=1, description="Environment variable with the API key, if the servers want one."
-    )
-
-    @model_validator(mode="after")
-    def _somebody_is_served(self) -> "ServerEngineArgs":
-        if self.teacher is None and self.student is None:
-            raise ValueError("`kind: server` needs a `teacher` or a `student` block: nobody is served")
-        if self.student and self.student.adapter_options:
-            raise ValueError("only the teacher has an adapter: take `adapter_options` out of `student`")
-        return self
 
 
 def _how_many(students: Any) -> str:
@@ -629,37 +408,6 @@ def _moved(error: ValidationError, places: Sequence[int]) -> list[InitErrorDetai
     ]
 
 
-def _check_aligned_teacher_can_be_served(values: dict[str, Any]) -> None:
-    """Raises `ValueError` here, not after hours of training. Blocks of a wrong form are left to their own checks."""
-    arte = values.get("arte")
-    engine = arte.get("engine") if isinstance(arte, dict) else getattr(arte, "engine", None)
-    try:
-        settings = ServerEngineArgs.model_validate(engine, from_attributes=True)
-    except ValidationError:
-        return
-    teacher = settings.teacher
-    if teacher is None:
-        return
-    loads = settings.api in ("vllm", "sglang")
-    if values.get("adapter"):
-        if teacher.command and not teacher.adapter_options:
-            raise ValueError(
-                "arte.engine.teacher: the teacher is trained with an adapter, so `adapter_options` must say how the "
-                "server is given it; for vLLM: --enable-lora --max-lora-rank RANK --lora-modules "
-                "{adapter_name}={adapter}"
-            )
-        if teacher.base_urls and not loads:
-            raise ValueError(
-                "arte.engine.teacher: only a running vLLM or SGLang can be given the aligned teacher's adapter; use "
-                "`command` and `adapter_options`"
-            )
-    elif teacher.base_urls:
-        raise ValueError(
-            "arte.engine.teacher: the teacher is trained in full, and a running server has its old weights only; use "
-            "`command`"
-        )
-
-
 class ArteConfig(BaseModel):
     """What the plugin adds to Axolotl's config: the `arte:` block, and checks on top-level keys that it relies on."""
 
@@ -676,7 +424,7 @@ class ArteConfig(BaseModel):
         rl = getattr(values.get("rl"), "value", values.get("rl"))
         if rl != "dpo":
             raise ValueError(f"ARTE aligns the teacher with DPO: set `rl: dpo` (found {rl!r})")
-        _check_aligned_teacher_can_be_served(values)
+        check_aligned_teacher_can_be_served(values)
         # Axolotl has turned the entries into its own models by the time it validates.
         datasets = [entry if isinstance(entry, dict) else vars(entry) for entry in values.get("datasets") or []]
         paths = [entry.get("path") for entry in datasets]

@@ -7,6 +7,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from arte_plugin import args
+from arte_plugin.block import Block
 from arte_plugin.errors import ConfigError
 
 
@@ -46,7 +47,7 @@ def _problem(detail: Any) -> str:
 
 def known_keys() -> set[str]:
     """Every key that may stand somewhere in the `arte:` block."""
-    return {"arte", *(name for block in blocks(args.Block) for name in block.model_fields)}
+    return {"arte", *(name for block in blocks(Block) for name in block.model_fields)}
 
 
 def keys_beside(loc: Sequence[str | int]) -> list[str]:
@@ -69,7 +70,7 @@ def _members(block: type[BaseModel], key: str) -> list[type[BaseModel]]:
     return found
 
 
-def blocks(parent: type[args.Block]) -> Iterator[type[args.Block]]:
+def blocks(parent: type[Block]) -> Iterator[type[Block]]:
     """Every block that is made from `parent`, at any depth."""
     for block in parent.__subclasses__():
         yield block

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from arte_plugin.args import ArteArgs, ServedArgs, ServerEngineArgs
+from arte_plugin.args import ArteArgs
+from arte_plugin.engine_args import ServedArgs, ServerEngineArgs
 from arte_plugin.engines.base import Engine
 from arte_plugin.errors import ConfigError
 from arte_plugin.rendering import Renderer

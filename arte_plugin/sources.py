@@ -7,10 +7,10 @@ from string import ascii_uppercase
 from typing import Any, NamedTuple
 
 from arte_plugin import answers, prompts
-from arte_plugin.args import QuestionsArgs, TaskArgs
 from arte_plugin.errors import ConfigError, DataError
 from arte_plugin.local_files import is_local, read_file
 from arte_plugin.rows import Question, content_id
+from arte_plugin.task_args import QuestionsArgs, TaskArgs
 
 
 class Labelled(NamedTuple):

@@ -4,10 +4,10 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from arte_plugin.args import QuestionsArgs, TaskArgs
 from arte_plugin.errors import DataError
 from arte_plugin.rows import Question
 from arte_plugin.sources import Labelled, comparable, read_source, short
+from arte_plugin.task_args import QuestionsArgs, TaskArgs
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from typing import Any, get_args
 from generated import write_or_check
 
 from arte_plugin.answers import extract
-from arte_plugin.args import AnswerType
 from arte_plugin.rows import split_lines, wilson
 from arte_plugin.tables import markdown_table
+from arte_plugin.task_args import AnswerType
 
 TARGET = Path(__file__).with_name("answers.md")
 DATA = Path(__file__).parents[1] / "benchmarks" / "answers"

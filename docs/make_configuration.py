@@ -12,7 +12,9 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from generated import write_or_check
 from pydantic.fields import FieldInfo
 
-from arte_plugin.args import ArteArgs, Block, QuestionsArgs
+from arte_plugin.args import ArteArgs
+from arte_plugin.block import Block
+from arte_plugin.task_args import QuestionsArgs
 
 TARGET = Path(__file__).with_name("configuration.md")
 

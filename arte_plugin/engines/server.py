@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from arte_plugin.args import ServerEngineArgs
+from arte_plugin.engine_args import ServerEngineArgs
 from arte_plugin.engines.base import Completion, Keep, Request
 from arte_plugin.engines.dialects import Writer
 from arte_plugin.engines.own_server import OwnServer

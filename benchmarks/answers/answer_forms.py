@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from arte_plugin.answers import normalise
-from arte_plugin.args import AnswerType
+from arte_plugin.task_args import AnswerType
 
 
 class Form(NamedTuple):

@@ -15,10 +15,10 @@ from pathlib import Path
 from answer_forms import forms
 from arte_plugin import presets
 from arte_plugin.answers import judge, same
-from arte_plugin.args import TaskArgs
 from arte_plugin.rows import Question, write_text
 from arte_plugin.sources import read_source
 from arte_plugin.tables import format_table
+from arte_plugin.task_args import TaskArgs
 
 COUNTS = Path(__file__).with_name("targets.json")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from arte_plugin.args import TransformersEngineArgs
+from arte_plugin.engine_args import TransformersEngineArgs
 from arte_plugin.models import student_model
 from arte_plugin.request_cache import RequestCache
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, read_rows

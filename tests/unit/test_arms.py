@@ -2,12 +2,13 @@ from typing import cast, get_args
 
 import pytest
 
-from arte_plugin.args import Arm, ElicitArgs, RegenerateArgs, TaskArgs
+from arte_plugin.args import Arm, ElicitArgs, RegenerateArgs
 from arte_plugin.errors import DataError
 from arte_plugin.models import Model
 from arte_plugin.rows import Draft
 from arte_plugin.stages.arms import ARMS, cut_to_equal_size, drafted_examples
 from arte_plugin.stages.regenerate import Teachers, regenerate
+from arte_plugin.task_args import TaskArgs
 from arte_plugin.tasks import Task
 
 SCORES = {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from arte_plugin.args import Block
+from arte_plugin.block import Block
 from arte_plugin.config_check import blocks
 
 ROOT = Path(__file__).parents[2]

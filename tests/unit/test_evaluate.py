@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from arte_plugin import prompts
-from arte_plugin.args import EvaluateArgs, StudentArgs, TaskArgs
+from arte_plugin.args import EvaluateArgs, StudentArgs
 from arte_plugin.errors import DataError
 from arte_plugin.rendering import Renderer
 from arte_plugin.rows import Question, wilson
 from arte_plugin.stages import evaluate as stage
 from arte_plugin.stages.sft import TrainedStudent
 from arte_plugin.stages.student_lm import Candidate
+from arte_plugin.task_args import TaskArgs
 from arte_plugin.tasks import Task
 from tests.tiny import BOS, tiny_model
 

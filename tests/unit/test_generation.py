@@ -3,13 +3,13 @@
 import pytest
 from transformers import AutoTokenizer
 
-from arte_plugin.args import TaskArgs
 from arte_plugin.engines.base import Completion
 from arte_plugin.errors import TeacherError
 from arte_plugin.generation import write_rationales
 from arte_plugin.models import Model
 from arte_plugin.rendering import Renderer
 from arte_plugin.request_cache import RequestCache
+from arte_plugin.task_args import TaskArgs
 from arte_plugin.tasks import Task
 from tests.tiny import tiny_model
 

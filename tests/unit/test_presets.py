@@ -6,10 +6,11 @@ import yaml
 from click.testing import CliRunner
 
 from arte_plugin import presets
-from arte_plugin.args import ArteArgs, QuestionsArgs, TaskArgs
+from arte_plugin.args import ArteArgs
 from arte_plugin.cli import cli
 from arte_plugin.config_check import check_config
 from arte_plugin.errors import ConfigError
+from arte_plugin.task_args import QuestionsArgs, TaskArgs
 from arte_plugin.tasks import load_task
 
 ALL = [name for one in presets.FAMILIES for name in presets.members(one)]

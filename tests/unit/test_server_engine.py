@@ -14,7 +14,7 @@ from email.utils import formatdate
 import pytest
 from transformers import AutoTokenizer
 
-from arte_plugin.args import ServerEngineArgs
+from arte_plugin.engine_args import ServerEngineArgs
 from arte_plugin.engines.base import Completion, Request, plan_queue
 from arte_plugin.engines.dialects import Writer
 from arte_plugin.engines.own_server import OwnServer, command_words

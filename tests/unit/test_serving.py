@@ -2,8 +2,9 @@
 
 import pytest
 
-from arte_plugin.args import ArteArgs, ServerEngineArgs
+from arte_plugin.args import ArteArgs
 from arte_plugin.config_check import check_config
+from arte_plugin.engine_args import ServerEngineArgs
 from arte_plugin.engines.base import Request
 from arte_plugin.engines.own_server import command_words
 from arte_plugin.errors import ConfigError

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from arte_plugin.args import TaskArgs
 from arte_plugin.errors import ConfigError, DataError
+from arte_plugin.task_args import TaskArgs
 from arte_plugin.tasks import load_task
 
 

@@ -1,0 +1,146 @@
+"""`arte.engine`: who runs the models."""
+
+import shlex
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from arte_plugin.block import Block
+
+
+class EngineArgs(Block):
+    """What every engine has."""
+
+    page_size: int = Field(32, ge=8, le=256, description="Tokens in a page of the paged attention cache (CUDA).")
+    rank_timeout: int = Field(
+        1800, ge=10, description="Seconds without any progress after which a rank stops waiting for the others."
+    )
+
+
+class TransformersEngineArgs(EngineArgs):
+    """Generation by transformers in this process."""
+
+    kind: Literal["transformers"] = Field("transformers", description="Generation by transformers in this process.")
+
+
+class ServedArgs(Block):
+    """A server for one role: started and stopped by the run (`command`), or running already (`base_urls`)."""
+
+    command: str | None = Field(
+        None,
+        min_length=1,
+        description="Starts a server and stays in the foreground; no shell reads it. `{model}` is the path or Hub id "
+        "and `{port}` a free port. It is started when there is something to ask and ended, with all that it started, "
+        "before anything else needs the GPU; its log is `OUTPUT_DIR/arte/servers/NAME.log`.",
+    )
+    adapter_options: str | None = Field(
+        None,
+        min_length=1,
+        description="Put behind `command` to serve the aligned teacher's LoRA adapter: `{adapter}` is its folder, "
+        "`{adapter_name}` the name that requests call it by.",
+    )
+    base_urls: list[Annotated[str, Field(pattern=r"^https?://\S+$")]] = Field(
+        default_factory=list,
+        description="Servers that run already, as `http://HOST:PORT/v1`, all with the same model: the top-level "
+        "`base_model`, or the first student's. All get as much to do, and requests with a common beginning mostly go "
+        "to the same one.",
+    )
+    model: str | None = Field(
+        None, min_length=1, description="Name that the servers know the model by; default: its path or Hub id."
+    )
+    dtype: str | None = Field(
+        None,
+        description="Precision and quantisation that the servers compute in, in your words (`bfloat16`, `awq`). They "
+        "can't be asked for it: another value here, or another `command`, asks everything anew.",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "ServedArgs":
+        if bool(self.command) == bool(self.base_urls):
+            raise ValueError("give `command` for a server that is started by the run, or `base_urls` for running ones")
+        if self.adapter_options and not self.command:
+            raise ValueError("`adapter_options` go with `command`; a running vLLM or SGLang is given the adapter")
+        for key, text, needed in (
+            ("command", self.command, ("{model}", "{port}")),
+            ("adapter_options", self.adapter_options, ("{adapter}",)),
+        ):
+            for name in needed:
+                if text and name not in text:
+                    raise ValueError(f"`{key}` must contain {name}")
+            try:
+                shlex.split(text or "")
+            except ValueError as error:
+                raise ValueError(f"`{key}` can't be split into words: {error}") from None
+        return self
+
+
+class ServerEngineArgs(EngineArgs):
+    """Generation by servers, of the roles that are named here; transformers runs the others, and the evaluation."""
+
+    kind: Literal["server"] = Field(description="Generation by servers with the OpenAI API's `/v1/completions`.")
+    api: Literal["vllm", "sglang", "transformers", "openai"] = Field(
+        description="What the servers are. `vllm` and `sglang` are sent tokens, and keep the text that ends a reply; "
+        "`transformers` is `transformers serve`, for tests; `openai` stands for any other: it is sent plain text and "
+        "no stop strings, for most servers cut those off, so replies run on to their end and are cut here."
+    )
+    teacher: ServedArgs | None = Field(None, description="Serves the teacher, before and after its alignment.")
+    student: ServedArgs | None = Field(
+        None,
+        description="Serves the students and respondents, one after the other; with `base_urls` the first student "
+        "only, and transformers runs the others.",
+    )
+    concurrency: int = Field(64, ge=1, le=4096, description="Requests in flight at a time, for each server.")
+    timeout: float = Field(600, gt=0, description="Seconds to wait for one reply.")
+    retries: int = Field(
+        6,
+        ge=0,
+        le=100,
+        description="How often a request is sent again that was not answered in time, or answered with 429 or 5xx; "
+        "with growing random pauses, and never sooner than `Retry-After` says.",
+    )
+    patience: float = Field(300, gt=0, description="Seconds to wait for a running server that can't be reached.")
+    start_timeout: float = Field(
+        1200, gt=0, description="Seconds that a `command` has until its server is ready; a download counts too."
+    )
+    api_key_env: str | None = Field(
+        None, min_length=1, description="Environment variable with the API key, if the servers want one."
+    )
+
+    @model_validator(mode="after")
+    def _somebody_is_served(self) -> "ServerEngineArgs":
+        if self.teacher is None and self.student is None:
+            raise ValueError("`kind: server` needs a `teacher` or a `student` block: nobody is served")
+        if self.student and self.student.adapter_options:
+            raise ValueError("only the teacher has an adapter: take `adapter_options` out of `student`")
+        return self
+
+
+def check_aligned_teacher_can_be_served(values: dict[str, Any]) -> None:
+    """Raises `ValueError` here, not after hours of training. Blocks of a wrong form are left to their own checks."""
+    arte = values.get("arte")
+    engine = arte.get("engine") if isinstance(arte, dict) else getattr(arte, "engine", None)
+    try:
+        settings = ServerEngineArgs.model_validate(engine, from_attributes=True)
+    except ValidationError:
+        return
+    teacher = settings.teacher
+    if teacher is None:
+        return
+    loads = settings.api in ("vllm", "sglang")
+    if values.get("adapter"):
+        if teacher.command and not teacher.adapter_options:
+            raise ValueError(
+                "arte.engine.teacher: the teacher is trained with an adapter, so `adapter_options` must say how the "
+                "server is given it; for vLLM: --enable-lora --max-lora-rank RANK --lora-modules "
+                "{adapter_name}={adapter}"
+            )
+        if teacher.base_urls and not loads:
+            raise ValueError(
+                "arte.engine.teacher: only a running vLLM or SGLang can be given the aligned teacher's adapter; use "
+                "`command` and `adapter_options`"
+            )
+    elif teacher.base_urls:
+        raise ValueError(
+            "arte.engine.teacher: the teacher is trained in full, and a running server has its old weights only; use "
+            "`command`"
+        )
