@@ -6,8 +6,9 @@ from arte_plugin.manifest import Manifest
 from arte_plugin.rows import Draft, TailoredExample, read_rows
 from tests.e2e.conftest import axolotl
 
-# Each way to come by an example once, but for `random_technique`, which is `most_preferred` with another draft.
-ARMS = ["arte", "original_teacher", "rationale_only", "question_only", "most_preferred", "task_consistent"]
+# Each way to come by an example once, but for `random_technique` and `task_consistent`, which are `most_preferred` with
+# another draft.
+ARMS = ["arte", "original_teacher", "rationale_only", "question_only", "most_preferred"]
 
 
 def test_arms_share_what_is_generated_with_one_another_and_with_later_runs(
@@ -34,7 +35,7 @@ def test_arms_share_what_is_generated_with_one_another_and_with_later_runs(
     assert len(sizes) == 1
     assert min(sizes) > 0
     drafted = {draft.question for draft in read_rows(folder / "01-elicit/drafts.jsonl", Draft)}
-    for arm in ("original_teacher", "rationale_only", "most_preferred", "task_consistent"):
+    for arm in ("original_teacher", "rationale_only", "most_preferred"):
         assert set(questions[arm]) <= drafted
     assert not set(questions["arte"]) <= drafted
     assert questions["question_only"] == questions["arte"] or set(questions["question_only"]) & set(questions["arte"])
@@ -50,8 +51,8 @@ def test_arms_share_what_is_generated_with_one_another_and_with_later_runs(
         *(("base", arm) for arm in ARMS),
         *((arm, "arte") for arm in ARMS if arm != "arte"),
     ]
-    assert "task_consistent" in (folder / "08-evaluate/results.md").read_text()
-    for said in ("sft/task_consistent", "the same examples as original_teacher", "only second"):
+    assert "most_preferred" in (folder / "08-evaluate/results.md").read_text()
+    for said in ("sft/most_preferred", "the same examples as original_teacher", "only second"):
         assert said in done.stdout
 
     _same_config_from_that_run(write_config, tmp_path, changes, rows)
