@@ -12,6 +12,12 @@ class EngineArgs(Block):
     """What every engine has."""
 
     page_size: int = Field(32, ge=8, le=256, description="Tokens in a page of the paged attention cache (CUDA).")
+    cache_gib: float = Field(
+        4.0,
+        gt=0,
+        description="GiB for the keys and values of what transformers has in flight, on each rank. It bounds how many "
+        "requests that are; one is always let in. Not for paged generation (CUDA), which takes half of what is free.",
+    )
     rank_timeout: int = Field(
         1800, ge=10, description="Seconds without any progress after which a rank stops waiting for the others."
     )

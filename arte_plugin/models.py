@@ -81,19 +81,18 @@ class Model:
                 if self._engine is None:
                     self._engine = self.load()
                 asked, wanted = [key for key, _ in missing], [request for _, request in missing]
-                if self.served:
-                    # Its batches are long, and none of it is to be lost: each completion is kept as it comes.
-                    def keep(place: int, one: Completion, asked: list[str] = asked) -> None:
-                        self.cache.put([(asked[place], one)])
-                        self._count([one])
-                        line.update(1)
 
-                    self._engine.generate(wanted, keep)
-                else:
-                    answers = self._engine.generate(wanted)
+                def keep(place: int, one: Completion, asked: list[str] = asked) -> None:
+                    if self.served:
+                        # Its batches are long, and none of it is to be lost.
+                        self.cache.put([(asked[place], one)])
+                    line.update(1)
+
+                answers = self._engine.generate(wanted, keep)
+                if not self.served:
+                    # Whole, or the batch that a run goes on with would be another one.
                     self.cache.put(zip(asked, answers, strict=True))
-                    self._count(answers)
-                    line.update(len(answers))
+                self._count(answers)
         if self._engine is not None and (report := self._engine.report()):
             LOG.info("%s: %s", what, report)
         if len(done) < len(by_key):
@@ -147,7 +146,7 @@ def student_model(
             trust_remote_code=settings.trust_remote_code,
             **({"attn_implementation": attention} if attention else {}),
         )
-        return TransformersEngine(model.to(_device()), renderer.tokenizer, page_size=args.engine.page_size)
+        return TransformersEngine(model.to(_device()), renderer.tokenizer, **_engine_settings(args))
 
     fingerprint = fingerprint_model(base_model)
     renderer = Renderer(_load_tokenizer(base_model, settings.trust_remote_code), prompt_style)
@@ -159,7 +158,8 @@ def student_model(
             serving.requests_at_a_time(args, served), args.engine.rank_timeout, served=True,
         )  # fmt: skip
     identity = {"model": fingerprint, "dtype": dtype, "attention": attention, "engine": "transformers"}
-    return Model(name, identity, renderer, load, cache, args.probe.batch_size, args.engine.rank_timeout)
+    batch_size = args.probe.batch_size or (160 if _device() == "cpu" else 1000)
+    return Model(name, identity, renderer, load, cache, batch_size, args.engine.rank_timeout)
 
 
 def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path | None = None) -> Model:
@@ -183,7 +183,7 @@ def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path |
             # Quantisation in Axolotl comes with the adapter; a fresh one must not have a say.
             model = model.unload()
         model.requires_grad_(False)
-        return TransformersEngine(model, tokenizer, page_size=args.engine.page_size)
+        return TransformersEngine(model, tokenizer, **_engine_settings(args))
 
     from axolotl.loaders import load_tokenizer
 
@@ -319,6 +319,10 @@ def _tokenizer_hash(tokenizer) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
     return hashlib.sha256(f"{content}\0{tokenizer.chat_template}\0{tokenizer.special_tokens_map}".encode()).hexdigest()
+
+
+def _engine_settings(args: ArteArgs) -> dict[str, Any]:
+    return {"page_size": args.engine.page_size, "memory": args.engine.cache_gib * 2**30}
 
 
 def _device() -> str:

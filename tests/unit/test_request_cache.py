@@ -62,9 +62,9 @@ def test_batches_keep_siblings_together_and_depend_on_nothing_else():
     plan = plan_batches(requests, 3)
     assert sorted((r for batch in plan for r in batch), key=str) == sorted(requests, key=str)
     assert all(len(batch) <= 3 for batch in plan)
-    for batch in plan:
-        groups = {request.group for request in batch}
-        assert len(groups) == 1 or all(group.startswith("single") for group in groups)
+    assert [{request.group[:6] for request in batch} for batch in plan] == [{"a"}, {"a"}, {"b"}, {"b"}, {"single"}]
+    assert [len(batch) for batch in plan_batches(requests, 10)] == [10, 3], "whole groups fill a batch"
+    assert [len(batch) for batch in plan_batches(requests, 9)] == [5, 5, 3], "and are not split to do so"
     assert plan_batches(requests[::-1], 3) == plan
 
 
