@@ -60,6 +60,7 @@ are not timed; tokenising and decoding are.
 
 - **Prompt tokens computed**: tokens that the model was given for prompts, padding and all, as a share of the prompts'
   tokens. Every token that goes into the model is counted by a hook on it; those of decoding steps are taken off.
+  CUDA graphs are replayed without it, so there is no count then.
 - **Padding**: of all tokens computed, the share that the attention mask hides, and the steps of rows that were over
   but went on with their batch. Where there is no mask to look at, the last table takes all that is computed beyond
   what remains when the prefix is computed once.

@@ -37,9 +37,6 @@ class Contender:
     """One way of answering."""
 
     name: ClassVar[str]
-    title: ClassVar[str]
-    #: Whether the model runs in this process, where what it computes can be counted.
-    counted: ClassVar[bool] = True
 
     def __init__(self, model, renderer: Renderer, work: Work, batch_size: int, rows: int):
         self.model, self.tokenizer, self.work = model, renderer.tokenizer, work
@@ -90,7 +87,7 @@ class Contender:
 class Naive(Contender):
     """A paper's script: `generate`, one prompt after the other."""
 
-    name, title = "naive", "`generate`, one by one"
+    name = "naive"
 
     def run(self, prompts: Sequence[str]) -> list[Output]:
         """Answer `prompts`, in their order."""
@@ -106,7 +103,7 @@ class Naive(Contender):
 class Batched(Contender):
     """`generate` on batches of prompts with padding on the left, in the order in which they come."""
 
-    name, title = "batched", "`generate`, padded batches"
+    name = "batched"
 
     def run(self, prompts: Sequence[str]) -> list[Output]:
         """Answer `prompts`, in their order."""
@@ -129,7 +126,7 @@ class Paged(Contender):
     It knows no stop strings: replies run on to the end token or the longest length and are cut here.
     """
 
-    name, title = "generate_batch", "`generate_batch` of transformers"
+    name = "generate_batch"
 
     def run(self, prompts: Sequence[str]) -> list[Output]:
         """Answer `prompts`, in their order. Raises `RuntimeError` with its words where it fails."""
@@ -161,7 +158,7 @@ class Paged(Contender):
 class Engine(Contender):
     """This project's engine, given the batches that the probe stage gives it."""
 
-    name, title = "engine", "arte_plugin's engine"
+    name = "engine"
 
     def __init__(self, model, renderer: Renderer, work: Work, batch_size: int, rows: int):
         super().__init__(model, renderer, work, batch_size, rows)
@@ -187,8 +184,7 @@ class Engine(Contender):
 class Server(Contender):
     """A server that runs already, asked by this project's own client."""
 
-    name, title = "server", "server"
-    counted = False
+    name = "server"
 
     def __init__(self, renderer: Renderer, work: Work, url: str, api: str, model: str):
         super().__init__(None, renderer, work, 1, 1)

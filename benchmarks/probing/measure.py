@@ -33,6 +33,7 @@ class Meter:
 
     def __init__(self, model):
         self._counts = Counts()
+        self._replayed = False
         # Sums that may still be under way on a GPU: to wait for each of them would slow the model down.
         self._masked: list[torch.Tensor] = []
         self._keys: list[torch.Tensor] = []
@@ -45,14 +46,19 @@ class Meter:
         self._masked.clear()
         self._keys.clear()
 
-    def counts(self) -> Counts:
-        """What was counted since the start."""
+    def counts(self) -> Counts | None:
+        """What was counted since the start; None where CUDA graphs were made, for those are replayed without Python."""
+        if self._replayed:
+            return None
         done = self._counts
         done.masked = sum(int(one) for one in self._masked)
         done.keys = sum(int(one) for one in self._keys)
         return done
 
     def _model(self, module, args, kwargs) -> None:
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            self._replayed = True
+            return
         given = kwargs.get("input_ids", args[0] if args else None)
         rows, length = (given if given is not None else kwargs["inputs_embeds"]).shape[:2]
         self._counts.forwards += 1
