@@ -32,7 +32,8 @@ On the same prompts, one after the other, each in a process of its own:
 - **`generate_batch` of transformers**: its continuous batching, with its defaults; on a CPU its cache is held to a
   fifth of the memory, for it would take nine tenths. It knows no stop strings, so its replies run on and are cut
   afterwards.
-- **arte_plugin's engine**: `arte_plugin.engines.transformers`, given the batches that the probe stage gives it.
+- **arte_plugin's engine**: `arte_plugin.engines.transformers`, given the 40
+  siblings together, as the probe stage does; it decides itself how many of them are in flight.
 - Any OpenAI-compatible server that is named by `--server`. What it computes can't be counted from here.
 
 The prompts are those of the probe stage: a task's description, worked examples up to a prefix of about 128, 512 and

@@ -156,7 +156,7 @@ class Paged(Contender):
 
 
 class Engine(Contender):
-    """This project's engine, given the batches that the probe stage gives it."""
+    """This project's engine, given whole groups of siblings, as the probe stage does."""
 
     name = "engine"
 
@@ -172,7 +172,7 @@ class Engine(Contender):
         """Answer `prompts`, in their order."""
         requests = _requests(prompts, self.work)
         done = {}
-        for batch in plan_batches(requests, self.batch_size):
+        for batch in plan_batches(requests, len(requests)):
             done |= zip(batch, self._engine.generate(batch), strict=True)
         return [Output(done[request].text, done[request].new_tokens) for request in requests]
 

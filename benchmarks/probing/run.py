@@ -46,7 +46,7 @@ def _list(context: click.Context, option: click.Parameter, value: str) -> list[s
 @click.option("--lengths", default="real,fixed", show_default=True, callback=_list, help="Of the replies.")
 @click.option("--turns", default=3, show_default=True, help="How often every contender runs.")
 @click.option("--contenders", default=",".join(TITLES), show_default=True, callback=_list, help="Who runs here.")
-@click.option("--batch-size", default=None, type=int, help="Prompts in a batch. [default: that of `arte.probe`]")
+@click.option("--batch-size", default=16, show_default=True, help="Prompts in a padded batch.")
 @click.option("--threads", default=None, type=int, help="Threads of a CPU. [default: torch's own]")
 @click.option("--dtype", default=None, help="[default: bfloat16 on CUDA, else float32]")
 @click.option("--server", "servers", multiple=True, help="http://HOST:PORT/v1 of a server that runs already.")
@@ -62,7 +62,7 @@ def main(
     lengths: list[str],
     turns: int,
     contenders: list[str],
-    batch_size: int | None,
+    batch_size: int,
     threads: int | None,
     dtype: str | None,
     servers: Sequence[str],
@@ -73,7 +73,6 @@ def main(
     """Run the benchmark that the options say, and write what came of it."""
     import torch
 
-    from arte_plugin.args import ProbeArgs
     from benchmarks.probing.worker import load_renderer
 
     for given, known in ((contenders, TITLES), (lengths, ("real", "fixed"))):
@@ -90,7 +89,7 @@ def main(
         "contenders": titles | {name: f"server at {url} ({server_api})" for name, url in served.items()},
         "siblings": siblings,
         "turns": turns,
-        "batch_size": batch_size or ProbeArgs().batch_size,
+        "batch_size": batch_size,
         "threads": threads or torch.get_num_threads(),
         "dtype": dtype or ("bfloat16" if cuda else "float32"),
         "device": "cuda:0" if cuda else "cpu",

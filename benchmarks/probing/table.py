@@ -190,7 +190,7 @@ def machine(results: Results) -> str:
         f"threads, {settings['dtype']}; {', '.join(f'{name} {which}' for name, which in about['versions'].items())}.\n"
         f"Ceilings: one large matmul {matmul / 1e9:.0f} GFLOP/s, one large copy {copy / 1e9:.1f} GB/s.\n"
         f"Model: {settings['model']}, {results['parameters'] / 1e6:.0f} M parameters. Questions: {settings['task']}. "
-        f"{settings['siblings']} probes with one prefix, in batches of {settings['batch_size']}; "
+        f"{settings['siblings']} probes with one prefix, padded batches of {settings['batch_size']}; "
         f"{settings['turns']} turn{'s' if settings['turns'] > 1 else ''}."
     )
 
