@@ -15,6 +15,12 @@ class EngineArgs(Block):
     rank_timeout: int = Field(
         1800, ge=10, description="Seconds without any progress after which a rank stops waiting for the others."
     )
+    heartbeat_timeout: int = Field(
+        60,
+        ge=5,
+        description="Seconds without a sign of life after which a rank on another machine counts as dead, and those "
+        "that wait for it stop; on the same machine that is noticed at once.",
+    )
 
 
 class TransformersEngineArgs(EngineArgs):

@@ -49,6 +49,7 @@ class Run:
             self.cfg["seed"] = self.args.seed
         self.output_dir = Path(cfg["output_dir"])
         self.out = RunFolder(self.output_dir / "arte", self.args.engine.rank_timeout)
+        ranks.watch(self.out.path / "ranks", self.args.engine.heartbeat_timeout)
         held_out = self.args.held_out if self.args.rounds > 1 else 0.0
         self.tasks: list[Task] = [load_task(task, self.args.seed, held_out) for task in self.args.tasks]
         students = [student.base_model for student in self.args.students]
