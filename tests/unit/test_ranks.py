@@ -11,7 +11,7 @@ import pytest
 
 from arte_plugin.heartbeat import Heartbeat
 
-#: A rank that asks for eight requests: rank 0 answers its half at once, rank 1 does what the test wants of it.
+#: A rank that asks for five parts of six requests: rank 0 answers its share at once, rank 1 does what the test wants.
 RANK = """
 import sys, time
 from pathlib import Path
@@ -21,15 +21,15 @@ from arte_plugin.errors import StageError, shown_errors
 from arte_plugin.models import Model
 from arte_plugin.request_cache import RequestCache
 
-folder, place, fails = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "fails"
+folder, place, end = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 
 class Answering:
     def generate(self, batch, keep=None):
-        if ranks.rank() == 1:
-            while not fails or not (folder / "go").exists():
-                time.sleep(0.05)
-            raise StageError("out of memory")
-        return [Completion("fine", "stop", 1, 1) for _ in batch]
+        while ranks.rank() == 1 and end != "answers":
+            time.sleep(0.05)
+            if end == "fails" and (folder / "go").exists():
+                raise StageError("out of memory")
+        return [Completion(f"reply to {one.prompt}", "stop", 1, 1) for one in batch]
     def report(self):
         return ""
 
@@ -38,7 +38,10 @@ if place:
 with shown_errors():
     ranks.watch(folder / "ranks", 1.0)
     model = Model("m", {}, None, Answering, RequestCache(folder / "c.sqlite"), 2, 60.0)
-    model.ask([Request(f"{i} of 8", str(i), 8, 0.0, 0) for i in range(8)], "probe sums")
+    parts = [[Request(f"{part}.{i}", f"{part}.{i // 2}", 8, 0.0, 0) for i in range(6)] for part in range(5)]
+    for part in model.ask_in_parts(lambda: parts, 30, "probe sums"):
+        print(*(one.text for one in part), sep="\\n")
+    print("asked", model.usage.asked, model.usage.requests)
 """
 
 
@@ -47,6 +50,26 @@ def beats(folder, rank):
         return json.loads((folder / "ranks" / f"{rank}.json").read_text())["beat"]
     except (OSError, ValueError):
         return 0
+
+
+def start(folder, place, end):
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, folder, place, end],
+            env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+
+
+def test_ranks_share_the_batches_of_all_parts_evenly(tmp_path):
+    told = [rank.communicate(timeout=60)[0].splitlines() for rank in start(tmp_path, "", "answers")]
+    replies = [f"reply to {part}.{i}" for part in range(5) for i in range(6)]
+    # Fifteen batches of two.
+    assert told == [[*replies, "asked 16 30"], [*replies, "asked 14 30"]]
 
 
 @pytest.mark.parametrize(
@@ -58,15 +81,7 @@ def beats(folder, rank):
     ],
 )
 def test_a_rank_that_dies_is_not_waited_for(tmp_path, place, end, said):
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK, tmp_path, place, end],
-            env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    ranks = start(tmp_path, place, end)
     try:
         until = time.monotonic() + 60
         while min(beats(tmp_path, rank) for rank in range(2)) < 5:
@@ -83,7 +98,7 @@ def test_a_rank_that_dies_is_not_waited_for(tmp_path, place, end, said):
             rank.kill()
     assert ranks[0].returncode == 1
     said = said.format(pid=ranks[1].pid, host=os.uname().nodename)
-    assert f"arte: {said}, and rank 0 waits for the other ranks' share of: probe sums (4 of 8 there)" in told
+    assert f"arte: {said}, and rank 0 waits for the other ranks' share of: probe sums (0 of 2 there)" in told
 
 
 @pytest.fixture
