@@ -24,6 +24,11 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def on_several_machines() -> bool:
+    """Whether some of them run elsewhere (torchrun and accelerate tell how many do here)."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size())) < world_size()
+
+
 def is_first() -> bool:
     """Whether this process writes the files and talks to the user."""
     return rank() == 0

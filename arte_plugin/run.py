@@ -62,6 +62,7 @@ class Run:
         self.cache = RequestCache(
             Path(self.args.cache).expanduser() if self.args.cache else self.out.path / "requests.sqlite",
             also=self.source.cache if self.source else None,
+            one_machine=not ranks.on_several_machines(),
         )
         # What is asked and how the replies are read: a newer version's stages are not done by an older one's.
         self.wording = hash_of({module.__name__: inspect.getsource(module) for module in _WORDING})
