@@ -21,6 +21,12 @@ class EngineArgs(Block):
     rank_timeout: int = Field(
         1800, ge=10, description="Seconds without any progress after which a rank stops waiting for the others."
     )
+    heartbeat_timeout: int = Field(
+        60,
+        ge=5,
+        description="Seconds without a sign of life after which a rank on another machine counts as dead, and those "
+        "that wait for it stop; on the same machine that is noticed at once.",
+    )
 
 
 class TransformersEngineArgs(EngineArgs):
@@ -89,6 +95,11 @@ class ServerEngineArgs(EngineArgs):
         "`transformers` is `transformers serve`, for tests; `openai` stands for any other: it is sent plain text and "
         "no stop strings, for most servers cut those off, so replies run on to their end and are cut here."
     )
+    prompts: Literal["tokens", "text"] = Field(
+        "tokens",
+        description="`text` is for vLLM behind a router that reads prompts to choose a server, such as Ray Serve's "
+        "prefix-aware one; another value asks everything anew.",
+    )
     teacher: ServedArgs | None = Field(None, description="Serves the teacher, before and after its alignment.")
     student: ServedArgs | None = Field(
         None,
@@ -101,8 +112,8 @@ class ServerEngineArgs(EngineArgs):
         6,
         ge=0,
         le=100,
-        description="How often a request is sent again that was not answered in time, or answered with 429 or 5xx; "
-        "with growing random pauses, and never sooner than `Retry-After` says.",
+        description="How often a request is sent again that was not answered in time, or answered with 408, 429 or "
+        "5xx; with growing random pauses, and never sooner than `Retry-After` says.",
     )
     patience: float = Field(300, gt=0, description="Seconds to wait for a running server that can't be reached.")
     start_timeout: float = Field(
@@ -118,6 +129,8 @@ class ServerEngineArgs(EngineArgs):
             raise ValueError("`kind: server` needs a `teacher` or a `student` block: nobody is served")
         if self.student and self.student.adapter_options:
             raise ValueError("only the teacher has an adapter: take `adapter_options` out of `student`")
+        if self.prompts == "text" and self.api != "vllm":
+            raise ValueError("`prompts: text` goes with `api: vllm`; the others are sent what they can take")
         return self
 
 

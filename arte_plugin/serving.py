@@ -28,7 +28,9 @@ def server_identity(args: ArteArgs, served: ServedArgs) -> dict[str, Any]:
     """What decides a server's output beside the weights, as far as it is known here. Not where it runs."""
     assert isinstance(args.engine, ServerEngineArgs)
     stated = served.model_dump(include={"command", "adapter_options", "model", "dtype"})
-    return {"engine": "server", "api": args.engine.api, **{key: value for key, value in stated.items() if value}}
+    # The server's tokenizer instead of ours.
+    as_text = {"prompts": "text"} if args.engine.prompts == "text" else {}
+    return {"engine": "server", "api": args.engine.api, **as_text, **{key: v for key, v in stated.items() if v}}
 
 
 def requests_at_a_time(args: ArteArgs, served: ServedArgs) -> int:
@@ -59,7 +61,8 @@ def server_loader(
         from arte_plugin.engines.server import ServerEngine
 
         adapter_name = f"arte-{fingerprint[:12]}" if fingerprint else None
-        writer = Writer(settings.api, renderer, served.model or base_model, adapter_name)
+        as_text = settings.prompts == "text"
+        writer = Writer(settings.api, renderer, served.model or base_model, adapter_name, as_text)
         if served.command is None:
             return ServerEngine(
                 writer, settings, served.base_urls, adapter=adapter, api_key=_api_key(settings.api_key_env)

@@ -61,6 +61,8 @@ class Writer:
     #: Name that the server knows the model by, and that of the adapter on it.
     model: str
     adapter: str | None = None
+    #: To vLLM, tokens are sent unless somebody on the way must read the prompt.
+    as_text: bool = False
 
     @property
     def dialect(self) -> Dialect:
@@ -76,6 +78,9 @@ class Writer:
             "temperature": request.temperature,
             **self.dialect.extra,
         }
+        if self.as_text:
+            # The text holds its special tokens.
+            body["add_special_tokens"] = False
         if request.temperature > 0:
             body["seed"] = request.seed
         if request.stop and self.dialect.keeps_stop:
@@ -114,6 +119,8 @@ class Writer:
         )
 
     def _prompt(self, text: str) -> str | list[int]:
+        if self.as_text:
+            return text
         if self.dialect.takes_tokens:
             return self.renderer.tokenizer(text, add_special_tokens=False)["input_ids"]
         bos = self.renderer.bos

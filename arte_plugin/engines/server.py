@@ -5,9 +5,12 @@ neither a server that is away for minutes nor one that is started again, and its
 """
 
 import asyncio
+import contextlib
 import email.utils
 import logging
+import math
 import random
+import ssl
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -30,6 +33,8 @@ LONGEST_PAUSE = 30.0
 LOOK_AGAIN = 5.0
 #: Batches are so many times what can be in flight, so that waiting for a batch's last replies costs little.
 BATCH = 16
+#: Connections of one HTTP client, about: for each request it looks through all that it has.
+CONNECTIONS = 16
 
 
 class ServerEngine:
@@ -100,25 +105,37 @@ class ServerEngine:
         servers = max(1, len(self._urls))
         self._slots = [asyncio.Semaphore(settings.concurrency) for _ in range(servers)]
         self._quiet_until = [0.0] * servers
-        async with httpx.AsyncClient(
-            headers=self._headers,
-            timeout=httpx.Timeout(settings.timeout, connect=min(10.0, settings.timeout), pool=None),
-            limits=httpx.Limits(max_connections=None),
-            # A proxy is nothing for our own server.
-            trust_env=self._own is None,
-        ) as client:
+        async with contextlib.AsyncExitStack() as stack:
+            in_flight = min(len(batch), settings.concurrency * servers)
+            # Reading the certificates takes longer than all else.
+            certificates = httpx.create_ssl_context()
+            clients = [
+                await stack.enter_async_context(self._client(certificates))
+                for _ in range(math.ceil(in_flight / CONNECTIONS))
+            ]
             if self._adapter is not None:
                 for server in range(len(self._urls)):
-                    await self._load_adapter(client, server)
+                    await self._load_adapter(clients[0], server)
 
             async def ask(place: int, home: int) -> Completion:
-                completion = await self._complete(client, batch[place], home)
+                completion = await self._complete(clients[place % len(clients)], batch[place], home)
                 if keep is not None:
                     keep(place, completion)
                 return completion
 
             # In the order of the batch, as slots come free. The first error ends `asyncio.run`, which cancels the rest.
             return await asyncio.gather(*(ask(place, home) for place, home in enumerate(_homes(len(batch), servers))))
+
+    def _client(self, certificates: ssl.SSLContext) -> httpx.AsyncClient:
+        timeout = self._settings.timeout
+        return httpx.AsyncClient(
+            headers=self._headers,
+            timeout=httpx.Timeout(timeout, connect=min(10.0, timeout), pool=None),
+            limits=httpx.Limits(max_connections=None),
+            verify=certificates,
+            # A proxy is nothing for our own server.
+            trust_env=self._own is None,
+        )
 
     async def _complete(self, client: httpx.AsyncClient, request: Request, server: int) -> Completion:
         failures = 0
@@ -131,7 +148,7 @@ class ServerEngine:
                     return self._writer.completion(request, response.json())
                 except ValueError as error:
                     problem = str(error)
-            elif response.status_code == 429 or response.status_code >= 500:
+            elif response.status_code in (408, 429) or response.status_code >= 500:
                 problem = f"{response.status_code}: {_message(response)}"
                 # Meant for all that this server is asked.
                 self._leave_alone(server, _retry_after(response))

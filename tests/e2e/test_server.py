@@ -78,7 +78,7 @@ def test_greedy_answers_are_those_of_the_transformers_engine(served, tmp_path):
     student = student_model(args.student, args, run.cfg, RequestCache(tmp_path / "requests.sqlite"))
     drafts = read_rows(out / "01-elicit/drafts.jsonl", Draft)
     chosen = read_rows(out / "02-preference-set/preference_set.jsonl", PreferenceQuestion)
-    here = probe(run.tasks[0], drafts, chosen, student, args.probe)
+    here = list(probe(run.tasks[0], drafts, chosen, student, args.probe))
     assert read_rows(out / "03-probe/probes.jsonl", Probe) == here
     assert len(here) == 6 * len(drafts)
     assert student.identity != student_model(run.args.student, run.args, run.cfg, run.cache).identity

@@ -147,6 +147,19 @@ def test_what_vllm_is_sent_and_what_its_answer_means(serve, engine_for, renderer
     assert server.asked[0][1]["Authorization"] == "Bearer secret"
 
 
+def test_a_router_that_reads_prompts_is_sent_text(serve, renderer):
+    server = serve((408, {}, {"detail": "Request server side timeout"}), answer())
+    settings = {"kind": "server", "api": "vllm", "prompts": "text", "student": {"base_urls": [server.url]}}
+    writer = Writer("vllm", renderer, "the-model", as_text=True)
+    engine = ServerEngine(writer, ServerEngineArgs.model_validate(settings), [server.url])
+    assert engine.generate([ask(stop=("</ans>",))])[0].text == "fine"
+    first, again = server.bodies
+    assert first == again
+    # Its special tokens are in the text: no second BOS.
+    assert (first["prompt"], first["add_special_tokens"]) == ("Say it.", False)
+    assert first["include_stop_str_in_output"] is True
+
+
 def test_what_the_other_servers_are_sent(serve, engine_for, renderer, monkeypatch):
     bodies = {}
     for api in ("sglang", "transformers", "openai"):

@@ -82,6 +82,10 @@ def test_defaults_and_both_kinds():
         ),
         ({"kind": "server", "api": "vllm", "student": LORA}, r"only the teacher has an adapter"),
         (
+            {"kind": "server", "api": "sglang", "prompts": "text", "student": OURS},
+            r"arte\.engine: `prompts: text` goes with `api: vllm`",
+        ),
+        (
             {"kind": "server", "api": "vllm", "teacher": OURS},
             r"trained with an adapter, so `adapter_options` must say how",
         ),
