@@ -29,12 +29,13 @@ On the same prompts, one after the other, each in a process of its own:
 
 - **`generate`, one by one**: the loop that a paper's script would have.
 - **`generate`, padded batches**: prompts padded on the left, in the order in which they come.
-- **`generate_batch` of transformers**: its continuous batching, with its defaults; on a CPU its cache is held to a
-  fifth of the memory, for it would take nine tenths. It knows no stop strings, so its replies run on and are cut
-  afterwards.
-- **arte_plugin's engine**: `arte_plugin.engines.transformers`, given the 40
-  siblings together, as the probe stage does; it decides itself how many of them are in flight.
-- Any OpenAI-compatible server that is named by `--server`. What it computes can't be counted from here.
+- **`generate_batch` of transformers**: its continuous batching, with its defaults, given all prompts at
+  once; on a CPU its cache is held to a fifth of the memory, for it would take nine tenths. It knows no stop strings, so
+  its replies run on and are cut afterwards.
+- **arte_plugin's engine**: `arte_plugin.engines.transformers`, given the 40 siblings together, as the probe stage does;
+  it decides itself how many of them are in flight.
+- Any OpenAI-compatible server that is named by `--server`. What it computes can't be counted from here. Start
+  it anew for each run: its cache must not hold the prompts of another.
 
 The prompts are those of the probe stage: a task's description, worked examples up to a prefix of about 128, 512 and
 2,048 tokens, and 40 questions behind it. *Real lengths*: a reply ends with its answer's closing tag, at the next
@@ -50,13 +51,23 @@ make bench BENCH="--prefixes 512 --naive-siblings 8 --server http://localhost:80
 python -m benchmarks.probing.run --help
 ```
 
+The plain ways are slow on a few CPU cores, above all behind 2,048 tokens. These two runs ask them less, and leave one
+file:
+
+```bash
+make bench BENCH="--prefixes 128,512 --naive-siblings 4 --batched-siblings 16"
+make bench BENCH="--prefixes 2048 --lengths fixed --naive-siblings 2 --batched-siblings 8 \\
+  --add outputs/bench/results.json"
+```
+
 `BBH` is a task's file in BBH's own format. It writes `outputs/bench/results.json` and `table.md`, without a word of
 the questions or replies; to put a machine on this page, copy the JSON to `benchmarks/probing/results/` and run `make
 docs`.
 
 ## How to read the tables
 
-Figures are medians over the turns. Each turn runs the contenders in another order. Loading the model and a warm-up
+Figures are medians over the turns. Where a note says so, those whose time for a probe does not depend on the number of
+siblings were asked fewer of them. Each turn runs the contenders in another order. Loading the model and a warm-up
 are not timed; tokenising and decoding are.
 
 - **Prompt tokens computed**: tokens that the model was given for prompts, padding and all, as a share of the prompts'

@@ -43,6 +43,7 @@ def _list(context: click.Context, option: click.Parameter, value: str) -> list[s
 @click.option("--prefixes", default="128,512,2048", show_default=True, callback=_list, help="Tokens of the prefix.")
 @click.option("--siblings", default=40, show_default=True, help="Probes with one prefix.")
 @click.option("--naive-siblings", default=40, show_default=True, help="How many of them are asked one by one.")
+@click.option("--batched-siblings", default=40, show_default=True, help="How many others than our engine are asked.")
 @click.option("--lengths", default="real,fixed", show_default=True, callback=_list, help="Of the replies.")
 @click.option("--turns", default=3, show_default=True, help="How often every contender runs.")
 @click.option("--contenders", default=",".join(TITLES), show_default=True, callback=_list, help="Who runs here.")
@@ -53,12 +54,14 @@ def _list(context: click.Context, option: click.Parameter, value: str) -> list[s
 @click.option("--server-model", default=None, help="Name that the servers know the model by. [default: --model]")
 @click.option("--server-api", default="openai", show_default=True, help="vllm, sglang, transformers or openai.")
 @click.option("--out", default="outputs/bench", show_default=True, help="Folder for results.json and table.md.")
+@click.option("--add", default=None, help="A results.json of other works on this machine, to be put in front of these.")
 def main(
     model: str,
     questions: str,
     prefixes: list[str],
     siblings: int,
     naive_siblings: int,
+    batched_siblings: int,
     lengths: list[str],
     turns: int,
     contenders: list[str],
@@ -69,6 +72,7 @@ def main(
     server_model: str | None,
     server_api: str,
     out: str,
+    add: str | None,
 ) -> None:
     """Run the benchmark that the options say, and write what came of it."""
     import torch
@@ -97,6 +101,11 @@ def main(
     }
     results: dict[str, Any] = {"machine": describe_machine(), "settings": settings, "parameters": 0}
     results |= {"ceilings": [], "turns": []}
+    before = json.loads(Path(add).read_text(encoding="utf-8")) if add else None
+    if before and before["settings"] | {"turns": turns} != settings:
+        raise click.UsageError(
+            f"{add} comes from other settings: only prefixes, lengths, turns and --…-siblings may differ"
+        )
     wanted = [(int(prefix), length) for prefix in prefixes for length in lengths]
     for turn in range(turns):
         # Other prompts for each work and turn: nobody has their prefix in a cache, a server least of all.
@@ -113,7 +122,9 @@ def main(
         names = list(settings["contenders"])
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             click.echo(f"turn {turn + 1} of {turns}: {settings['contenders'][name]}", err=True)
-            places = spread(siblings, naive_siblings if name == "naive" else siblings)
+            # Others than these make use of every sibling that there is.
+            fewer = {"naive": naive_siblings, "batched": batched_siblings, "generate_batch": batched_siblings}
+            places = spread(siblings, fewer.get(name, siblings))
             warm_rows = settings["batch_size"] if cuda else 1
             spec = {
                 **settings,
@@ -145,6 +156,8 @@ def main(
         for row in results["turns"]:
             if row["turn"] == turn and not row.get("error"):
                 row |= compare(replies, row["contender"], row["work"], names)
+    if before:
+        results |= {key: before[key] + results[key] for key in ("ceilings", "turns")}
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

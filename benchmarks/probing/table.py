@@ -139,8 +139,9 @@ def table(results: Results, work: str) -> str:
 
 def notes(results: Results, work: str) -> list[str]:
     """What must be known to read the table of one work."""
-    said = []
     titles = results["settings"]["contenders"]
+    turns = max(one.turns for one in summaries(results, work))
+    said = [f"Medians of {turns} turns." if turns > 1 else "One turn."]
     probes = results["settings"]["siblings"]
     for one in summaries(results, work):
         if not one.error and one.probes < probes:
@@ -190,8 +191,7 @@ def machine(results: Results) -> str:
         f"threads, {settings['dtype']}; {', '.join(f'{name} {which}' for name, which in about['versions'].items())}.\n"
         f"Ceilings: one large matmul {matmul / 1e9:.0f} GFLOP/s, one large copy {copy / 1e9:.1f} GB/s.\n"
         f"Model: {settings['model']}, {results['parameters'] / 1e6:.0f} M parameters. Questions: {settings['task']}. "
-        f"{settings['siblings']} probes with one prefix, padded batches of {settings['batch_size']}; "
-        f"{settings['turns']} turn{'s' if settings['turns'] > 1 else ''}."
+        f"{settings['siblings']} probes with one prefix, padded batches of {settings['batch_size']}."
     )
 
 

@@ -83,7 +83,7 @@ def make_work(task: Task, renderer: Renderer, wanted: int, length: Length, sibli
     asked, rest = task.questions[:siblings], task.questions[siblings:]
     if len(asked) < siblings or not rest:
         raise ValueError(f"{task.name} has {len(task.questions)} questions: too few for {siblings} siblings")
-    description = f"{task.description} (Set {number:02}.)"
+    description = f"{task.description} (Set {wanted:04}-{number:02}.)"
 
     def rendered(examples: Sequence[tuple[str, str]], questions: Sequence[tuple[str, str]]) -> list[str]:
         return [

@@ -75,11 +75,22 @@ def test_a_reply_that_differs_is_told(bench, monkeypatch):
 
 
 def test_fewer_for_the_naive_loop(bench):
-    results, shown = bench("--lengths", "real", "--naive-siblings", 1)
+    results, shown = bench("--lengths", "real", "--naive-siblings", 1, "--batched-siblings", 2)
     naive, batched, engine = table.summaries(results, "600/real")
     assert (naive.probes, batched.probes, batched.compared, engine.compared) == (1, 2, 1, 2)
     assert "was asked 1 of the 2 probes" in shown
     assert [work.spread(40, 4), work.spread(3, 8)] == [[0, 10, 20, 30], [0, 1, 2]]
+
+
+def test_works_of_another_run_are_put_in_front(bench, tmp_path):
+    first, _ = bench("--lengths", "real", names="engine")
+    (tmp_path / "first.json").write_text(json.dumps(first))
+    add = ("--lengths", "fixed", "--add", tmp_path / "first.json")
+    both, _ = bench(*add, names="engine")
+    assert table.works(both) == WORKS and both["turns"][0] == first["turns"][0]
+    assert len(both["ceilings"]) == 2
+    with pytest.raises(AssertionError, match="comes from other settings"):
+        bench(*add, "--batch-size", 3, names="engine")
 
 
 def test_a_contender_that_fails_is_shown_with_its_reason(bench, monkeypatch):
