@@ -1,5 +1,6 @@
 """The server engine against a real HTTP server in this process that fails as it is told to."""
 
+import asyncio
 import contextlib
 import fcntl
 import http.server
@@ -23,6 +24,7 @@ from arte_plugin.engines.base import Completion, Request, plan_queue
 from arte_plugin.engines.dialects import Writer
 from arte_plugin.engines.own_server import OwnServer, command_words
 from arte_plugin.engines.server import ServerEngine
+from arte_plugin.engines.server_queue import ServerQueue
 from arte_plugin.errors import ServerError
 from arte_plugin.models import Model
 from arte_plugin.ranks import LOGGER
@@ -274,8 +276,29 @@ def test_a_server_that_comes_back_is_given_the_adapter_again(serve, engine_for, 
     ]  # fmt: skip
 
 
+def test_a_queue_gives_each_server_its_piece_and_what_others_have_left():
+    async def takes():
+        queue = ServerQueue(7, 2)
+        first = [await queue.take(0, 0), await queue.take(1, 0)]
+        assert await queue.put_back(0, 0, first[0])
+        # A worker of the server that is away waits, the one that looks for it does not.
+        waiting = asyncio.create_task(queue.take(0, 1))
+        taken = [await queue.take(1, 0) for _ in range(4)]
+        looked = await queue.take(0, 0)
+        assert not waiting.done()
+        await queue.answered(0)
+        taken.append(await waiting)
+        for _ in range(6):
+            await queue.answered(1)
+        assert await queue.take(1, 0) is None
+        return first, taken, looked
+
+    # The piece of server 1 ends, then the end of that of server 0: what was put back first.
+    assert asyncio.run(takes()) == ([0, 3], [4, 5, 6, 0, 2], 1)
+
+
 def test_a_fast_server_takes_over_from_a_slow_one(serve, engine_for):
-    slow, fast = serve(delay=0.2), serve()
+    slow, fast = serve(delay=0.4), serve()
     assert len(engine_for(slow, fast, concurrency=2).generate([ask(str(i)) for i in range(40)])) == 40
     assert len(slow.bodies) < 20 < len(fast.bodies)
 
@@ -339,15 +362,15 @@ def test_another_server_takes_the_place_of_one_that_is_away(serve, engine_for):
 
 
 def test_another_server_takes_the_place_of_one_that_hangs(serve, engine_for):
-    hangs, server = serve(delay=0.6), serve()
-    engine = engine_for(hangs, server, concurrency=2, timeout=0.3, retries=0)
+    hangs, server = serve(delay=1.5), serve()
+    engine = engine_for(hangs, server, concurrency=2, timeout=0.8, retries=0)
     assert len(engine.generate([ask(str(i)) for i in range(20)])) == 20
     # Two were under way when it turned out to hang; after that it was tried with one at a time.
-    assert len(hangs.bodies) <= 3 and len(server.bodies) == 20
+    assert len(hangs.bodies) <= 3
 
 
 def test_siblings_stay_together_and_servers_share_the_work(serve, engine_for):
-    servers = serve(delay=0.02), serve(delay=0.02)
+    servers = serve(delay=0.1), serve(delay=0.1)
     requests = [ask(f"{group} {i}", group=group) for i in range(4) for group in "abcdef"]
     engine = engine_for(*servers, concurrency=3, api="openai")
     [batch] = plan_queue(requests, 100)
@@ -355,7 +378,8 @@ def test_siblings_stay_together_and_servers_share_the_work(serve, engine_for):
     assert len(done) == 24
     for server in servers:
         groups = [body["prompt"][0] for body in server.bodies]
-        assert len(groups) == 12 and len(set(groups)) == 3
+        # The one that is through first may take over some of the other's last group.
+        assert 9 <= len(groups) <= 15 and 3 <= len(set(groups)) <= 4
         # A group's requests go out one after the other: at most those in flight come between.
         for group in set(groups):
             places = [i for i, one in enumerate(groups) if one == group]
