@@ -2,6 +2,7 @@
 
 import shlex
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -51,11 +52,18 @@ class ServedArgs(Block):
         description="Put behind `command` to serve the aligned teacher's LoRA adapter: `{adapter}` is its folder, "
         "`{adapter_name}` the name that requests call it by.",
     )
+    replicas: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="How many servers are started from `command`. `{replica}` in it is 0, 1 and so on: a GPU for each "
+        "with `env CUDA_VISIBLE_DEVICES={replica} vllm serve …`.",
+    )
     base_urls: list[Annotated[str, Field(pattern=r"^https?://\S+$")]] = Field(
         default_factory=list,
         description="Servers that run already, as `http://HOST:PORT/v1`, all with the same model: the top-level "
-        "`base_model`, or the first student's. All get as much to do, and requests with a common beginning mostly go "
-        "to the same one.",
+        "`base_model`, or the first student's. Requests with a common beginning mostly go to the same one; one that "
+        "is done with its share takes over from the others.",
     )
     model: str | None = Field(
         None, min_length=1, description="Name that the servers know the model by; default: its path or Hub id."
@@ -72,6 +80,16 @@ class ServedArgs(Block):
             raise ValueError("give `command` for a server that is started by the run, or `base_urls` for running ones")
         if self.adapter_options and not self.command:
             raise ValueError("`adapter_options` go with `command`; a running vLLM or SGLang is given the adapter")
+        for url in self.base_urls:
+            try:
+                urlsplit(url).port  # noqa: B018
+            except ValueError as error:
+                raise ValueError(f"`base_urls` has {url}: {error}") from None
+        if self.replicas > 1 and "{replica}" not in (self.command or ""):
+            raise ValueError(
+                "with `replicas`, `command` must contain {replica}, which tells each server its GPU: "
+                "env CUDA_VISIBLE_DEVICES={replica} …"
+            )
         for key, text, needed in (
             ("command", self.command, ("{model}", "{port}")),
             ("adapter_options", self.adapter_options, ("{adapter}",)),
@@ -112,10 +130,15 @@ class ServerEngineArgs(EngineArgs):
         6,
         ge=0,
         le=100,
-        description="How often a request is sent again that was not answered in time, or answered with 408, 429 or "
-        "5xx; with growing random pauses, and never sooner than `Retry-After` says.",
+        description="How often a request is sent again that was not answered in time, not answered in a usable form, "
+        "or answered with 408, 425, 429 or 5xx; with growing random pauses, and never sooner than `Retry-After` says.",
     )
-    patience: float = Field(300, gt=0, description="Seconds to wait for a running server that can't be reached.")
+    patience: float = Field(
+        300,
+        gt=0,
+        description="Seconds to wait for a running server that can't be reached or answers 502 or 503, as one that "
+        "loads its model; one of ours is started again after so long.",
+    )
     start_timeout: float = Field(
         1200, gt=0, description="Seconds that a `command` has until its server is ready; a download counts too."
     )

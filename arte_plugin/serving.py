@@ -38,7 +38,7 @@ def requests_at_a_time(args: ArteArgs, served: ServedArgs) -> int:
     from arte_plugin.engines.server import BATCH
 
     assert isinstance(args.engine, ServerEngineArgs)
-    return BATCH * args.engine.concurrency * max(1, len(served.base_urls))
+    return BATCH * args.engine.concurrency * max(served.replicas, len(served.base_urls))
 
 
 def server_loader(
@@ -69,8 +69,18 @@ def server_loader(
             )
         command = f"{served.command} {served.adapter_options}" if adapter else served.command
         variables = {"model": base_model, "adapter": str(adapter), "adapter_name": adapter_name or ""}
-        log_file = Path(cfg["output_dir"]) / "arte" / "servers" / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name)}.log"
-        own = OwnServer(name, command, variables, log_file, settings.start_timeout)
+        folder, stem = Path(cfg["output_dir"]) / "arte" / "servers", re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+        several = served.replicas > 1
+        own = [
+            OwnServer(
+                f"{name}, replica {replica}" if several else name,
+                command,
+                {**variables, "replica": str(replica)},
+                folder / (f"{stem}-{replica}.log" if several else f"{stem}.log"),
+                settings.start_timeout,
+            )
+            for replica in range(served.replicas)
+        ]
         return ServerEngine(writer, settings, own=own, api_key=_api_key(settings.api_key_env))
 
     return load

@@ -109,11 +109,13 @@ class Writer:
             text, reason = choice["text"], choice["finish_reason"]
             usage = answer.get("usage") or {}
             prompt_tokens, new_tokens = usage["prompt_tokens"], usage["completion_tokens"]
-        except (KeyError, IndexError, TypeError) as error:
-            raise ValueError(f"there is no {error} in its answer") from error
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+        if not isinstance(text, str) or not isinstance(prompt_tokens, int) or not isinstance(new_tokens, int):
+            raise ValueError("text or token counts of another type")
         end = min((text.index(stop) + len(stop) for stop in request.stop if stop in text), default=None)
         if end is None and reason not in ("stop", "length"):
-            raise ValueError(f"the answer ended for the reason {reason!r}")
+            raise ValueError(f"which ended for the reason {reason!r}")
         return Completion(
             text[:end], "length" if end is None and reason == "length" else "stop", prompt_tokens, new_tokens
         )
