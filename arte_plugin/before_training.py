@@ -7,7 +7,7 @@ from typing import Any
 from arte_plugin import answers
 from arte_plugin.manifest import Count, count_rows, hash_file
 from arte_plugin.models import fingerprint_model, student_model, teacher_model
-from arte_plugin.rows import Draft, Dropped, PreferenceQuestion, Probe, Response, Score, read_rows
+from arte_plugin.rows import AnswerLikelihood, Draft, Dropped, PreferenceQuestion, Probe, Response, Score, read_rows
 from arte_plugin.run import Run
 from arte_plugin.run_folder import Files, Made, question_count
 
@@ -98,8 +98,10 @@ def preference_set(run: Run) -> None:
 
 def probe(run: Run) -> None:
     """Stage 3."""
-    from arte_plugin.stages.probe import probe, score
+    from arte_plugin.stages.likelihood import likelihood_scores, weigh
+    from arte_plugin.stages.probe import probe, probe_racing, score
 
+    settings = run.args.probe
     students = [student_model(settings, run.args, run.cfg, run.cache) for settings in run.args.students]
     drafts_file, set_file = (
         run.out.file("elicit", "drafts.jsonl"),
@@ -109,21 +111,38 @@ def probe(run: Run) -> None:
         "students": [{"name": student.name, **run.asking(student)} for student in students],
         "drafts": hash_file(drafts_file),
         "preference_set": hash_file(set_file),
-        "max_new_tokens": run.args.probe.max_new_tokens,
+        "max_new_tokens": settings.max_new_tokens,
+        **_not_as_in_the_paper(run),
     }
 
     def work() -> Made:
         drafts, chosen = read_rows(drafts_file, Draft), read_rows(set_file, PreferenceQuestion)
         probes: list[Probe] = []
+        likelihoods: list[AnswerLikelihood] = []
+        cells = 0
         for student in students:
             for task in run.tasks:
                 of_task = [draft for draft in drafts if draft.task == task.name]
                 questions = [question for question in chosen if question.task == task.name]
-                probes += probe(task, of_task, questions, student, run.args.probe)
+                cells += len(of_task) * len(questions)
+                if settings.score != "answers":
+                    likelihoods += weigh(task, of_task, questions, student, settings)
+                elif settings.budget == "racing":
+                    quantile = run.args.pair.quantile
+                    probes += probe_racing(task, of_task, questions, student, settings, quantile, run.args.seed)
+                else:
+                    probes += probe(task, of_task, questions, student, settings)
             student.close()
+        if settings.score != "answers":
+            scores = likelihood_scores(drafts, likelihoods)
+            counts = [Count("likelihoods", cells, cells), Count("scores", len(scores), len(scores))]
+            files: Files = {run.out.file("probe", "likelihoods.jsonl"): likelihoods}
+            return {**files, run.out.file("probe", "scores.jsonl"): scores}, counts, {}
         scores = score(drafts, probes)
+        # A call that racing saves is a probe that was not made.
+        saved = {"saved": cells - len(probes)} if len(probes) < cells else {}
         counts = [
-            Count("probes", len(probes), len(probes), note=_shares(probes)),
+            Count("probes", cells, len(probes), saved, _shares(probes)),
             Count("scores", len(scores), len(scores)),
         ]
         return (
@@ -164,7 +183,9 @@ def consistency(run: Run) -> None:
         for task in run.tasks:
             checked = consistency.drawn([draft for draft in drafts if draft.task == task.name], count, run.args.seed)
             in_set = {question.preference_id for question in chosen if question.task == task.name}
-            rest = [preference_question(q) for q in task.validation if q.question_id not in in_set]
+            # Racing has left some of the set's own probes out; those that were made are not asked again.
+            left_out = in_set if run.args.probe.budget == "full" else set()
+            rest = [preference_question(q) for q in task.validation if q.question_id not in left_out]
             of_task = [row for student in students for row in probe(task, checked, rest, student, run.args.probe)]
             probes += of_task
             validation = [question.question_id for question in task.validation]
@@ -235,6 +256,16 @@ def pair(run: Run) -> None:
         return {run.pairs_file: pairs, run.out.file("pair", "dropped.jsonl"): dropped}, counts, {}
 
     run.out.stage("pair", inputs, work)
+
+
+def _not_as_in_the_paper(run: Run) -> dict[str, Any]:
+    """What the scores depend on where they are not the paper's."""
+    settings = run.args.probe
+    if settings.score != "answers":
+        return {"score": settings.score}
+    if settings.budget == "racing":
+        return {"budget": "racing", "racing": settings.racing.model_dump(), "quantile": run.args.pair.quantile}
+    return {}
 
 
 def _shares(rows: Sequence[Probe] | Sequence[Response]) -> str:

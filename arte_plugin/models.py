@@ -78,8 +78,7 @@ class Model:
                 ]
                 if not missing:
                     continue
-                if self._engine is None:
-                    self._engine = self.load()
+                engine = self.engine()
                 asked, wanted = [key for key, _ in missing], [request for _, request in missing]
                 if self.served:
                     # Its batches are long, and none of it is to be lost: each completion is kept as it comes.
@@ -88,9 +87,9 @@ class Model:
                         self._count([one])
                         line.update(1)
 
-                    self._engine.generate(wanted, keep)
+                    engine.generate(wanted, keep)
                 else:
-                    answers = self._engine.generate(wanted)
+                    answers = engine.generate(wanted)
                     self.cache.put(zip(asked, answers, strict=True))
                     self._count(answers)
                     line.update(len(answers))
@@ -103,6 +102,12 @@ class Model:
             self.usage.seconds += time.monotonic() - started
             done = self.cache.get(list(by_key))
         return [done[key] for key in keys]
+
+    def engine(self) -> Engine:
+        """Who runs the model; it is loaded if need be."""
+        if self._engine is None:
+            self._engine = self.load()
+        return self._engine
 
     def close(self) -> None:
         """Give back the model's memory; it is loaded again when it is asked again."""

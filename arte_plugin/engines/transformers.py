@@ -21,7 +21,8 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicLayer
 
-from arte_plugin.engines.base import Completion, Keep, Request
+from arte_plugin.engines.base import Completion, Keep, Likelihood, Reply, Request
+from arte_plugin.engines.likelihood import log_likelihoods
 from arte_plugin.errors import DataError
 from arte_plugin.ranks import LOGGER
 
@@ -87,6 +88,11 @@ class TransformersEngine:
             for place, completion in enumerate(done):
                 keep(place, completion)
         return done
+
+    def likelihoods(self, batch: Sequence[Reply]) -> list[Likelihood]:
+        """How likely the model finds each of `batch`, in its order."""
+        self.model.eval()
+        return log_likelihoods(self.model, self.tokenizer, batch, share=self._can_share)
 
     def report(self) -> str:
         """Nothing: the progress line has told it."""

@@ -8,6 +8,7 @@ from arte_plugin.engines.base import Request
 from arte_plugin.errors import DataError
 from arte_plugin.models import Model
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, Score, wilson
+from arte_plugin.stages import racing
 from arte_plugin.tasks import Task
 
 
@@ -19,8 +20,14 @@ def probe(
     settings: ProbeArgs,
 ) -> list[Probe]:
     """One greedy, one-shot student call for each draft and preference question; a draft's siblings share a prefix."""
+    return probe_cells(task, [(draft, question) for draft in drafts for question in preference_set], student, settings)
+
+
+def probe_cells(
+    task: Task, plan: Sequence[tuple[Draft, PreferenceQuestion]], student: Model, settings: ProbeArgs
+) -> list[Probe]:
+    """Like `probe`, for some drafts and questions only: those of `plan`, in its order."""
     description, kind = task.args.description, task.args.answer
-    plan = [(draft, question) for draft in drafts for question in preference_set]
     requests = [
         Request(
             prompt=student.renderer.prompt(
@@ -49,6 +56,30 @@ def probe(
             )
         )
     return probes
+
+
+def probe_racing(
+    task: Task,
+    drafts: Sequence[Draft],
+    preference_set: Sequence[PreferenceQuestion],
+    student: Model,
+    settings: ProbeArgs,
+    quantile: float,
+    seed: int,
+) -> list[Probe]:
+    """Those of the calls of `probe` that `racing.race` asks for, in the order of `probe`."""
+    by_id = {draft.draft_id: draft for draft in drafts}
+    questions = {question.preference_id: question for question in preference_set}
+    made: dict[racing.Cell, Probe] = {}
+
+    def ask(cells: list[racing.Cell]) -> list[bool]:
+        rows = probe_cells(task, [(by_id[draft], questions[question]) for draft, question in cells], student, settings)
+        made.update(zip(cells, rows, strict=True))
+        return [row.outcome == "correct" for row in rows]
+
+    question_of = {draft.draft_id: draft.question_id for draft in drafts}
+    racing.race(question_of, list(questions), settings.racing, quantile, f"{seed}/{task.name}/racing", ask)
+    return [made[draft, question] for draft in by_id for question in questions if (draft, question) in made]
 
 
 def score(drafts: Sequence[Draft], probes: Sequence[Probe]) -> list[Score]:
