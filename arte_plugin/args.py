@@ -171,8 +171,8 @@ class ProbeArgs(Block):
     racing: RacingArgs = Field(default_factory=RacingArgs, description="For `budget: racing`.")
     score: Literal["answers", "likelihood", "likelihood_without_rationale"] = Field(
         "answers",
-        description="A draft's score, s_r. `answers`: the share of right answers, as in the paper; `likelihood`: how likely "
-        "the student finds the right answers with the draft as its example, without writing anything; "
+        description="A draft's score, s_r. `answers`: the share of right answers, as in the paper; `likelihood`: how "
+        "likely the student finds the right answers with the draft as its example, without writing anything; "
         "`likelihood_without_rationale`: the same, with the draft's answer in the place of its rationale.",
     )
 

@@ -9,7 +9,6 @@ torch = pytest.importorskip("torch")
 
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
-from arte_plugin.args import ProbeArgs  # noqa: E402
 from arte_plugin.engines.base import Likelihood, Reply  # noqa: E402
 from arte_plugin.engines.likelihood import log_likelihoods, reply_tokens  # noqa: E402
 from arte_plugin.engines.transformers import TransformersEngine  # noqa: E402
@@ -144,8 +143,3 @@ def test_a_score_is_the_mean_probability():
     (found,) = likelihood_scores([draft], rows)
     assert found.score == pytest.approx(0.5) and found.n == 4 and found.question_id == "q1"
     assert 0 < found.low < 0.5 < found.high < 1 and json.dumps(found.unparsed) == "0"
-
-
-def test_racing_and_servers_dont_go_with_likelihoods():
-    with pytest.raises(ValueError, match="likelihoods are cheap"):
-        ProbeArgs(budget="racing", score="likelihood")
