@@ -138,6 +138,26 @@ class PreferenceSetArgs(Block):
     )
 
 
+class RacingArgs(Block):
+    """How `budget: racing` spends its probes. See `docs/fewer-calls.md`."""
+
+    first: int = Field(8, ge=1, description="Preference questions that every draft is probed on to begin with.")
+    step: int = Field(4, ge=1, description="Preference questions more for a draft that is probed further.")
+    share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="At most this share of drafts × preference questions is probed, once all have their `first`.",
+    )
+    confidence: float = Field(
+        1.0,
+        ge=0.5,
+        le=1,
+        description="A draft is settled, and probed no further, when its part in the pairs is as sure as this; 1: the "
+        "whole `share` is spent.",
+    )
+
+
 class ProbeArgs(Block):
     """Stage 3: the student answers the preference set with each draft as its one example (paper, section 3.2)."""
 
@@ -148,6 +168,24 @@ class ProbeArgs(Block):
         description="Probes in a batch: what a rank takes, and stores, at a time. How many of them are in flight "
         "together, `engine.cache_gib` decides. Default: 160, on a GPU 1,000.",
     )
+    budget: Literal["full", "racing"] = Field(
+        "full",
+        description="`full`: every draft on every preference question, as in the paper; `racing`: only where it is "
+        "open who gets into the preference pairs.",
+    )
+    racing: RacingArgs = Field(default_factory=RacingArgs, description="For `budget: racing`.")
+    score: Literal["answers", "likelihood", "likelihood_without_rationale"] = Field(
+        "answers",
+        description="A draft's score, s_r. `answers`: the share of right answers, as in the paper; `likelihood`: how "
+        "likely the student finds the right answers with the draft as its example, without writing anything; "
+        "`likelihood_without_rationale`: the same, with the draft's answer in the place of its rationale.",
+    )
+
+    @model_validator(mode="after")
+    def _racing_counts_answers(self) -> "ProbeArgs":
+        if self.budget == "racing" and self.score != "answers":
+            raise ValueError("`budget: racing` goes with `score: answers` only: likelihoods are cheap, ask for all")
+        return self
 
 
 class PairArgs(Block):
@@ -310,6 +348,18 @@ class ArteArgs(Block):
         served = (self.engine.teacher, self.engine.student) if isinstance(self.engine, ServerEngineArgs) else ()
         if self.rounds > 1 and any(one and one.base_urls for one in served):
             raise ValueError("later `rounds` have other models than the servers in `base_urls`: use `command`")
+        return self
+
+    @model_validator(mode="after")
+    def _likelihoods_can_be_had(self) -> "ArteArgs":
+        if self.probe.score != "answers":
+            if isinstance(self.engine, ServerEngineArgs) and self.engine.student:
+                raise ValueError(
+                    f"`probe.score: {self.probe.score}` needs the student in this process: a server doesn't tell how "
+                    "likely an answer is. Leave out `engine.student`, or set `probe.score: answers`"
+                )
+            if self.preference_set.consistency_questions:
+                raise ValueError("`preference_set.consistency_questions` are checked with `probe.score: answers` only")
         return self
 
     @field_validator("tasks", mode="wrap")

@@ -2,13 +2,25 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from arte_plugin import answers
 from arte_plugin.manifest import Count, count_rows, hash_file
 from arte_plugin.models import fingerprint_model, student_model, teacher_model
-from arte_plugin.rows import Draft, Dropped, Outcome, PreferenceQuestion, Probe, Response, Score, iter_rows, read_rows
+from arte_plugin.rows import (
+    AnswerLikelihood,
+    Draft,
+    Dropped,
+    Outcome,
+    PreferenceQuestion,
+    Probe,
+    Response,
+    Score,
+    iter_rows,
+    read_rows,
+)  # fmt: skip
 from arte_plugin.run import Run
 from arte_plugin.run_folder import Files, Made, question_count
 
@@ -103,8 +115,11 @@ def preference_set(run: Run) -> None:
 
 def probe(run: Run) -> None:
     """Stage 3."""
-    from arte_plugin.stages.probe import Tally, probe
+    from arte_plugin.stages.likelihood import likelihood_scores, weigh
+    from arte_plugin.stages.probe import Tally, probe, probe_racing
 
+    settings = run.args.probe
+    scores_file = run.out.file("probe", "scores.jsonl")
     students = [student_model(settings, run.args, run.cfg, run.cache) for settings in run.args.students]
     drafts_file, set_file = (
         run.out.file("elicit", "drafts.jsonl"),
@@ -114,28 +129,41 @@ def probe(run: Run) -> None:
         "students": [{"name": student.name, **run.asking(student)} for student in students],
         "drafts": hash_file(drafts_file),
         "preference_set": hash_file(set_file),
-        "max_new_tokens": run.args.probe.max_new_tokens,
+        "max_new_tokens": settings.max_new_tokens,
+        **_not_as_in_the_paper(run),
     }
 
     def work() -> Made:
         drafts, chosen = read_rows(drafts_file, Draft), read_rows(set_file, PreferenceQuestion)
+        cells = 0
 
-        def probes() -> Iterator[Probe]:
+        def of_all(ask: Callable[..., Iterable[Any]]) -> Iterator[Any]:
+            nonlocal cells
             for student in students:
                 for task in run.tasks:
                     of_task = [draft for draft in drafts if draft.task == task.name]
                     questions = [question for question in chosen if question.task == task.name]
-                    yield from probe(task, of_task, questions, student, run.args.probe)
+                    cells += len(of_task) * len(questions)
+                    yield from ask(task, of_task, questions, student, settings)
                 student.close()
 
+        if settings.score != "answers":
+            likelihoods: list[AnswerLikelihood] = list(of_all(weigh))
+            scores = likelihood_scores(drafts, likelihoods)
+            files: Files = {run.out.file("probe", "likelihoods.jsonl"): likelihoods, scores_file: scores}
+            return files, [Count("likelihoods", cells, cells), Count("scores", len(scores), len(scores))], {}
+        racing = partial(probe_racing, quantile=run.args.pair.quantile, seed=run.args.seed)
         tally = Tally()
-        run.out.write_as_made(run.out.file("probe", "probes.jsonl"), tally.counted(probes()))
+        asked = of_all(probe if settings.budget == "full" else racing)
+        run.out.write_as_made(run.out.file("probe", "probes.jsonl"), tally.counted(asked))
         scores, total = tally.scores(drafts), tally.outcomes.total()
+        # A call that racing saves is a probe that was not made.
+        saved = {"saved": cells - total} if total < cells else {}
         counts = [
-            Count("probes", total, total, note=_shares(tally.outcomes)),
+            Count("probes", cells, total, saved, _shares(tally.outcomes)),
             Count("scores", len(scores), len(scores)),
         ]
-        return {run.out.file("probe", "scores.jsonl"): scores}, counts, {}
+        return {scores_file: scores}, counts, {}
 
     run.out.stage("probe", inputs, work, students)
 
@@ -174,7 +202,9 @@ def consistency(run: Run) -> None:
         def probes() -> Iterator[Probe]:
             for task in run.tasks:
                 in_set = {question.preference_id for question in chosen if question.task == task.name}
-                rest = [preference_question(q) for q in task.validation if q.question_id not in in_set]
+                # Racing has left some of the set's own probes out; those that were made are not asked again.
+                left_out = in_set if run.args.probe.budget == "full" else set()
+                rest = [preference_question(q) for q in task.validation if q.question_id not in left_out]
                 of_task = checked[task.name]
                 more = [row for student in students for row in probe(task, of_task, rest, student, run.args.probe)]
                 validation = [question.question_id for question in task.validation]
@@ -246,6 +276,16 @@ def pair(run: Run) -> None:
         return {run.pairs_file: pairs, run.out.file("pair", "dropped.jsonl"): dropped}, counts, {}
 
     run.out.stage("pair", inputs, work)
+
+
+def _not_as_in_the_paper(run: Run) -> dict[str, Any]:
+    """What the scores depend on where they are not the paper's."""
+    settings = run.args.probe
+    if settings.score != "answers":
+        return {"score": settings.score}
+    if settings.budget == "racing":
+        return {"budget": "racing", "racing": settings.racing.model_dump(), "quantile": run.args.pair.quantile}
+    return {}
 
 
 def _shares(outcomes: Counter[Outcome]) -> str:

@@ -116,8 +116,7 @@ class Model:
                 if not missing:
                     continue
                 line.begin()
-                if self._engine is None:
-                    self._engine = self.load()
+                engine = self.engine()
                 asked, wanted = [key for key, _ in missing], [request for _, request in missing]
 
                 def keep(place: int, one: Completion, asked: list[str] = asked) -> None:
@@ -126,7 +125,7 @@ class Model:
                         self.cache.put([(asked[place], one)])
                     line.update(1)
 
-                answers = self._engine.generate(wanted, keep)
+                answers = engine.generate(wanted, keep)
                 if not self.served:
                     # Whole, or the batch that a run goes on with would be another one.
                     self.cache.put(zip(asked, answers, strict=True))
@@ -146,6 +145,12 @@ class Model:
             self.usage.seconds += time.monotonic() - started
             found |= self.cache.get(missing)
         return [found[key] for key in keys]
+
+    def engine(self) -> Engine:
+        """Who runs the model; it is loaded if need be."""
+        if self._engine is None:
+            self._engine = self.load()
+        return self._engine
 
     def close(self) -> None:
         """Give back the model's memory; it is loaded again when it is asked again."""

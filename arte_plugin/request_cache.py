@@ -1,15 +1,16 @@
-"""Every answered request, for good: SQLite, one row a completion, keyed by all that decides the output."""
+"""Every answered request, for good: SQLite, one row an answer, keyed by all that decides it."""
 
 import hashlib
 import json
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from arte_plugin import ranks
-from arte_plugin.engines.base import Completion, Request
+from arte_plugin.engines.base import Completion, Likelihood, Reply, Request
 
 #: Seconds to wait for another process that is writing.
 PATIENCE = 120.0
@@ -21,8 +22,33 @@ CREATE TABLE IF NOT EXISTS completions (
     finish TEXT NOT NULL,
     prompt_tokens INTEGER NOT NULL,
     new_tokens INTEGER NOT NULL
-) WITHOUT ROWID
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS likelihoods (
+    key TEXT PRIMARY KEY,
+    log_probability REAL NOT NULL,
+    tokens INTEGER NOT NULL,
+    all_tokens INTEGER NOT NULL
+) WITHOUT ROWID;
 """
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Table(Generic[Answer]):
+    """One kind of answer: its table, whose columns behind the key are the fields of `kind`."""
+
+    name: str
+    kind: type[Answer]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns behind the key."""
+        return [field.name for field in fields(self.kind)]  # type: ignore[arg-type]
+
+
+COMPLETIONS = Table("completions", Completion)
+LIKELIHOODS = Table("likelihoods", Likelihood)
 
 
 def request_key(model: Mapping[str, Any], request: Request) -> str:
@@ -31,14 +57,22 @@ def request_key(model: Mapping[str, Any], request: Request) -> str:
     `model` is the model's identity (weights, adapter, tokenizer, precision, attention, engine). The group is left out:
     it decides how a request is batched, not what it asks. A greedy completion does not depend on the seed.
     """
-    content = {
+    return _hash({
         "model": model,
         "prompt": request.prompt,
         "max_new_tokens": request.max_new_tokens,
         "temperature": request.temperature,
         "seed": request.seed if request.temperature > 0 else None,
         "stop": request.stop,
-    }
+    })  # fmt: skip
+
+
+def reply_key(model: Mapping[str, Any], reply: Reply) -> str:
+    """Like `request_key`, of a reply whose likelihood is asked for."""
+    return _hash({"model": model, "prompt": reply.prompt, "reply": reply.text})
+
+
+def _hash(content: Mapping[str, Any]) -> str:
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -62,7 +96,7 @@ class RequestCache:
         # Faster, but its users share memory (sqlite.org/wal.html). The other way needs a disk that knows POSIX locks.
         self._journal("WAL" if one_machine else "DELETE")
         self._db.execute(f"PRAGMA synchronous={'NORMAL' if one_machine else 'FULL'}")
-        self._db.execute(_SCHEMA)
+        self._db.executescript(_SCHEMA)
         self._also = (
             sqlite3.connect(f"{also.absolute().as_uri()}?mode=ro", uri=True, timeout=PATIENCE)
             if also is not None and also.is_file() and also.resolve() != path.resolve()
@@ -83,28 +117,37 @@ class RequestCache:
 
     def get(self, keys: Sequence[str]) -> dict[str, Completion]:
         """The completions that are there, by key."""
-        found = _select(self._db, keys)
-        if self._also is not None and len(found) < len(keys):
-            there = _select(self._also, [key for key in keys if key not in found])
+        return self.get_of(COMPLETIONS, keys)
+
+    def get_of(self, table: Table[Answer], keys: Sequence[str]) -> dict[str, Answer]:
+        """The answers of one kind that are there, by key."""
+        found = _select(self._db, keys, table)
+        if self._also is not None and len(found) < len(keys) and _has(self._also, table):
+            there = _select(self._also, [key for key in keys if key not in found], table)
             if there:
-                self.put(there.items())
+                self.put_into(table, there.items())
             found |= there
         return found
 
-    def count(self, keys: Sequence[str]) -> int:
+    def count(self, keys: Sequence[str], table: Table[Any] = COMPLETIONS) -> int:
         """How many of `keys` are there."""
         total = 0
         for start in range(0, len(keys), 500):
             some = keys[start : start + 500]
-            marks = ",".join("?" * len(some))
-            total += self._db.execute(f"SELECT COUNT(*) FROM completions WHERE key IN ({marks})", some).fetchone()[0]
+            query = f"SELECT COUNT(*) FROM {table.name} WHERE key IN ({','.join('?' * len(some))})"
+            total += self._db.execute(query, some).fetchone()[0]
         return total
 
     def put(self, completions: Iterable[tuple[str, Completion]]) -> None:
         """Store a batch, whole or not at all; what is there already stays as it is."""
-        rows = [(key, c.text, c.finish, c.prompt_tokens, c.new_tokens) for key, c in completions]
+        self.put_into(COMPLETIONS, completions)
+
+    def put_into(self, table: Table[Answer], answers: Iterable[tuple[str, Answer]]) -> None:
+        """Like `put`, for answers of one kind."""
+        rows = [(key, *(getattr(answer, column) for column in table.columns)) for key, answer in answers]
+        marks = ",".join("?" * (1 + len(table.columns)))
         self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany("INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?)", rows)
+        self._db.executemany(f"INSERT OR IGNORE INTO {table.name} VALUES ({marks})", rows)
         self._db.execute("COMMIT")
 
     def close(self) -> None:
@@ -123,13 +166,18 @@ def _uses_wal(path: Path) -> bool:
         return False
 
 
-def _select(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Completion]:
-    found = {}
+def _select(db: sqlite3.Connection, keys: Sequence[str], table: Table[Answer]) -> dict[str, Answer]:
+    found: dict[str, Answer] = {}
+    columns = ", ".join(table.columns)
     for start in range(0, len(keys), 500):
         some = keys[start : start + 500]
         marks = ",".join("?" * len(some))
-        rows = db.execute(
-            f"SELECT key, text, finish, prompt_tokens, new_tokens FROM completions WHERE key IN ({marks})", some
-        )
-        found.update({row[0]: Completion(*row[1:]) for row in rows})
+        rows = db.execute(f"SELECT key, {columns} FROM {table.name} WHERE key IN ({marks})", some)
+        found.update({row[0]: table.kind(*row[1:]) for row in rows})
     return found
+
+
+def _has(db: sqlite3.Connection, table: Table[Any]) -> bool:
+    """Another run's cache may be of a version that did not know the table."""
+    query = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return bool(db.execute(query, [table.name]).fetchone()[0])

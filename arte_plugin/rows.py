@@ -91,6 +91,19 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class AnswerLikelihood:
+    """How likely the student finds a preference question's right answer with the draft as its one example."""
+
+    draft_id: str
+    preference_id: str
+    task: str
+    student: str
+    #: Natural logarithm, of the answer with the tag that ends it.
+    log_probability: float
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Score:
     """s_r of the paper (eq. 1, 3): share of the `n` preference questions answered right, and a 95 % interval."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,25 @@ class Completion:
     new_tokens: int
 
 
+@dataclass(frozen=True)
+class Reply:
+    """A reply that is given, not generated: how likely is `text` behind `prompt` (both rendered, as in `Request`)?"""
+
+    prompt: str
+    text: str
+    #: As in `Request`.
+    group: str
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """The natural logarithm of a reply's probability, its length and the whole text's, in tokens."""
+
+    log_probability: float
+    tokens: int
+    all_tokens: int
+
+
 #: Is told of a completion, and of its place in the batch.
 Keep = Callable[[int, Completion], None]
 
@@ -54,6 +73,14 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give back the memory."""
+
+
+@runtime_checkable
+class Weighs(Protocol):
+    """An engine that can tell how likely a reply is, not only write one."""
+
+    def likelihoods(self, batch: Sequence[Reply]) -> list[Likelihood]:
+        """How likely the model finds each of `batch`, in its order."""
 
 
 def plan_batches(requests: Sequence[Request], batch_size: int) -> list[list[Request]]:

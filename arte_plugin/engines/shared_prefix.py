@@ -104,10 +104,18 @@ class SharedPrefixModel:
             done.length += len(piece)
         return done
 
-    def extend(self, first: int, new: Sequence[Sequence[int]], known: Sequence[int], prefixes: Sequence[Prefix]):
-        """Put `new` tokens behind the rows in the slots from `first` on; returns (rows, vocabulary) last logits.
+    def extend(
+        self,
+        first: int,
+        new: Sequence[Sequence[int]],
+        known: Sequence[int],
+        prefixes: Sequence[Prefix],
+        last: Sequence[int] | None = None,
+    ) -> torch.Tensor:
+        """Put `new` tokens behind the rows in the slots from `first` on; returns (rows, vocabulary) logits.
 
-        `known` are the lengths that the rows have behind their prefix already.
+        `known` are the lengths that the rows have behind their prefix already. The logits are those of each row's last
+        token; or, row after row, of as many of its new tokens as `last` says.
         """
         counts = torch.tensor([len(tokens) for tokens in new])
         before = torch.tensor(known)
@@ -139,7 +147,9 @@ class SharedPrefixModel:
             families=families,
             first=first,
         )
-        return self._run([token for tokens in new for token in tokens], step, keep=(ends - 1).to(self.device))
+        kept = torch.tensor(last) if last is not None else torch.ones_like(counts)
+        keep = steps >= (counts - kept)[rows]
+        return self._run([token for tokens in new for token in tokens], step, keep.nonzero()[:, 0].to(self.device))
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy what the row in slot `source` has of its own, `length` tokens, into slot `target`."""

@@ -18,7 +18,8 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from arte_plugin.engines.base import Completion, Keep, Request
+from arte_plugin.engines.base import Completion, Keep, Likelihood, Reply, Request
+from arte_plugin.engines.likelihood import log_likelihoods
 from arte_plugin.engines.shared_prefix import CHUNK, Prefix, SharedPrefixModel, can_share, token_bytes
 from arte_plugin.errors import DataError
 from arte_plugin.ranks import LOGGER
@@ -92,14 +93,17 @@ class TransformersEngine:
         if self._paged:
             self._run_paged([row for row in rows if row.request.temperature == 0])
         if left := [row for row in rows if row.finish is None]:
-            if self._shares is None:
-                self._shares = self._try_sharing(left[0].prompt)
-            if self._shares:
+            if self._can_share(left[0].request.prompt):
                 self._run_shared(left)
             else:
                 for some in by_length(left, self._rows_at_a_time(left, 0)):
                     self._run_padded(some)
         return [row.completion() for row in rows]
+
+    def likelihoods(self, batch: Sequence[Reply]) -> list[Likelihood]:
+        """How likely the model finds each of `batch`, in its order."""
+        self.model.eval()
+        return log_likelihoods(self.model, self.tokenizer, batch, self._can_share(batch[0].prompt))
 
     def report(self) -> str:
         """How much of the prompts had to be computed, since the last report; empty where nothing is shared."""
@@ -128,11 +132,13 @@ class TransformersEngine:
                 f"questions, or take a model with a longer context. The prompt begins: {row.request.prompt[:200]!r}"
             )
 
-    def _try_sharing(self, tokens: Sequence[int]) -> bool:
-        reason = can_share(self.model, tokens)
-        if reason:
-            LOG.warning("Shared prefixes are off, padded batches are used instead: %s.", reason)
-        return not reason
+    def _can_share(self, prompt: str) -> bool:
+        if self._shares is None:
+            reason = can_share(self.model, self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+            self._shares = not reason
+            if reason:
+                LOG.warning("Shared prefixes are off, padded batches are used instead: %s.", reason)
+        return self._shares
 
     def _rows_at_a_time(self, rows: Sequence["_Row"], prefix: int) -> int:
         """How many rows the memory allows, beside three prefixes: those in use, and the next while it is made."""

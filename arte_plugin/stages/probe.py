@@ -10,6 +10,7 @@ from arte_plugin.engines.base import Completion, Request
 from arte_plugin.errors import DataError
 from arte_plugin.models import Model
 from arte_plugin.rows import Draft, Outcome, PreferenceQuestion, Probe, Score, wilson
+from arte_plugin.stages import racing
 from arte_plugin.tasks import Task
 
 #: Probes in memory at a time.
@@ -38,6 +39,32 @@ def probe(
     for part, of_part in zip(parts, completions, strict=True):
         for planned, completion in zip(product(part, preference_set), of_part, strict=True):
             yield judged(task, *planned, student, completion)
+
+
+def probe_racing(
+    task: Task,
+    drafts: Sequence[Draft],
+    preference_set: Sequence[PreferenceQuestion],
+    student: Model,
+    settings: ProbeArgs,
+    quantile: float,
+    seed: int,
+) -> list[Probe]:
+    """Those of the calls of `probe` that `racing.race` asks for, in the order of `probe`."""
+    by_id = {draft.draft_id: draft for draft in drafts}
+    questions = {question.preference_id: question for question in preference_set}
+    made: dict[racing.Cell, Probe] = {}
+
+    def ask(cells: list[racing.Cell]) -> list[bool]:
+        plan = [(by_id[draft], questions[question]) for draft, question in cells]
+        requests = [probe_request(task, *planned, student, settings) for planned in plan]
+        for cell, planned, completion in zip(cells, plan, student.ask(requests, f"probe {task.name}"), strict=True):
+            made[cell] = judged(task, *planned, student, completion)
+        return [made[cell].outcome == "correct" for cell in cells]
+
+    question_of = {draft.draft_id: draft.question_id for draft in drafts}
+    racing.race(question_of, list(questions), settings.racing, quantile, f"{seed}/{task.name}/racing", ask)
+    return [made[draft, question] for draft in by_id for question in questions if (draft, question) in made]
 
 
 def probe_request(
@@ -71,11 +98,8 @@ def judged(task: Task, draft: Draft, question: PreferenceQuestion, student: Mode
 
 
 def _parts(drafts: Sequence[Draft], questions: int, at_a_time: int) -> list[Sequence[Draft]]:
-    """Whole drafts, about `at_a_time` probes of them: batches are of one draft, so they are as without parts.
-
-    With a single question batches are of several drafts, and all is one part.
-    """
-    count = max(1, at_a_time // questions) if questions > 1 else max(1, len(drafts))
+    """Whole drafts, about `at_a_time` probes of them, so that no draft's siblings are parted."""
+    count = max(1, at_a_time // max(1, questions))
     return [drafts[start : start + count] for start in range(0, len(drafts), count)]
 
 

@@ -1,4 +1,7 @@
-"""`kill -9` at four moments, and several ranks: the rows are the same to the last byte."""
+"""`kill -9` at four moments, and several ranks: the rows are the same to the last byte.
+
+All with probes in rounds, where what is asked next hangs on what was answered.
+"""
 
 import os
 import signal
@@ -9,11 +12,14 @@ from pathlib import Path
 import pytest
 
 from arte_plugin.manifest import Manifest
+from arte_plugin.rows import Draft, Probe, Score, read_rows
 from tests.e2e.conftest import arte, axolotl, start
 
 ROWS = ["01-elicit/drafts.jsonl", "03-probe/probes.jsonl", "03-probe/scores.jsonl", "04-pair/pairs.jsonl"]
+RACING = {"arte.probe.budget": "racing", "arte.probe.racing": {"first": 2, "step": 2, "share": 0.6}}
 #: Longer training, so that there is time to kill it, with a checkpoint a step.
 SLOW = {
+    **RACING,
     "save_strategy": "steps",
     "save_steps": 1,
     "num_epochs": 20,
@@ -31,9 +37,11 @@ def uninterrupted(tiny_config, tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("uninterrupted")
     config = copy.deepcopy(tiny_config)
     config["output_dir"] = str(place / "out")
+    config["arte"]["probe"] |= {key.rpartition(".")[2]: value for key, value in RACING.items()}
     (place / "arte.yaml").write_text(yaml.safe_dump(config))
     done = arte("pair", str(place / "arte.yaml"))
     assert done.returncode == 0, done.stderr[-3000:]
+    _saved_two_fifths(place / "out" / "arte")
     return place / "out" / "arte"
 
 
@@ -75,7 +83,7 @@ def test_killed_at_every_stage_goes_on_and_makes_the_same_rows(uninterrupted, wr
 
 
 def test_two_ranks_share_the_requests_and_make_the_same_rows(uninterrupted, write_config, tmp_path):
-    config = write_config()
+    config = write_config(RACING)
     ranks = [
         start(
             "arte",
@@ -95,6 +103,16 @@ def test_two_ranks_share_the_requests_and_make_the_same_rows(uninterrupted, writ
     usage = Manifest(folder / "manifest.json").stages()["probe"].usage
     assert 0 < usage["asked"] < usage["requests"], "rank 0 answered everything itself"
     assert "stage  " not in (tmp_path / "rank1.log").read_text()
+
+
+def _saved_two_fifths(folder: Path) -> None:
+    (probes, scores) = Manifest(folder / "manifest.json").stages()["probe"].counts
+    drafts = read_rows(folder / "01-elicit/drafts.jsonl", Draft)
+    made = read_rows(folder / "03-probe/probes.jsonl", Probe)
+    assert probes.made == len(drafts) * 6 and scores.kept == len(drafts)
+    assert probes.kept == len(made) == probes.made - probes.dropped["saved"] == int(0.6 * probes.made)
+    asked = [score.n for score in read_rows(folder / "03-probe/scores.jsonl", Score)]
+    assert sum(asked) == len(made) and min(asked) == 2 and max(asked) > 2
 
 
 def _kill_when(process, reached, log: Path) -> None:

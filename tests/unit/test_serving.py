@@ -45,6 +45,18 @@ def test_defaults_and_both_kinds():
     check({"kind": "server", "api": "sglang", "teacher": {"base_urls": URLS}})
 
 
+def test_a_served_student_cant_tell_how_likely_an_answer_is():
+    served = {"kind": "server", "api": "vllm", "student": {"base_urls": URLS}}
+    for score in ("likelihood", "likelihood_without_rationale"):
+        with pytest.raises(ConfigError, match=rf"`probe.score: {score}` needs the student in this process"):
+            check(served, probe={"score": score})
+        check({"kind": "server", "api": "vllm", "teacher": LORA}, probe={"score": score})
+    with pytest.raises(ConfigError, match="`score: answers` only"):
+        check({}, probe={"score": "likelihood", "budget": "racing"})
+    with pytest.raises(ConfigError, match="consistency_questions"):
+        check({}, probe={"score": "likelihood"}, preference_set={"consistency_questions": 3})
+
+
 @pytest.mark.parametrize(
     ("engine", "said"),
     [
