@@ -6,6 +6,11 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 MODELS := models
 
+# `make bench`: the student, a task's file in BBH's format (default: our own questions), and any other options.
+MODEL ?= $(MODELS)/student
+BBH ?=
+BENCH ?=
+
 # Axolotl looks for `accelerate` on the path.
 export PATH := $(abspath $(BIN)):$(PATH)
 # Nothing here needs a model hub or an account, and nothing is reported to anybody.
@@ -15,7 +20,7 @@ export DO_NOT_TRACK := 1
 export WANDB_MODE := disabled
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test unit lint install models docs clean
+.PHONY: demo test unit bench lint install models docs clean
 
 demo: models
 	$(BIN)/axolotl train yaml_examples/quickstart-cpu.yaml
@@ -29,6 +34,9 @@ test: models
 unit: install
 	$(BIN)/python -m pytest tests/unit
 
+bench: models
+	$(BIN)/python -m benchmarks.probing.run --model "$(MODEL)" $(if $(BBH),--questions "$(BBH)") $(BENCH)
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,6 +47,7 @@ docs: install
 	$(BIN)/python docs/make_presets.py
 	$(BIN)/python docs/make_answers.py
 	$(BIN)/python docs/make_fewer_calls.py
+	$(BIN)/python docs/make_performance.py
 
 models: $(MODELS)/teacher/demo-model.json
 

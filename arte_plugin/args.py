@@ -162,7 +162,12 @@ class ProbeArgs(Block):
     """Stage 3: the student answers the preference set with each draft as its one example (paper, section 3.2)."""
 
     max_new_tokens: int = Field(256, ge=8, description="Longest answer, in tokens; of the respondents too.")
-    batch_size: int = Field(16, ge=1, description="Probes at a time.")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Probes in a batch: what a rank takes, and stores, at a time. How many of them are in flight "
+        "together, `engine.cache_gib` decides. Default: 160, on a GPU 1,000.",
+    )
     budget: Literal["full", "racing"] = Field(
         "full",
         description="`full`: every draft on every preference question, as in the paper; `racing`: only where it is "

@@ -1,13 +1,14 @@
 """The stages before the teacher's training: what each asks for, depends on, writes and counts."""
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from arte_plugin import answers
 from arte_plugin.manifest import Count, count_rows, hash_file
 from arte_plugin.models import fingerprint_model, student_model, teacher_model
-from arte_plugin.rows import AnswerLikelihood, Draft, Dropped, PreferenceQuestion, Probe, Response, Score, read_rows
+from arte_plugin.rows import Draft, Dropped, Outcome, PreferenceQuestion, Probe, Response, Score, iter_rows, read_rows
 from arte_plugin.run import Run
 from arte_plugin.run_folder import Files, Made, question_count
 
@@ -85,7 +86,11 @@ def preference_set(run: Run) -> None:
         validation = sum(len(task.validation) for task in run.tasks)
         counts = [Count("questions", validation, len(chosen), {"less_discriminating": validation - len(chosen)})]
         if responses:
-            counts.append(Count("responses", len(responses), len(responses), note=_shares(responses)))
+            counts.append(
+                Count(
+                    "responses", len(responses), len(responses), note=_shares(Counter(row.outcome for row in responses))
+                )
+            )
         files: Files = {
             run.out.file("preference-set", "responses.jsonl"): responses,
             run.out.file("preference-set", "preference_set.jsonl"): chosen,
@@ -99,10 +104,10 @@ def preference_set(run: Run) -> None:
 def probe(run: Run) -> None:
     """Stage 3."""
     from arte_plugin.stages.likelihood import likelihood_scores, weigh
-    from arte_plugin.stages.probe import probe, probe_racing, score
+    from arte_plugin.stages.probe import Tally, probe, probe_racing
 
     settings = run.args.probe
-    students = [student_model(settings, run.args, run.cfg, run.cache) for settings in run.args.students]
+    students = [student_model(student, run.args, run.cfg, run.cache) for student in run.args.students]
     drafts_file, set_file = (
         run.out.file("elicit", "drafts.jsonl"),
         run.out.file("preference-set", "preference_set.jsonl"),
@@ -117,39 +122,43 @@ def probe(run: Run) -> None:
 
     def work() -> Made:
         drafts, chosen = read_rows(drafts_file, Draft), read_rows(set_file, PreferenceQuestion)
-        probes: list[Probe] = []
-        likelihoods: list[AnswerLikelihood] = []
-        cells = 0
-        for student in students:
-            for task in run.tasks:
-                of_task = [draft for draft in drafts if draft.task == task.name]
-                questions = [question for question in chosen if question.task == task.name]
-                cells += len(of_task) * len(questions)
-                if settings.score != "answers":
-                    likelihoods += weigh(task, of_task, questions, student, settings)
-                elif settings.budget == "racing":
-                    quantile = run.args.pair.quantile
-                    probes += probe_racing(task, of_task, questions, student, settings, quantile, run.args.seed)
-                else:
-                    probes += probe(task, of_task, questions, student, settings)
-            student.close()
+        drafts_of = {task.name: [draft for draft in drafts if draft.task == task.name] for task in run.tasks}
+        set_of = {task.name: [question for question in chosen if question.task == task.name] for task in run.tasks}
+        cells = len(students) * sum(len(drafts_of[task.name]) * len(set_of[task.name]) for task in run.tasks)
+
+        def probes() -> Iterator[Probe]:
+            for student in students:
+                for task in run.tasks:
+                    what = task, drafts_of[task.name], set_of[task.name], student, settings
+                    if settings.budget == "racing":
+                        yield from probe_racing(*what, run.args.pair.quantile, run.args.seed)
+                    else:
+                        yield from probe(*what)
+                student.close()
+
         if settings.score != "answers":
+            likelihoods = []
+            for student in students:
+                for task in run.tasks:
+                    likelihoods += weigh(task, drafts_of[task.name], set_of[task.name], student, settings)
+                student.close()
             scores = likelihood_scores(drafts, likelihoods)
-            counts = [Count("likelihoods", cells, cells), Count("scores", len(scores), len(scores))]
-            files: Files = {run.out.file("probe", "likelihoods.jsonl"): likelihoods}
-            return {**files, run.out.file("probe", "scores.jsonl"): scores}, counts, {}
-        scores = score(drafts, probes)
+            files: Files = {
+                run.out.file("probe", "likelihoods.jsonl"): likelihoods,
+                run.out.file("probe", "scores.jsonl"): scores,
+            }
+            return files, [Count("likelihoods", cells, cells), Count("scores", len(scores), len(scores))], {}
+
+        tally = Tally()
+        run.out.write_as_made(run.out.file("probe", "probes.jsonl"), tally.counted(probes()))
+        scores, total = tally.scores(drafts), tally.outcomes.total()
         # A call that racing saves is a probe that was not made.
-        saved = {"saved": cells - len(probes)} if len(probes) < cells else {}
+        saved = {"saved": cells - total} if total < cells else {}
         counts = [
-            Count("probes", cells, len(probes), saved, _shares(probes)),
+            Count("probes", cells, total, saved, _shares(tally.outcomes)),
             Count("scores", len(scores), len(scores)),
         ]
-        return (
-            {run.out.file("probe", "probes.jsonl"): probes, run.out.file("probe", "scores.jsonl"): scores},
-            counts,
-            {},
-        )
+        return {run.out.file("probe", "scores.jsonl"): scores}, counts, {}
 
     run.out.stage("probe", inputs, work, students)
 
@@ -158,7 +167,7 @@ def consistency(run: Run) -> None:
     """Behind stage 3, if asked for: how well the preference set stands for the whole validation set."""
     from arte_plugin.stages import consistency
     from arte_plugin.stages.preference_set import preference_question
-    from arte_plugin.stages.probe import probe
+    from arte_plugin.stages.probe import Tally, probe
 
     count = run.args.preference_set.consistency_questions
     students = [student_model(settings, run.args, run.cfg, run.cache) for settings in run.args.students]
@@ -177,19 +186,29 @@ def consistency(run: Run) -> None:
 
     def work() -> Made:
         drafts, chosen = read_rows(drafts_file, Draft), read_rows(set_file, PreferenceQuestion)
-        known = read_rows(probes_file, Probe)
-        probes: list[Probe] = []
+        checked = {
+            task.name: consistency.drawn([draft for draft in drafts if draft.task == task.name], count, run.args.seed)
+            for task in run.tasks
+        }
+        wanted = {draft.draft_id for of_task in checked.values() for draft in of_task}
+        known = [row for row in iter_rows(probes_file, Probe) if row.draft_id in wanted]
         found: dict[str, dict[str, Any]] = {}
-        for task in run.tasks:
-            checked = consistency.drawn([draft for draft in drafts if draft.task == task.name], count, run.args.seed)
-            in_set = {question.preference_id for question in chosen if question.task == task.name}
-            # Racing has left some of the set's own probes out; those that were made are not asked again.
-            left_out = in_set if run.args.probe.budget == "full" else set()
-            rest = [preference_question(q) for q in task.validation if q.question_id not in left_out]
-            of_task = [row for student in students for row in probe(task, checked, rest, student, run.args.probe)]
-            probes += of_task
-            validation = [question.question_id for question in task.validation]
-            found[task.name] = consistency.check(checked, [*known, *of_task], validation, in_set, run.args.seed)
+
+        def probes() -> Iterator[Probe]:
+            for task in run.tasks:
+                in_set = {question.preference_id for question in chosen if question.task == task.name}
+                # Racing has left some of the set's own probes out; those that were made are not asked again.
+                there = in_set if run.args.probe.budget == "full" else set()
+                rest = [preference_question(q) for q in task.validation if q.question_id not in there]
+                of_task = checked[task.name]
+                more = [row for student in students for row in probe(task, of_task, rest, student, run.args.probe)]
+                validation = [question.question_id for question in task.validation]
+                found[task.name] = consistency.check(of_task, [*known, *more], validation, in_set, run.args.seed)
+                yield from more
+
+        tally = Tally()
+        run.out.write_as_made(run.out.file("probe", "consistency_probes.jsonl"), tally.counted(probes()))
+        total = tally.outcomes.total()
         of_students = [one for by_student in found.values() for one in by_student.values()]
         compared = sum(one["preference_set"]["compared"] for one in of_students)
         tied = {
@@ -197,14 +216,10 @@ def consistency(run: Run) -> None:
             "tied_on_validation_set": sum(one["tied_on_validation_set"] for one in of_students),
         }
         counts = [
-            Count("probes", len(probes), len(probes), note=_shares(probes) if probes else ""),
+            Count("probes", total, total, note=_shares(tally.outcomes) if total else ""),
             Count("questions", compared + sum(tied.values()), compared, {k: n for k, n in tied.items() if n}),
         ]
-        files: Files = {
-            run.out.file("probe", "consistency_probes.jsonl"): probes,
-            run.out.file("probe", "consistency.json"): json.dumps(found, indent=2) + "\n",
-        }
-        return files, counts, {}
+        return {run.out.file("probe", "consistency.json"): json.dumps(found, indent=2) + "\n"}, counts, {}
 
     run.out.stage(consistency.STAGE, inputs, work, students)
 
@@ -268,7 +283,6 @@ def _not_as_in_the_paper(run: Run) -> dict[str, Any]:
     return {}
 
 
-def _shares(rows: Sequence[Probe] | Sequence[Response]) -> str:
-    outcomes = [row.outcome for row in rows]
-    correct, unparsed = outcomes.count("correct") / len(outcomes), outcomes.count("unparsed") / len(outcomes)
+def _shares(outcomes: Counter[Outcome]) -> str:
+    correct, unparsed = (outcomes[one] / outcomes.total() for one in ("correct", "unparsed"))
     return f"{100 * correct:.1f} % correct, {100 * unparsed:.1f} % unparsed"

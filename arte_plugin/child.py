@@ -29,8 +29,7 @@ def locked_log(log_file: Path, what: str) -> Iterator[IO[bytes]]:
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as log:
-        # The child and its workers hold the same open file, so the lock lasts as long as any of them.
-        if not _lock(log):
+        if not lock(log):
             raise StageError(
                 f"{what[0].upper()}{what[1:]} from an earlier run is still going on: it writes to {log_file}. "
                 "Wait for it to end, or end it, and start again."
@@ -61,15 +60,11 @@ def log_end(log_file: Path) -> str:
     return f"The end of its log, {log_file}:\n{_tail(log_file)}"
 
 
-def gpus() -> int:
-    """How many GPUs this process sees."""
-    import torch
+def lock(log: IO[bytes], patience: float = 10.0) -> bool:
+    """Whether `log` is ours; an earlier run's child that is just ending is waited for, `patience` seconds.
 
-    return torch.cuda.device_count()
-
-
-def _lock(log: IO[bytes], patience: float = 10.0) -> bool:
-    """Whether `log` is ours; an earlier run's child that is just ending is waited for."""
+    The child and its workers hold the same open file, so the lock lasts as long as any of them.
+    """
     until = time.monotonic() + patience
     while True:
         try:
@@ -79,6 +74,13 @@ def _lock(log: IO[bytes], patience: float = 10.0) -> bool:
             if time.monotonic() > until:
                 return False
             time.sleep(0.2)
+
+
+def gpus() -> int:
+    """How many GPUs this process sees."""
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def end_with_parent() -> Callable[[], object] | None:

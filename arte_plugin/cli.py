@@ -11,7 +11,6 @@ from typing import NoReturn
 import click
 
 from arte_plugin import __version__, ranks, sharding
-from arte_plugin.config_check import check_config, raw_config
 from arte_plugin.errors import ConfigError, shown_errors
 from arte_plugin.stages import STAGES
 
@@ -52,6 +51,7 @@ def validate(config: str) -> None:
 @CONFIG
 def status(config: str) -> None:
     """Show the tables of the run folder that CONFIG names; nothing is run."""
+    from arte_plugin.config_check import check_config, raw_config
     from arte_plugin.summary import summary
 
     with shown_errors():
@@ -130,6 +130,8 @@ for _number, _name in enumerate(STAGES, 1):
 
 def _run(config: str):
     """The run that a config describes, validated by Axolotl as `axolotl train` would, but for sharding."""
+    from arte_plugin.config_check import check_config, raw_config
+
     with shown_errors():
         cfg = raw_config(config)
         check_config(cfg)
@@ -164,6 +166,8 @@ def _no_look_at_peers() -> Iterator[None]:
 
 
 def _axolotl_train(config: str, options: list[str]) -> NoReturn:
+    from arte_plugin.config_check import check_config, raw_config
+
     with shown_errors():
         check_config(raw_config(config))
     command = [sys.executable, "-m", "axolotl.cli.main", "train", config, *options]
@@ -173,3 +177,7 @@ def _axolotl_train(config: str, options: list[str]) -> NoReturn:
 def main() -> None:
     """Entry point of the `arte` script."""
     cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 import shlex
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -12,8 +13,20 @@ class EngineArgs(Block):
     """What every engine has."""
 
     page_size: int = Field(32, ge=8, le=256, description="Tokens in a page of the paged attention cache (CUDA).")
+    cache_gib: float = Field(
+        4.0,
+        gt=0,
+        description="GiB for the keys and values of what transformers has in flight, on each rank. It bounds how many "
+        "requests that are; one is always let in. Not for paged generation (CUDA), which takes half of what is free.",
+    )
     rank_timeout: int = Field(
         1800, ge=10, description="Seconds without any progress after which a rank stops waiting for the others."
+    )
+    heartbeat_timeout: int = Field(
+        60,
+        ge=5,
+        description="Seconds without a sign of life after which a rank on another machine counts as dead, and those "
+        "that wait for it stop; on the same machine that is noticed at once.",
     )
 
 
@@ -39,11 +52,18 @@ class ServedArgs(Block):
         description="Put behind `command` to serve the aligned teacher's LoRA adapter: `{adapter}` is its folder, "
         "`{adapter_name}` the name that requests call it by.",
     )
+    replicas: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="How many servers are started from `command`. `{replica}` in it is 0, 1 and so on: a GPU for each "
+        "with `env CUDA_VISIBLE_DEVICES={replica} vllm serve …`.",
+    )
     base_urls: list[Annotated[str, Field(pattern=r"^https?://\S+$")]] = Field(
         default_factory=list,
         description="Servers that run already, as `http://HOST:PORT/v1`, all with the same model: the top-level "
-        "`base_model`, or the first student's. All get as much to do, and requests with a common beginning mostly go "
-        "to the same one.",
+        "`base_model`, or the first student's. Requests with a common beginning mostly go to the same one; one that "
+        "is done with its share takes over from the others.",
     )
     model: str | None = Field(
         None, min_length=1, description="Name that the servers know the model by; default: its path or Hub id."
@@ -60,6 +80,16 @@ class ServedArgs(Block):
             raise ValueError("give `command` for a server that is started by the run, or `base_urls` for running ones")
         if self.adapter_options and not self.command:
             raise ValueError("`adapter_options` go with `command`; a running vLLM or SGLang is given the adapter")
+        for url in self.base_urls:
+            try:
+                urlsplit(url).port  # noqa: B018
+            except ValueError as error:
+                raise ValueError(f"`base_urls` has {url}: {error}") from None
+        if self.replicas > 1 and "{replica}" not in (self.command or ""):
+            raise ValueError(
+                "with `replicas`, `command` must contain {replica}, which tells each server its GPU: "
+                "env CUDA_VISIBLE_DEVICES={replica} …"
+            )
         for key, text, needed in (
             ("command", self.command, ("{model}", "{port}")),
             ("adapter_options", self.adapter_options, ("{adapter}",)),
@@ -83,6 +113,11 @@ class ServerEngineArgs(EngineArgs):
         "`transformers` is `transformers serve`, for tests; `openai` stands for any other: it is sent plain text and "
         "no stop strings, for most servers cut those off, so replies run on to their end and are cut here."
     )
+    prompts: Literal["tokens", "text"] = Field(
+        "tokens",
+        description="`text` is for vLLM behind a router that reads prompts to choose a server, such as Ray Serve's "
+        "prefix-aware one; another value asks everything anew.",
+    )
     teacher: ServedArgs | None = Field(None, description="Serves the teacher, before and after its alignment.")
     student: ServedArgs | None = Field(
         None,
@@ -95,10 +130,15 @@ class ServerEngineArgs(EngineArgs):
         6,
         ge=0,
         le=100,
-        description="How often a request is sent again that was not answered in time, or answered with 429 or 5xx; "
-        "with growing random pauses, and never sooner than `Retry-After` says.",
+        description="How often a request is sent again that was not answered in time, not answered in a usable form, "
+        "or answered with 408, 425, 429 or 5xx; with growing random pauses, and never sooner than `Retry-After` says.",
     )
-    patience: float = Field(300, gt=0, description="Seconds to wait for a running server that can't be reached.")
+    patience: float = Field(
+        300,
+        gt=0,
+        description="Seconds to wait for a running server that can't be reached or answers 502 or 503, as one that "
+        "loads its model; one of ours is started again after so long.",
+    )
     start_timeout: float = Field(
         1200, gt=0, description="Seconds that a `command` has until its server is ready; a download counts too."
     )
@@ -112,6 +152,8 @@ class ServerEngineArgs(EngineArgs):
             raise ValueError("`kind: server` needs a `teacher` or a `student` block: nobody is served")
         if self.student and self.student.adapter_options:
             raise ValueError("only the teacher has an adapter: take `adapter_options` out of `student`")
+        if self.prompts == "text" and self.api != "vllm":
+            raise ValueError("`prompts: text` goes with `api: vllm`; the others are sent what they can take")
         return self
 
 

@@ -11,6 +11,9 @@ from arte_plugin.models import Model
 from arte_plugin.progress import progress_line
 from arte_plugin.request_cache import LIKELIHOODS, reply_key
 
+#: Replies in a forward pass, at most: they are padded, and each has a copy of the prefix that they share.
+AT_A_TIME = 32
+
 
 def ask_likelihoods(model: Model, replies: Sequence[Reply], what: str) -> list[Likelihood]:
     """How likely `model` finds `replies`, in their order; `what` names the work on the progress line.
@@ -23,7 +26,7 @@ def ask_likelihoods(model: Model, replies: Sequence[Reply], what: str) -> list[L
     model.usage.requests += len(replies)
     started = time.monotonic()
     with progress_line(what, total=len(by_key), done=len(done)) as line:
-        for number, batch in enumerate(_batches(by_key, model.batch_size)):
+        for number, batch in enumerate(_batches(by_key, min(AT_A_TIME, model.batch_size))):
             # As with completions, batches depend on the requests alone and not on what is there already.
             missing = [key for key in batch if key not in done]
             if number % ranks.world_size() != ranks.rank() or not missing:

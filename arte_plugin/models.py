@@ -7,10 +7,10 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from arte_plugin import ranks, serving, sharding
 from arte_plugin.args import ArteArgs, RespondentArgs, StudentArgs
@@ -19,6 +19,9 @@ from arte_plugin.errors import ConfigError
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rendering import Renderer
 from arte_plugin.request_cache import RequestCache, request_key
+
+if TYPE_CHECKING:
+    from arte_plugin.progress import ProgressLine
 
 LOG = logging.getLogger(LOGGER)
 
@@ -60,48 +63,88 @@ class Model:
 
         Ranks share the batches and meet through the cache. Raises `StageError` when another rank stops answering.
         """
-        from arte_plugin.progress import progress_line
+        [completions] = self.ask_in_parts(lambda: [requests], len(requests), what)
+        return completions
 
-        keys = [request_key(self.identity, request) for request in requests]
-        by_key = dict(zip(keys, requests, strict=True))
-        done = self.cache.get(list(by_key))
-        self.usage.requests += len(requests)
-        started = time.monotonic()
-        with progress_line(what, total=len(by_key), done=len(done)) as line:
-            plan = plan_queue if self.served else plan_batches
-            sharers = 1 if self.served else ranks.world_size()
-            for number, batch in enumerate(plan(list(by_key.values()), self.batch_size)):
-                if number % sharers != ranks.rank():
-                    continue
-                missing = [
-                    (key, request) for request in batch if (key := request_key(self.identity, request)) not in done
-                ]
-                if not missing:
-                    continue
-                engine = self.engine()
-                asked, wanted = [key for key, _ in missing], [request for _, request in missing]
-                if self.served:
-                    # Its batches are long, and none of it is to be lost: each completion is kept as it comes.
-                    def keep(place: int, one: Completion, asked: list[str] = asked) -> None:
-                        self.cache.put([(asked[place], one)])
-                        self._count([one])
-                        line.update(1)
+    def ask_in_parts(
+        self, parts: Callable[[], Iterable[Sequence[Request]]], total: int, what: str
+    ) -> Iterator[list[Completion]]:
+        """`ask` for more requests than should be in memory at once: the completions of each part, one after the other.
 
-                    engine.generate(wanted, keep)
-                else:
-                    answers = engine.generate(wanted)
-                    self.cache.put(zip(asked, answers, strict=True))
-                    self._count(answers)
-                    line.update(len(answers))
+        `parts` gives the same parts, `total` requests in all, each time that it is called: ranks that share the work
+        answer their share of all parts before they wait for one another. Nothing is asked before the first part is
+        taken, and every rank must take them all. Batches are made within a part.
+        """
+        from arte_plugin.progress import ProgressLine
+
+        line = ProgressLine(what, total)
+        # Where one rank asks for all, it has nobody to wait for.
+        waits = ranks.world_size() > 1 and not (self.served and ranks.is_first())
+        try:
+            for keys, done in self._answer_share(parts(), line):
+                if not waits:
+                    yield self._collect(keys, done, what)
+        finally:
+            line.close()
         if self._engine is not None and (report := self._engine.report()):
             LOG.info("%s: %s", what, report)
-        if len(done) < len(by_key):
-            if ranks.world_size() > 1:
-                waiting_for = f"the other ranks' share of: {what}"
-                ranks.wait_until(lambda: self.cache.count(list(by_key)), len(by_key), self.rank_timeout, waiting_for)
-            self.usage.seconds += time.monotonic() - started
+        if waits:
+            for requests in parts():
+                yield self._collect([request_key(self.identity, request) for request in requests], {}, what)
+
+    def _answer_share(
+        self, parts: Iterable[Sequence[Request]], line: "ProgressLine"
+    ) -> Iterator[tuple[list[str], dict[str, Completion]]]:
+        """Answer what this rank has to of each part; the keys of its requests, and what was in the cache before."""
+        plan = plan_queue if self.served else plan_batches
+        sharers = 1 if self.served else ranks.world_size()
+        # Of batches, over all parts: ranks have as much to do, however small the parts are.
+        number = -1
+        for requests in parts:
+            started = time.monotonic()
+            keys = [request_key(self.identity, request) for request in requests]
+            by_key = dict(zip(keys, requests, strict=True))
+            key_of = {request: key for key, request in by_key.items()}
             done = self.cache.get(list(by_key))
-        return [done[key] for key in keys]
+            self.usage.requests += len(requests)
+            line.pass_over(len(requests) - len(by_key) + len(done))
+            for batch in plan(list(by_key.values()), self.batch_size):
+                number += 1
+                if number % sharers != ranks.rank():
+                    continue
+                missing = [(key, request) for request in batch if (key := key_of[request]) not in done]
+                if not missing:
+                    continue
+                line.begin()
+                engine = self.engine()
+                asked, wanted = [key for key, _ in missing], [request for _, request in missing]
+
+                def keep(place: int, one: Completion, asked: list[str] = asked) -> None:
+                    if self.served:
+                        # Its batches are long, and none of it is to be lost.
+                        self.cache.put([(asked[place], one)])
+                    line.update(1)
+
+                answers = engine.generate(wanted, keep)
+                if not self.served:
+                    # Whole, or the batch that a run goes on with would be another one.
+                    self.cache.put(zip(asked, answers, strict=True))
+                self._count(answers)
+            if len(done) < len(by_key):
+                self.usage.seconds += time.monotonic() - started
+            yield keys, done
+
+    def _collect(self, keys: Sequence[str], done: Mapping[str, Completion], what: str) -> list[Completion]:
+        """The completions of `keys`, of which `done` are at hand; waits for those that another rank makes."""
+        found = {**done, **self.cache.get([key for key in dict.fromkeys(keys) if key not in done])}
+        missing = list({key for key in keys if key not in found})
+        if missing:
+            started = time.monotonic()
+            waiting_for = f"the other ranks' share of: {what}"
+            ranks.wait_until(lambda: self.cache.count(missing), len(missing), self.rank_timeout, waiting_for)
+            self.usage.seconds += time.monotonic() - started
+            found |= self.cache.get(missing)
+        return [found[key] for key in keys]
 
     def engine(self) -> Engine:
         """Who runs the model; it is loaded if need be."""
@@ -152,7 +195,7 @@ def student_model(
             trust_remote_code=settings.trust_remote_code,
             **({"attn_implementation": attention} if attention else {}),
         )
-        return TransformersEngine(model.to(_device()), renderer.tokenizer, page_size=args.engine.page_size)
+        return TransformersEngine(model.to(_device()), renderer.tokenizer, **_engine_settings(args))
 
     fingerprint = fingerprint_model(base_model)
     renderer = Renderer(_load_tokenizer(base_model, settings.trust_remote_code), prompt_style)
@@ -164,7 +207,8 @@ def student_model(
             serving.requests_at_a_time(args, served), args.engine.rank_timeout, served=True,
         )  # fmt: skip
     identity = {"model": fingerprint, "dtype": dtype, "attention": attention, "engine": "transformers"}
-    return Model(name, identity, renderer, load, cache, args.probe.batch_size, args.engine.rank_timeout)
+    batch_size = args.probe.batch_size or (160 if _device() == "cpu" else 1000)
+    return Model(name, identity, renderer, load, cache, batch_size, args.engine.rank_timeout)
 
 
 def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path | None = None) -> Model:
@@ -188,7 +232,7 @@ def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path |
             # Quantisation in Axolotl comes with the adapter; a fresh one must not have a say.
             model = model.unload()
         model.requires_grad_(False)
-        return TransformersEngine(model, tokenizer, page_size=args.engine.page_size)
+        return TransformersEngine(model, tokenizer, **_engine_settings(args))
 
     from axolotl.loaders import load_tokenizer
 
@@ -324,6 +368,10 @@ def _tokenizer_hash(tokenizer) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
     return hashlib.sha256(f"{content}\0{tokenizer.chat_template}\0{tokenizer.special_tokens_map}".encode()).hexdigest()
+
+
+def _engine_settings(args: ArteArgs) -> dict[str, Any]:
+    return {"page_size": args.engine.page_size, "memory": args.engine.cache_gib * 2**30}
 
 
 def _device() -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from arte_plugin import ranks
 from arte_plugin.engines.base import Completion, Likelihood, Reply, Request
 
 #: Seconds to wait for another process that is writing.
@@ -79,14 +80,22 @@ def _hash(content: Mapping[str, Any]) -> str:
 class RequestCache:
     """A cache file that several ranks, and several runs, may use at a time."""
 
-    def __init__(self, path: Path, also: Path | None = None):
-        """`also` is another run's cache: what is found there is copied, and nothing in it is changed."""
+    def __init__(self, path: Path, also: Path | None = None, one_machine: bool = True):
+        """`also` is another run's cache: what is found there is copied, and nothing in it is changed.
+
+        Without `one_machine` the file is on a shared disk and used from several.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        until = time.monotonic() + PATIENCE
+        while not one_machine and not ranks.is_first() and _uses_wal(path) and time.monotonic() < until:
+            # A run that began on one machine: only the first rank may touch the file before it is in the other mode.
+            time.sleep(0.1)
         # Each call is a transaction of its own; a kill loses at most the batch that is in flight.
         self._db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
-        self._use_wal()
-        self._db.execute("PRAGMA synchronous=NORMAL")
+        # Faster, but its users share memory (sqlite.org/wal.html). The other way needs a disk that knows POSIX locks.
+        self._journal("WAL" if one_machine else "DELETE")
+        self._db.execute(f"PRAGMA synchronous={'NORMAL' if one_machine else 'FULL'}")
         self._db.executescript(_SCHEMA)
         self._also = (
             sqlite3.connect(f"{also.absolute().as_uri()}?mode=ro", uri=True, timeout=PATIENCE)
@@ -94,12 +103,12 @@ class RequestCache:
             else None
         )
 
-    def _use_wal(self) -> None:
+    def _journal(self, mode: str) -> None:
         """Ranks that start together make the file together, and for this one step SQLite does not wait by itself."""
         until = time.monotonic() + PATIENCE
         while True:
             try:
-                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute(f"PRAGMA journal_mode={mode}")
                 return
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > until:
@@ -146,6 +155,15 @@ class RequestCache:
         self._db.close()
         if self._also is not None:
             self._also.close()
+
+
+def _uses_wal(path: Path) -> bool:
+    """By the file's header (sqlite.org/fileformat.html), without opening it."""
+    try:
+        with path.open("rb") as file:
+            return file.read(20)[18:19] == b"\x02"
+    except OSError:
+        return False
 
 
 def _select(db: sqlite3.Connection, keys: Sequence[str], table: Table[Answer]) -> dict[str, Answer]:

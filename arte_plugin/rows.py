@@ -8,10 +8,11 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TextIO, TypeVar
 
 from arte_plugin.errors import DataError
 
@@ -184,16 +185,28 @@ Row = TypeVar("Row")
 
 
 def write_rows(path: Path, rows: Iterable[object]) -> None:
-    """Write data-class rows as JSONL; the file appears whole or not at all."""
+    """Write data-class rows as JSONL, as they come; the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, "".join(json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n" for row in rows))  # type: ignore[call-overload]
+    with _whole(path) as file:
+        for row in rows:
+            file.write(json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n")  # type: ignore[call-overload]
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that a kill leaves the old content or the new, never a part."""
+    with _whole(path) as file:
+        file.write(text)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[TextIO]:
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            yield file
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
@@ -201,25 +214,30 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
 
     Raises `DataError` with file and line for a missing file, a line that is not JSON or a missing field.
     """
+    return list(iter_rows(path, row_type))
+
+
+def iter_rows(path: Path, row_type: type[Row]) -> Iterator[Row]:
+    """The same as `read_rows`, one row in memory at a time; errors come up on the way."""
     fields = dataclasses.fields(row_type)  # type: ignore[arg-type]
     required = {f.name for f in fields if f.default is dataclasses.MISSING}
-    rows = []
     try:
-        lines = split_lines(path.read_text(encoding="utf-8"))
+        # Lines end at "\n" only; JSON leaves U+2028 and U+0085 in a string.
+        file = path.open(encoding="utf-8", newline="\n")
     except OSError as error:
         raise DataError(f"Can't read {path}: {error.strerror}.") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}, line {number}: not JSON ({error}).") from error
-        missing = required - values.keys()
-        if missing:
-            raise DataError(f"{path}, line {number}: no {', '.join(sorted(missing))}. Is it the file you mean?")
-        rows.append(row_type(**{f.name: values[f.name] for f in fields if f.name in values}))
-    return rows
+    with file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                values = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{path}, line {number}: not JSON ({error}).") from error
+            missing = required - values.keys()
+            if missing:
+                raise DataError(f"{path}, line {number}: no {', '.join(sorted(missing))}. Is it the file you mean?")
+            yield row_type(**{f.name: values[f.name] for f in fields if f.name in values})
 
 
 def split_lines(text: str) -> list[str]:

@@ -49,6 +49,7 @@ class Run:
             self.cfg["seed"] = self.args.seed
         self.output_dir = Path(cfg["output_dir"])
         self.out = RunFolder(self.output_dir / "arte", self.args.engine.rank_timeout)
+        ranks.watch(self.out.path / "ranks", self.args.engine.heartbeat_timeout)
         held_out = self.args.held_out if self.args.rounds > 1 else 0.0
         self.tasks: list[Task] = [load_task(task, self.args.seed, held_out) for task in self.args.tasks]
         students = [student.base_model for student in self.args.students]
@@ -61,6 +62,7 @@ class Run:
         self.cache = RequestCache(
             Path(self.args.cache).expanduser() if self.args.cache else self.out.path / "requests.sqlite",
             also=self.source.cache if self.source else None,
+            one_machine=not ranks.on_several_machines(),
         )
         # What is asked and how the replies are read: a newer version's stages are not done by an older one's.
         self.wording = hash_of({module.__name__: inspect.getsource(module) for module in _WORDING})

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,13 @@ class RunFolder:
             made = "; ".join(f"{count.kept} of {count.made} {count.what}" for count in record.counts)
             LOG.info("%s finished in %s: %s", name, duration(record.seconds), made)
         return record
+
+    def write_as_made(self, path: Path, rows: Iterable[object]) -> None:
+        """Write rows that are too many to be held; other ranks than the first make theirs too, and write none."""
+        if ranks.is_first():
+            write_rows(path, rows)
+        else:
+            deque(rows, maxlen=0)
 
     def wait_for(self, name: str, inputs_hash: str) -> None:
         """On other ranks than the first: until that one has entered the stage."""

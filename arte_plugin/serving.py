@@ -28,7 +28,9 @@ def server_identity(args: ArteArgs, served: ServedArgs) -> dict[str, Any]:
     """What decides a server's output beside the weights, as far as it is known here. Not where it runs."""
     assert isinstance(args.engine, ServerEngineArgs)
     stated = served.model_dump(include={"command", "adapter_options", "model", "dtype"})
-    return {"engine": "server", "api": args.engine.api, **{key: value for key, value in stated.items() if value}}
+    # The server's tokenizer instead of ours.
+    as_text = {"prompts": "text"} if args.engine.prompts == "text" else {}
+    return {"engine": "server", "api": args.engine.api, **as_text, **{key: v for key, v in stated.items() if v}}
 
 
 def requests_at_a_time(args: ArteArgs, served: ServedArgs) -> int:
@@ -36,7 +38,7 @@ def requests_at_a_time(args: ArteArgs, served: ServedArgs) -> int:
     from arte_plugin.engines.server import BATCH
 
     assert isinstance(args.engine, ServerEngineArgs)
-    return BATCH * args.engine.concurrency * max(1, len(served.base_urls))
+    return BATCH * args.engine.concurrency * max(served.replicas, len(served.base_urls))
 
 
 def server_loader(
@@ -59,15 +61,26 @@ def server_loader(
         from arte_plugin.engines.server import ServerEngine
 
         adapter_name = f"arte-{fingerprint[:12]}" if fingerprint else None
-        writer = Writer(settings.api, renderer, served.model or base_model, adapter_name)
+        as_text = settings.prompts == "text"
+        writer = Writer(settings.api, renderer, served.model or base_model, adapter_name, as_text)
         if served.command is None:
             return ServerEngine(
                 writer, settings, served.base_urls, adapter=adapter, api_key=_api_key(settings.api_key_env)
             )
         command = f"{served.command} {served.adapter_options}" if adapter else served.command
         variables = {"model": base_model, "adapter": str(adapter), "adapter_name": adapter_name or ""}
-        log_file = Path(cfg["output_dir"]) / "arte" / "servers" / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name)}.log"
-        own = OwnServer(name, command, variables, log_file, settings.start_timeout)
+        folder, stem = Path(cfg["output_dir"]) / "arte" / "servers", re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+        several = served.replicas > 1
+        own = [
+            OwnServer(
+                f"{name}, replica {replica}" if several else name,
+                command,
+                {**variables, "replica": str(replica)},
+                folder / (f"{stem}-{replica}.log" if several else f"{stem}.log"),
+                settings.start_timeout,
+            )
+            for replica in range(served.replicas)
+        ]
         return ServerEngine(writer, settings, own=own, api_key=_api_key(settings.api_key_env))
 
     return load

@@ -84,19 +84,24 @@ class Weighs(Protocol):
 
 
 def plan_batches(requests: Sequence[Request], batch_size: int) -> list[list[Request]]:
-    """Put `requests` into batches of at most `batch_size`: siblings of one group together, the rest by length.
+    """Put `requests` into batches of at most `batch_size`: whole groups of siblings, then the rest by length.
 
-    The plan depends on nothing but the requests. A run that was interrupted, or that is shared among ranks, makes the
-    same batches as one that was not, so every completion is the same to the last bit.
+    Only a group larger than a batch is split. The plan depends on nothing but the requests. A run that was
+    interrupted, or that is shared among ranks, makes the same batches as one that was not, so every completion is the
+    same to the last bit.
     """
-    by_group = [list(siblings) for _, siblings in groupby(sorted(requests, key=_group), key=_group)]
+    by_group = [sorted(siblings, key=_length) for _, siblings in groupby(sorted(requests, key=_group), key=_group)]
     families = [siblings for siblings in by_group if len(siblings) > 1]
     singles = sorted((one for siblings in by_group if len(siblings) == 1 for one in siblings), key=_length)
-    return [
-        bunch[start : start + batch_size]
-        for bunch in [*(sorted(siblings, key=_length) for siblings in families), singles]
-        for start in range(0, len(bunch), batch_size)
-    ]
+    batches: list[list[Request]] = []
+    for siblings in families:
+        if not batches or len(batches[-1]) + len(siblings) > batch_size:
+            batches.append([])
+        for request in siblings:
+            if len(batches[-1]) == batch_size:
+                batches.append([])
+            batches[-1].append(request)
+    return batches + [singles[start : start + batch_size] for start in range(0, len(singles), batch_size)]
 
 
 def plan_queue(requests: Sequence[Request], batch_size: int) -> list[list[Request]]:

@@ -61,6 +61,8 @@ class Writer:
     #: Name that the server knows the model by, and that of the adapter on it.
     model: str
     adapter: str | None = None
+    #: To vLLM, tokens are sent unless somebody on the way must read the prompt.
+    as_text: bool = False
 
     @property
     def dialect(self) -> Dialect:
@@ -76,6 +78,9 @@ class Writer:
             "temperature": request.temperature,
             **self.dialect.extra,
         }
+        if self.as_text:
+            # The text holds its special tokens.
+            body["add_special_tokens"] = False
         if request.temperature > 0:
             body["seed"] = request.seed
         if request.stop and self.dialect.keeps_stop:
@@ -104,16 +109,20 @@ class Writer:
             text, reason = choice["text"], choice["finish_reason"]
             usage = answer.get("usage") or {}
             prompt_tokens, new_tokens = usage["prompt_tokens"], usage["completion_tokens"]
-        except (KeyError, IndexError, TypeError) as error:
-            raise ValueError(f"there is no {error} in its answer") from error
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+        if not isinstance(text, str) or not isinstance(prompt_tokens, int) or not isinstance(new_tokens, int):
+            raise ValueError("text or token counts of another type")
         end = min((text.index(stop) + len(stop) for stop in request.stop if stop in text), default=None)
         if end is None and reason not in ("stop", "length"):
-            raise ValueError(f"the answer ended for the reason {reason!r}")
+            raise ValueError(f"which ended for the reason {reason!r}")
         return Completion(
             text[:end], "length" if end is None and reason == "length" else "stop", prompt_tokens, new_tokens
         )
 
     def _prompt(self, text: str) -> str | list[int]:
+        if self.as_text:
+            return text
         if self.dialect.takes_tokens:
             return self.renderer.tokenizer(text, add_special_tokens=False)["input_ids"]
         bos = self.renderer.bos

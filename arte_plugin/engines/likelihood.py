@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from arte_plugin.engines.base import Likelihood, Reply
 from arte_plugin.errors import DataError
@@ -26,13 +27,15 @@ class _Row:
 
 
 @torch.inference_mode()
-def log_likelihoods(model: Any, tokenizer: Any, replies: Sequence[Reply], share: bool = True) -> list[Likelihood]:
+def log_likelihoods(
+    model: Any, tokenizer: Any, replies: Sequence[Reply], share: bool | None = None
+) -> list[Likelihood]:
     """The log-probability of each of `replies` behind its prompt, in their order.
 
-    What all prompts of a batch begin with is computed once if `share` allows; rows are padded at their end, where no
-    token of theirs looks. Prompt and reply are tokenised in one piece, as the model would see them: a token that holds
-    the end of the one and the beginning of the other counts as the reply's. Raises `DataError` for a text that doesn't
-    fit into the model's context.
+    What all prompts of a batch begin with is computed once, where the model's cache can be copied (`share` overrules
+    that); rows are padded at their end, where no token of theirs looks. Prompt and reply are tokenised in one piece, as
+    the model would see them: a token that holds the end of the one and the beginning of the other counts as the
+    reply's. Raises `DataError` for a text that doesn't fit into the model's context.
     """
     if not replies:
         return []
@@ -47,7 +50,7 @@ def log_likelihoods(model: Any, tokenizer: Any, replies: Sequence[Reply], share:
                 f"{reply.prompt[:200]!r}"
             )
     device = base.get_input_embeddings().weight.device
-    shared = _shared(rows) if share else 0
+    shared = _shared(rows) if (_can_share(base) if share is None else share) else 0
     more: dict[str, Any] = {}
     if shared:
         cache = DynamicCache(config=base.config.get_text_config(decoder=True))
@@ -80,6 +83,12 @@ def reply_tokens(reply: Reply, tokenizer: Any) -> tuple[list[int], int]:
     )
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(alone, whole, strict=False)))
     return whole, len(whole) - same
+
+
+def _can_share(base: Any) -> bool:
+    """Not with a recurrent state, and a sliding window may have forgotten what the rest has to see."""
+    layers = DynamicCache(config=base.config.get_text_config(decoder=True)).layers
+    return all(type(layer) is DynamicLayer for layer in layers)
 
 
 def _shared(rows: Sequence[_Row]) -> int:

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,9 +27,12 @@ LEAVE = 30.0
 
 
 class OwnServer:
-    """A server made from a command template. One at a time: each takes what GPU memory there is."""
+    """A server made from a command template. Only those of one model run at a time: they take what GPU memory there is.
 
-    _running: ClassVar["OwnServer | None"] = None
+    Nothing here waits for a server to become ready: `is_ready` is asked again and again.
+    """
+
+    _running: ClassVar[list["OwnServer"]] = []
 
     def __init__(self, name: str, command: str, variables: Mapping[str, str], log_file: Path, start_timeout: float):
         self.name = name
@@ -39,39 +42,73 @@ class OwnServer:
         self._variables = variables
         self._start_timeout = start_timeout
         self._process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
+        self._ready = False
         self._restarts = 0
 
-    def ensure(self) -> bool:
-        """Start the server if it does not run; whether it was started. Call it from the main thread only.
+    @staticmethod
+    def make_room(servers: Sequence["OwnServer"]) -> None:
+        """End all of ours but `servers`."""
+        OwnServer.end([one for one in OwnServer._running if one not in servers])
 
-        Raises `ServerError` when it does not become ready, or has died too often.
+    @staticmethod
+    def end(servers: Sequence["OwnServer"]) -> None:
+        """End `servers`, all at a time, and all that they started."""
+        for one in servers:
+            if one._process is not None:
+                _signal(one._process, signal.SIGTERM)
+        for one in servers:
+            one._reap()
+
+    def ensure(self, hangs: str = "") -> None:
+        """Start the server if it does not run, or if it `hangs`, in words. Call it from the main thread only.
+
+        Raises `ServerError` when it can't be started, or has died too often.
         """
         if self._process is not None:
             code = self._process.poll()
-            if code is None:
-                return False
+            if code is None and not hangs:
+                return
+            said = child.failure(code, self.log_file) if code is not None else hangs
             self._restarts += 1
             if self._restarts > RESTARTS:
-                raise ServerError(f"The server for {self.name} {child.failure(code, self.log_file)}")
+                raise ServerError(f"The server for {self.name} {said}")
             LOG.warning(
-                "The server for %s %s\nIt is started again (%d of %d).",
-                self.name, child.failure(code, self.log_file), self._restarts, RESTARTS,
-            )  # fmt: skip
+                "The server for %s %s\nIt is started again (%d of %d).", self.name, said, self._restarts, RESTARTS
+            )
             self.stop()
-        if OwnServer._running is not None:
-            OwnServer._running.stop()
         self._start()
-        return True
+
+    def is_ready(self) -> bool:
+        """Whether it answers. Raises `ServerError` when it has ended instead, or is not ready in time."""
+        if self._ready:
+            return True
+        assert self._process is not None
+        if (code := self._process.poll()) is not None:
+            raise ServerError(f"The server for {self.name} {child.failure(code, self.log_file)}")
+        took = time.monotonic() - self._started
+        if self._answers():
+            self._ready = True
+            LOG.info("the server for %s is ready after %.0f s", self.name, took)
+        elif took > self._start_timeout:
+            raise ServerError(
+                f"The server for {self.name} was not ready after {self._start_timeout:.0f} s (`start_timeout`). "
+                f"{child.log_end(self.log_file)}"
+            )
+        return self._ready
 
     def stop(self) -> None:
         """End the server and all that it started."""
+        OwnServer.end([self])
+
+    def _reap(self) -> None:
         process, self._process = self._process, None
-        if OwnServer._running is self:
-            OwnServer._running = None
+        self._ready = False
+        if self in OwnServer._running:
+            OwnServer._running.remove(self)
         atexit.unregister(self.stop)
         if process is None:
             return
-        _signal(process, signal.SIGTERM)
         try:
             process.wait(LEAVE)
         except subprocess.TimeoutExpired:
@@ -86,8 +123,13 @@ class OwnServer:
         words = command_words(self._command, {**self._variables, "port": str(port)})
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         LOG.info("starting a server for %s: %s (log: %s)", self.name, shlex.join(words), self.log_file)
-        started = time.monotonic()
         with self.log_file.open("ab") as log:
+            # A run that was killed takes its server along; one that was started by a wrapper may have stayed.
+            if not child.lock(log, LEAVE):
+                raise ServerError(
+                    f"A server for {self.name} from an earlier run still runs, and may hold the GPU: it writes to "
+                    f"{self.log_file} (`fuser {self.log_file}` tells its process). End it, and start again."
+                )
             log.write(f"\n$ {shlex.join(words)}\n".encode())
             log.flush()
             try:
@@ -98,40 +140,23 @@ class OwnServer:
                 )  # fmt: skip
             except OSError as error:
                 raise ServerError(f"The command of the server for {self.name} can't be run: {error}") from error
-        OwnServer._running = self
+        self._started = time.monotonic()
+        OwnServer._running.append(self)
         atexit.register(self.stop)
-        try:
-            self._wait_until_ready(started + self._start_timeout)
-        except BaseException:
-            self.stop()
-            raise
-        LOG.info("the server for %s is ready after %.0f s", self.name, time.monotonic() - started)
 
-    def _wait_until_ready(self, until: float) -> None:
+    def _answers(self) -> bool:
         import httpx
 
         # vLLM, SGLang, llama.cpp and `transformers serve` have /health and answer it once they can generate.
-        root = self.base_url.removesuffix("/v1")
-        with httpx.Client(trust_env=False, timeout=5.0) as client:
-            while True:
-                assert self._process is not None
-                if (code := self._process.poll()) is not None:
-                    raise ServerError(f"The server for {self.name} {child.failure(code, self.log_file)}")
-                try:
-                    status = client.get(f"{root}/health").status_code
-                    if status == 404:
-                        status = client.get(f"{self.base_url}/models").status_code
-                    # 401 and 403: it is up and wants its key.
-                    if status in (200, 401, 403):
-                        return
-                except httpx.TransportError:
-                    pass
-                if time.monotonic() > until:
-                    raise ServerError(
-                        f"The server for {self.name} was not ready after {self._start_timeout:.0f} s "
-                        f"(`start_timeout`). {child.log_end(self.log_file)}"
-                    )
-                time.sleep(0.5)
+        try:
+            with httpx.Client(trust_env=False, timeout=5.0) as client:
+                status = client.get(f"{self.base_url.removesuffix('/v1')}/health").status_code
+                if status == 404:
+                    status = client.get(f"{self.base_url}/models").status_code
+        except httpx.TransportError:
+            return False
+        # 401 and 403: it is up and wants its key.
+        return status in (200, 401, 403)
 
 
 def command_words(template: str, variables: Mapping[str, str]) -> list[str]:

@@ -1,10 +1,9 @@
 """Runs a loaded transformers model in this process: shared prefixes, stop strings, sampling by the seed alone."""
 
-import copy
 import gc
-import inspect
 import logging
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from typing import Literal
@@ -12,24 +11,32 @@ from typing import Literal
 import torch
 from transformers import (
     ContinuousBatchingConfig,
-    DynamicCache,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
     StoppingCriteria,
     StoppingCriteriaList,
 )
-from transformers.cache_utils import DynamicLayer
 
 from arte_plugin.engines.base import Completion, Keep, Likelihood, Reply, Request
 from arte_plugin.engines.likelihood import log_likelihoods
+from arte_plugin.engines.shared_prefix import CHUNK, Prefix, SharedPrefixModel, can_share, token_bytes
 from arte_plugin.errors import DataError
 from arte_plugin.ranks import LOGGER
 
 LOG = logging.getLogger(LOGGER)
 
-#: Below this many shared tokens a plain padded batch is as fast.
+#: A common beginning of fewer tokens is computed with every row: it costs less than another part of attention.
 WORTH_SHARING = 16
+
+#: Rows in flight at a time: more make a step longer, but hardly a token cheaper.
+MOST_ROWS = {"cpu": 32, "cuda": 256}
+
+#: Prompt tokens of several rows that go through the model at a time.
+PREFILL = 4 * CHUNK
+
+#: The most that padding may add to the tokens of a padded batch.
+WASTE = 0.1
 
 #: Of the memory that is free, for the paged cache; sampled requests need the rest.
 PAGED_MEMORY = 0.5
@@ -45,12 +52,13 @@ KERNEL_PAGE = 256
 class TransformersEngine:
     """Completes batches with a model that is loaded and placed already; a PEFT or quantised model will do.
 
-    Requests that share a prefix have it computed once. On CUDA the greedy ones go through transformers' continuous
-    batching in pages of `page_size` tokens, where the last bits can depend on the timing; everything else is a
-    padded batch, with `generate` doing the decoding. `paged` overrules the choice between the two.
+    Requests that share a prefix have it computed and stored once (`shared_prefix`); a row that ends makes room for the
+    next one of the batch. `memory` bytes bound the keys and values of what is in flight. On CUDA the greedy requests go
+    through transformers' continuous batching in pages of `page_size` tokens, where the last bits can depend on the
+    timing; `paged` overrules the choice between the two. Models whose attention can't be split are left to `generate`.
     """
 
-    def __init__(self, model, tokenizer, page_size: int = 32, paged: bool | None = None):
+    def __init__(self, model, tokenizer, page_size: int = 32, paged: bool | None = None, memory: float = 4 * 2**30):
         self.model = model.eval()
         self.tokenizer = tokenizer
         self._base = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -60,11 +68,13 @@ class TransformersEngine:
         self._pad = next(token for token in (tokenizer.pad_token_id, *self._ends, 0) if token is not None)
         config = self._base.config.get_text_config(decoder=True)
         self._positions: int | None = getattr(config, "max_position_embeddings", None)
-        # A sliding window, a recurrent state or ALiBi would count the padding between the prefix and the rest.
-        self._can_share = "position_ids" in inspect.signature(self._base.forward).parameters and all(
-            type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers
-        )
-        self._prefix: tuple[list[int], DynamicCache] | None = None
+        self._memory = memory
+        self._token_bytes = token_bytes(self._base)
+        self._most_rows = MOST_ROWS.get(self._base.device.type, max(MOST_ROWS.values()))
+        #: Whether attention can be split; unknown until there is something to try it on.
+        self._shares: bool | None = None
+        self._last: _Family | None = None
+        self._asked = self._computed = 0
         self._page_size = page_size
         self._sent = 0
         self._paged = self._base.device.type == "cuda" if paged is None else paged
@@ -72,35 +82,42 @@ class TransformersEngine:
             self._no_paging("the model is quantised")
 
     def generate(self, batch: Sequence[Request], keep: Keep | None = None) -> list[Completion]:
-        """Complete `batch`, in its order; `keep` hears of all at the end.
+        """Complete `batch`, in its order; `keep` hears of each completion as soon as it is there.
 
         Raises `DataError` for a request that doesn't fit into the model's context.
         """
-        rows = [_Row(request, self.tokenizer, self._ends) for request in batch]
+        rows = [_Row(request, self.tokenizer, self._ends, place, keep) for place, request in enumerate(batch)]
         for row in rows:
             self._check_length(row)
         self.model.eval()  # A trainer may have had it in between; this also turns gradient checkpointing off.
         if self._paged:
             self._run_paged([row for row in rows if row.request.temperature == 0])
-        self._run_padded([row for row in rows if row.finish is None])
-        done = [row.completion() for row in rows]
-        if keep is not None:
-            for place, completion in enumerate(done):
-                keep(place, completion)
-        return done
+        if left := [row for row in rows if row.finish is None]:
+            if self._shares is None:
+                self._shares = self._try_sharing(left[0].prompt)
+            if self._shares:
+                self._run_shared(left)
+            else:
+                for some in by_length(left, self._rows_at_a_time(left, 0)):
+                    self._run_padded(some)
+        return [row.completion() for row in rows]
 
     def likelihoods(self, batch: Sequence[Reply]) -> list[Likelihood]:
         """How likely the model finds each of `batch`, in its order."""
         self.model.eval()
-        return log_likelihoods(self.model, self.tokenizer, batch, share=self._can_share)
+        return log_likelihoods(self.model, self.tokenizer, batch)
 
     def report(self) -> str:
-        """Nothing: the progress line has told it."""
-        return ""
+        """How much of the prompts had to be computed, since the last report; empty where nothing is shared."""
+        asked, computed = self._asked, self._computed
+        self._asked = self._computed = 0
+        if not asked:
+            return ""
+        return f"{computed:,} prompt tokens computed for {asked:,} asked ({100 * computed / asked:.0f} %)"
 
     def close(self) -> None:
         """Give back the memory: the engine can't be used any more, and the caller lets go of the model itself."""
-        self._prefix = None
+        self._last = None
         if self._sent and self._base is not None:
             self._base.destroy_cached_continuous_batching_manager()
         self.model = self._base = None
@@ -117,45 +134,93 @@ class TransformersEngine:
                 f"questions, or take a model with a longer context. The prompt begins: {row.request.prompt[:200]!r}"
             )
 
+    def _try_sharing(self, tokens: Sequence[int]) -> bool:
+        reason = can_share(self.model, tokens)
+        if reason:
+            LOG.warning("Shared prefixes are off, padded batches are used instead: %s.", reason)
+        return not reason
+
+    def _rows_at_a_time(self, rows: Sequence["_Row"], prefix: int) -> int:
+        """How many rows the memory allows, beside three prefixes: those in use, and the next while it is made."""
+        longest = max(len(row.prompt) - row.shared + row.request.max_new_tokens for row in rows)
+        room = self._memory / self._token_bytes - 3 * prefix
+        return max(1, min(self._most_rows, len(rows), int(room / longest)))
+
+    @torch.inference_mode()
+    def _run_shared(self, rows: list["_Row"]) -> None:
+        """Complete `rows`: as long as some wait, those that end are replaced."""
+        waiting = deque(row for family in self._families(rows) for row in family.rows)
+        slots = self._rows_at_a_time(rows, max(row.shared for row in rows))
+        packed = SharedPrefixModel(self.model, slots)
+        active: list[_Row] = []
+        with packed.attention():
+            while waiting or active:
+                free = slots - len(active)
+                # A few at a time: one row alone is as slow as several together.
+                if waiting and (not active or free >= min(len(waiting), max(1, slots // 4))):
+                    self._admit([waiting.popleft() for _ in range(min(free, len(waiting)))], active, packed)
+                    continue
+                logits = packed.extend(
+                    0,
+                    [row.tokens[-1:] for row in active],
+                    [row.length for row in active],
+                    [row.prefix for row in active],
+                )
+                for row, token in zip(active, choose(logits, active), strict=True):
+                    row.length += 1
+                    row.take(token)
+                _close_up(active, packed)
+        self._asked += sum(len(row.prompt) for row in rows)
+        self._computed += packed.computed - sum(len(row.tokens) - 1 for row in rows)
+
+    def _families(self, rows: list["_Row"]) -> list["_Family"]:
+        """Rows that share a prefix, and their prefix; requests without siblings may have one in common as well."""
+        groups: dict[str, list[_Row]] = {}
+        for row in rows:
+            groups.setdefault(row.request.group, []).append(row)
+        singles = [siblings[0] for siblings in groups.values() if len(siblings) == 1]
+        families = [_Family(siblings) for siblings in groups.values() if len(siblings) > 1]
+        return [*families, *([_Family(singles)] if singles else [])]
+
+    def _admit(self, new: list["_Row"], active: list["_Row"], packed: SharedPrefixModel) -> None:
+        """Compute what `new` rows have of their own, a few at a time, and their first tokens."""
+        for family in dict.fromkeys(row.family for row in new):
+            if family.prefix is None:
+                # Only the very same prefix is used again, so a batch comes out the same whatever came before it.
+                if self._last is None or self._last.tokens != family.tokens:
+                    self._last = None  # Before the next is made: there need not be room for both.
+                    family.prefix = packed.prefix(family.tokens)
+                    self._last = family
+                family.prefix = self._last.prefix
+        while new:
+            some = [new.pop(0)]
+            while new and (len(some) + 1) * max(len(one.own) for one in [*some, new[0]]) <= PREFILL:
+                some.append(new.pop(0))
+            # A long prompt passes alone, piece after piece: attention's scores are held whole.
+            piece = CHUNK if len(some) == 1 else PREFILL
+            first = len(active)
+            for start in range(0, max(len(row.own) for row in some), piece):
+                tokens = [row.own[start : start + piece] for row in some]
+                logits = packed.extend(first, tokens, [row.length for row in some], [row.prefix for row in some])
+                for row, more in zip(some, tokens, strict=True):
+                    row.length += len(more)
+            for row, token in zip(some, choose(logits, some), strict=True):
+                row.take(token)
+            active += some
+            _close_up(active, packed)
+
     @torch.inference_mode()
     def _run_padded(self, rows: list["_Row"]) -> None:
-        """Complete `rows` with `generate`: the shared prefix once, then each row's padding, then its own rest."""
-        if not rows:
-            return
-        prompts = [row.prompt for row in rows]
-        shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False)))
-        shared = min(shared, min(map(len, prompts)) - 1)
-        if len(rows) == 1 or shared < WORTH_SHARING or not self._can_share:
-            shared = 0
-        width = max(map(len, prompts))
-        ids, mask = [], []
-        for prompt in prompts:
-            gap = width - len(prompt)
-            ids.append(prompt[:shared] + [self._pad] * gap + prompt[shared:])
-            mask.append([1] * shared + [0] * gap + [1] * (len(prompt) - shared))
+        """Complete `rows` with `generate`, padded on the left."""
+        width = max(len(row.prompt) for row in rows)
         samplers = [_Sampler(rows)] if any(row.request.temperature > 0 for row in rows) else []
-        # `generate` takes the position ids from the mask and leaves out the ids that the cache holds already.
         self._generate(
-            ids,
-            mask,
+            [[self._pad] * (width - len(row.prompt)) + row.prompt for row in rows],
+            [[0] * (width - len(row.prompt)) + [1] * len(row.prompt) for row in rows],
             max(row.request.max_new_tokens for row in rows),
-            past_key_values=self._prefix_cache(prompts[0][:shared], len(rows)) if shared else None,
             stopping_criteria=StoppingCriteriaList([_Collector(rows)]),
             logits_processor=LogitsProcessorList(samplers),
         )
-
-    def _prefix_cache(self, prefix: list[int], copies: int) -> DynamicCache:
-        """The keys and values of `prefix` for a batch of `copies`; the next batch of the group finds them again.
-
-        Only the very same prefix is reused, so that a batch is computed in the same way whatever came before it.
-        """
-        if self._prefix is None or self._prefix[0] != prefix:
-            self._prefix = None  # Before the new one is made: there need not be room for both.
-            made = self._generate([prefix], [[1] * len(prefix)], 1, return_dict_in_generate=True)
-            self._prefix = prefix, made.past_key_values
-        cache = copy.deepcopy(self._prefix[1])
-        cache.batch_repeat_interleave(copies)
-        return cache
 
     def _generate(self, ids: list[list[int]], mask: list[list[int]], max_new_tokens: int, **more):
         return_dict = more.pop("return_dict_in_generate", False)
@@ -267,15 +332,33 @@ class TransformersEngine:
 class _Row:
     """One request on its way: its prompt's tokens, what was generated so far, and whether it is over."""
 
-    def __init__(self, request: Request, tokenizer, ends: Sequence[int]):
+    def __init__(self, request: Request, tokenizer, ends: Sequence[int], place: int = 0, keep: Keep | None = None):
         self.request = request
         self.prompt: list[int] = tokenizer(request.prompt, add_special_tokens=False)["input_ids"]
         self.tokens: list[int] = []
         self.finish: Literal["stop", "length"] | None = None
+        #: How many tokens it shares with its family, whose prefix is there while the row is in flight.
+        self.shared = 0
+        self.family: _Family = _ALONE
+        #: How many of its other tokens, generated ones among them, are computed.
+        self.length = 0
+        #: Its own random numbers. On the CPU, so that a seed means the same on every device.
+        self.random = torch.Generator().manual_seed(request.seed) if request.temperature > 0 else None
         self._tokenizer = tokenizer
         self._ends = ends
+        self._place, self._keep = place, keep
         # A token is a byte at least; the few more are for a first token that is decoded differently in that place.
         self._tail = max((len(stop.encode()) for stop in request.stop), default=0) + 4
+
+    @property
+    def prefix(self) -> Prefix:
+        """What is computed of its family's prefix."""
+        return self.family.prefix or _NOTHING
+
+    @property
+    def own(self) -> list[int]:
+        """The prompt behind the shared prefix: a token at least."""
+        return self.prompt[self.shared :]
 
     def take(self, token: int) -> None:
         """Add a generated token, which may be the last one."""
@@ -284,6 +367,8 @@ class _Row:
             self.finish = "stop"
         elif len(self.tokens) >= self.request.max_new_tokens:
             self.finish = "length"
+        if self.finish is not None and self._keep is not None:
+            self._keep(self._place, self.completion())
 
     def completion(self) -> Completion:
         """What the row came to, once it is over."""
@@ -315,26 +400,81 @@ class _Collector(StoppingCriteria):
 
 
 class _Sampler(LogitsProcessor):
-    """Leaves one token to each sampled row, drawn with that row's own random numbers; greedy rows stay as they are.
+    """Leaves one token to each sampled row; greedy rows stay as they are."""
+
+    def __init__(self, rows: list[_Row]):
+        self._rows = rows
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
+        sampled = [i for i, row in enumerate(self._rows) if row.random is not None]
+        rows = torch.tensor(sampled, device=scores.device)
+        settled = scores.index_fill(0, rows, -torch.inf)
+        settled[rows, draw(scores[rows], [self._rows[i] for i in sampled])] = 0.0
+        return settled
+
+
+class _Family:
+    """Rows whose prompts begin alike, and that beginning."""
+
+    def __init__(self, rows: list[_Row]):
+        self.rows = rows
+        prompts = [row.prompt for row in rows]
+        alike = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False)))
+        shared = min(alike, min(map(len, prompts)) - 1) if len(rows) > 1 else 0
+        self.tokens: list[int] = prompts[0][:shared] if shared >= WORTH_SHARING else []
+        #: Made when the first of the rows is admitted.
+        self.prefix: Prefix | None = None
+        for row in rows:
+            row.shared, row.family = len(self.tokens), self
+
+
+#: Of rows that share nothing.
+_ALONE, _NOTHING = _Family([]), Prefix()
+
+
+def _close_up(active: list[_Row], packed: SharedPrefixModel) -> None:
+    """Take out the rows that are over, each replaced by the last one, so that those in flight stay side by side."""
+    for slot in reversed(range(len(active))):
+        if active[slot].finish is None:
+            continue
+        active[slot].family = _ALONE  # A prefix without a row is given up.
+        last = active.pop()
+        if slot < len(active):
+            packed.move(len(active), slot, last.length)
+            active[slot] = last
+
+
+def choose(logits: torch.Tensor, rows: Sequence[_Row]) -> list[int]:
+    """The next token of each row, from (rows, vocabulary) logits: the likeliest, or drawn where it is sampled."""
+    tokens = logits.argmax(-1)
+    if sampled := [i for i, row in enumerate(rows) if row.random is not None]:
+        places = torch.tensor(sampled, device=logits.device)
+        tokens[places] = draw(logits[places].float(), [rows[i] for i in sampled])
+    return tokens.tolist()
+
+
+def draw(logits: torch.Tensor, rows: Sequence[_Row]) -> torch.Tensor:
+    """A token for each of `rows`, from (rows, vocabulary) float32 logits, by the row's own random numbers.
 
     One number decides a token (inverse transform): noise for the whole vocabulary costs milliseconds a row and step.
     """
+    drawn = torch.tensor([[torch.rand((), generator=row.random).item()] for row in rows], device=logits.device)
+    temperatures = torch.tensor([[row.request.temperature] for row in rows], device=logits.device)
+    below = (logits / temperatures).softmax(-1).cumsum(-1)
+    total = below[:, -1:]
+    # Strictly below the total, or rounding could pick a last token that has no probability at all.
+    point = torch.minimum(drawn * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(below, point, right=True)[:, 0]
 
-    def __init__(self, rows: list[_Row]):
-        self._sampled = [i for i, row in enumerate(rows) if row.request.temperature > 0]
-        self._temperatures = [[rows[i].request.temperature] for i in self._sampled]
-        # On the CPU, so that a seed means the same on every device.
-        self._draws = [torch.Generator().manual_seed(rows[i].request.seed) for i in self._sampled]
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
-        drawn = torch.tensor([[torch.rand((), generator=draw).item()] for draw in self._draws], device=scores.device)
-        temperatures = torch.tensor(self._temperatures, device=scores.device)
-        rows = torch.tensor(self._sampled, device=scores.device)
-        below = (scores[rows] / temperatures).softmax(-1).cumsum(-1)
-        total = below[:, -1:]
-        # Strictly below the total, or rounding could pick a last token that has no probability at all.
-        point = torch.minimum(drawn * total, torch.nextafter(total, torch.zeros_like(total)))
-        chosen = torch.searchsorted(below, point, right=True)[:, 0]
-        settled = scores.index_fill(0, rows, -torch.inf)
-        settled[rows, chosen] = 0.0
-        return settled
+def by_length(rows: Iterable[_Row], most: int) -> Iterator[list[_Row]]:
+    """Batches of at most `most` rows, by length, in which padding adds at most `WASTE` to the tokens."""
+    batch: list[_Row] = []
+    for row in sorted(rows, key=lambda row: len(row.prompt)):
+        tokens = sum(len(one.prompt) for one in batch) + len(row.prompt)
+        if batch and (len(batch) == most or (len(batch) + 1) * len(row.prompt) > (1 + WASTE) * tokens):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch

@@ -1,15 +1,20 @@
 """Stage 3, probes: the student answers the preference set with each draft as its one example (section 3.2)."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 
 from arte_plugin import answers, prompts
 from arte_plugin.args import ProbeArgs
-from arte_plugin.engines.base import Request
+from arte_plugin.engines.base import Completion, Request
 from arte_plugin.errors import DataError
 from arte_plugin.models import Model
-from arte_plugin.rows import Draft, PreferenceQuestion, Probe, Score, wilson
+from arte_plugin.rows import Draft, Outcome, PreferenceQuestion, Probe, Score, wilson
 from arte_plugin.stages import racing
 from arte_plugin.tasks import Task
+
+#: Probes in memory at a time.
+PART = 16384
 
 
 def probe(
@@ -18,44 +23,22 @@ def probe(
     preference_set: Sequence[PreferenceQuestion],
     student: Model,
     settings: ProbeArgs,
-) -> list[Probe]:
-    """One greedy, one-shot student call for each draft and preference question; a draft's siblings share a prefix."""
-    return probe_cells(task, [(draft, question) for draft in drafts for question in preference_set], student, settings)
+) -> Iterator[Probe]:
+    """One greedy, one-shot student call for each draft and preference question; a draft's siblings share a prefix.
 
+    The rows come draft by draft, a part of them in memory at a time. Nothing is asked before the first is taken, and
+    every rank must take them all.
+    """
+    parts = _parts(drafts, len(preference_set), max(PART, 4 * student.batch_size))
 
-def probe_cells(
-    task: Task, plan: Sequence[tuple[Draft, PreferenceQuestion]], student: Model, settings: ProbeArgs
-) -> list[Probe]:
-    """Like `probe`, for some drafts and questions only: those of `plan`, in its order."""
-    description, kind = task.args.description, task.args.answer
-    requests = [
-        Request(
-            prompt=student.renderer.prompt(
-                prompts.solve_prompt(description, kind, question.question, [(draft.question, draft.rationale)])
-            ),
-            group=draft.draft_id,
-            max_new_tokens=settings.max_new_tokens,
-            temperature=0.0,
-            seed=0,
-            stop=prompts.RATIONALE_STOP,
-        )
-        for draft, question in plan
-    ]
-    probes = []
-    for (draft, question), completion in zip(plan, student.ask(requests, f"probe {task.name}"), strict=True):
-        answer, outcome = answers.judge(completion.text, question.target, kind)
-        probes.append(
-            Probe(
-                draft_id=draft.draft_id,
-                preference_id=question.preference_id,
-                task=task.name,
-                student=student.name,
-                response=completion.text,
-                answer=answer,
-                outcome=outcome,
-            )
-        )
-    return probes
+    def requests() -> Iterator[list[Request]]:
+        for part in parts:
+            yield [probe_request(task, *planned, student, settings) for planned in product(part, preference_set)]
+
+    completions = student.ask_in_parts(requests, len(drafts) * len(preference_set), f"probe {task.name}")
+    for part, of_part in zip(parts, completions, strict=True):
+        for planned, completion in zip(product(part, preference_set), of_part, strict=True):
+            yield judged(task, *planned, student, completion)
 
 
 def probe_racing(
@@ -67,45 +50,100 @@ def probe_racing(
     quantile: float,
     seed: int,
 ) -> list[Probe]:
-    """Those of the calls of `probe` that `racing.race` asks for, in the order of `probe`."""
+    """Those of the calls of `probe` that `racing.race` asks for, in the order of `probe`; every rank makes them all."""
     by_id = {draft.draft_id: draft for draft in drafts}
     questions = {question.preference_id: question for question in preference_set}
     made: dict[racing.Cell, Probe] = {}
 
-    def ask(cells: list[racing.Cell]) -> list[bool]:
-        rows = probe_cells(task, [(by_id[draft], questions[question]) for draft, question in cells], student, settings)
+    def ask(cells: Sequence[racing.Cell]) -> list[bool]:
+        planned = [(by_id[draft], questions[question]) for draft, question in cells]
+        requests = [probe_request(task, *one, student, settings) for one in planned]
+        completions = student.ask(requests, f"probe {task.name}")
+        rows = [judged(task, *one, student, reply) for one, reply in zip(planned, completions, strict=True)]
         made.update(zip(cells, rows, strict=True))
         return [row.outcome == "correct" for row in rows]
 
     question_of = {draft.draft_id: draft.question_id for draft in drafts}
     racing.race(question_of, list(questions), settings.racing, quantile, f"{seed}/{task.name}/racing", ask)
-    return [made[draft, question] for draft in by_id for question in questions if (draft, question) in made]
+    return [made[cell] for cell in product(by_id, questions) if cell in made]
 
 
-def score(drafts: Sequence[Draft], probes: Sequence[Probe]) -> list[Score]:
-    """s_r of every draft: the share of its probes that were answered correctly; an unparsed answer is not correct."""
-    by_draft: dict[tuple[str, str], list[Probe]] = {}
-    for row in probes:
-        by_draft.setdefault((row.draft_id, row.student), []).append(row)
-    question_of = {draft.draft_id: draft.question_id for draft in drafts}
-    scores = []
-    for (draft_id, student), rows in by_draft.items():
-        correct = sum(row.outcome == "correct" for row in rows)
-        low, high = wilson(correct, len(rows))
-        scores.append(
-            Score(
-                draft_id=draft_id,
-                question_id=question_of[draft_id],
-                task=rows[0].task,
-                student=student,
-                score=correct / len(rows),
-                n=len(rows),
-                low=low,
-                high=high,
-                unparsed=sum(row.outcome == "unparsed" for row in rows),
+def probe_request(
+    task: Task, draft: Draft, question: PreferenceQuestion, student: Model, settings: ProbeArgs
+) -> Request:
+    """What the student is asked: the draft as the example, then the question."""
+    example = [(draft.question, draft.rationale)]
+    text = prompts.solve_prompt(task.args.description, task.args.answer, question.question, example)
+    return Request(
+        prompt=student.renderer.prompt(text),
+        group=draft.draft_id,
+        max_new_tokens=settings.max_new_tokens,
+        temperature=0.0,
+        seed=0,
+        stop=prompts.RATIONALE_STOP,
+    )
+
+
+def judged(task: Task, draft: Draft, question: PreferenceQuestion, student: Model, completion: Completion) -> Probe:
+    """The row that a student's reply makes."""
+    answer, outcome = answers.judge(completion.text, question.target, task.args.answer)
+    return Probe(
+        draft_id=draft.draft_id,
+        preference_id=question.preference_id,
+        task=task.name,
+        student=student.name,
+        response=completion.text,
+        answer=answer,
+        outcome=outcome,
+    )
+
+
+def _parts(drafts: Sequence[Draft], questions: int, at_a_time: int) -> list[Sequence[Draft]]:
+    """Whole drafts, about `at_a_time` probes of them: batches are of one draft, so they are as without parts.
+
+    With a single question batches are of several drafts, and all is one part.
+    """
+    count = max(1, at_a_time // questions) if questions > 1 else max(1, len(drafts))
+    return [drafts[start : start + count] for start in range(0, len(drafts), count)]
+
+
+class Tally:
+    """How the probes of each draft came out, counted as they go by."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[Outcome] = Counter()
+        #: Task and outcomes, by draft and student.
+        self._by_draft: dict[tuple[str, str], tuple[str, Counter[Outcome]]] = {}
+
+    def counted(self, probes: Iterable[Probe]) -> Iterator[Probe]:
+        """The same rows."""
+        for row in probes:
+            self.outcomes[row.outcome] += 1
+            _, outcomes = self._by_draft.setdefault((row.draft_id, row.student), (row.task, Counter()))
+            outcomes[row.outcome] += 1
+            yield row
+
+    def scores(self, drafts: Iterable[Draft]) -> list[Score]:
+        """s_r of every draft: the share of its probes that were answered right; an unparsed answer is not right."""
+        question_of = {draft.draft_id: draft.question_id for draft in drafts}
+        scores = []
+        for (draft_id, student), (task, outcomes) in self._by_draft.items():
+            n, correct = outcomes.total(), outcomes["correct"]
+            low, high = wilson(correct, n)
+            scores.append(
+                Score(
+                    draft_id=draft_id,
+                    question_id=question_of[draft_id],
+                    task=task,
+                    student=student,
+                    score=correct / n,
+                    n=n,
+                    low=low,
+                    high=high,
+                    unparsed=outcomes["unparsed"],
+                )
             )
-        )
-    return scores
+        return scores
 
 
 def preference_scores(scores: Sequence[Score], weights: Mapping[str, float]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from statistics import fmean
 
 from arte_plugin import answers
 from arte_plugin.manifest import Manifest
-from arte_plugin.rows import Draft, PreferencePair, Probe, Score, TailoredExample, read_rows, wilson
+from arte_plugin.rows import Draft, PreferencePair, Probe, Score, TailoredExample, iter_rows, read_rows, wilson
 from arte_plugin.summary import summary
 
 HERE = Path(__file__).parent
@@ -69,13 +69,12 @@ def report(output_dir: Path) -> str:
     folder = output_dir / "arte"
     stages = Manifest(folder / "manifest.json").stages()
     drafts = read_rows(folder / "01-elicit/drafts.jsonl", Draft)
-    probes = read_rows(folder / "03-probe/probes.jsonl", Probe)
     scores = read_rows(folder / "03-probe/scores.jsonl", Score)
     pairs = read_rows(folder / "04-pair/pairs.jsonl", PreferencePair) if "pair" in stages else []
     examples = read_rows(folder / "06-regenerate/tailored.jsonl", TailoredExample) if "regenerate" in stages else []
     by_draft = {row.draft_id: row.score for row in scores}
     irt = json.loads((folder / "02-preference-set/irt.json").read_text())
-    outcomes = Counter(probe.outcome for probe in probes)
+    outcomes = Counter(probe.outcome for probe in iter_rows(folder / "03-probe/probes.jsonl", Probe))
     questions = {draft.question_id: draft for draft in drafts}
 
     lines = ["| what | figure |", "|---|---|"]
@@ -98,8 +97,8 @@ def report(output_dir: Path) -> str:
         line(f"{of_task}rationales whose answer is right, of those to such questions", share(right, understood))
         right, understood, _ = solved(task, [(one.question, one.answer) for one in examples if one.task == task])
         line(f"{of_task}tailored examples whose answer is right, likewise", share(right, understood))
-    line("probes answered right", share(outcomes["correct"], len(probes)))
-    line("probes that could not be parsed", share(outcomes["unparsed"], len(probes)))
+    line("probes answered right", share(outcomes["correct"], outcomes.total()))
+    line("probes that could not be parsed", share(outcomes["unparsed"], outcomes.total()))
     values = sorted(by_draft.values())
     line("s_r, least, mean, most", f"{values[0]:.2f}, {fmean(values):.2f}, {values[-1]:.2f}")
     for task, technique in dict.fromkeys((draft.task, draft.technique) for draft in drafts):

@@ -41,7 +41,7 @@ def test_one_shot_probes_equal_plain_greedy_generation(loaded):
     batch = [Request(prompt, "draft", 40, 0.0, 0, stop=RATIONALE_STOP) for prompt in prompts]
     engine = TransformersEngine(model, tokenizer)
     done = engine.generate(batch)
-    assert engine._prefix is not None and len(engine._prefix[0]) > 50, "the prefix was not shared"
+    assert engine._last is not None and len(engine._last.tokens) > 50, "the prefix was not shared"
     for request, completion in zip(batch, done, strict=True):
         ids = tokenizer(request.prompt, add_special_tokens=False, return_tensors="pt")
         with torch.inference_mode():

@@ -1,7 +1,11 @@
 """Teacher and student on a real server with the OpenAI API, `transformers serve` on CPU, started by the run itself."""
 
+import os
 import re
+import signal
 import sys
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,7 @@ from arte_plugin.request_cache import RequestCache
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, read_rows
 from arte_plugin.run import Run
 from arte_plugin.stages.probe import probe
-from tests.e2e.conftest import arte
+from tests.e2e.conftest import arte, start
 
 pytest.importorskip("transformers.cli.serving.completion", reason="this transformers serves no /v1/completions")
 
@@ -22,7 +26,10 @@ SERVE = f"{Path(sys.executable).parent / 'transformers'} serve {{model}} --devic
 
 @pytest.fixture(scope="module")
 def served(tiny_config, tmp_path_factory):
-    """A run up to stage 3 with both roles served: its YAML, its folder and what it printed."""
+    """A run up to stage 3 with both roles served: its YAML, its folder and what it printed.
+
+    The student's server is killed amid the probes.
+    """
     folder = tmp_path_factory.mktemp("served")
     config = tiny_config | {"output_dir": str(folder / "out")}
     engine = {
@@ -38,10 +45,21 @@ def served(tiny_config, tmp_path_factory):
     config["arte"] = config["arte"] | {"engine": engine, "preference_set": preference_set}
     path = folder / "arte.yaml"
     path.write_text(yaml.safe_dump(config))
+    out, said = folder / "out" / "arte", folder / "said.log"
     # It needs no GPU and little memory, but would take all cores for matrices of 128 columns.
-    done = arte("probe", str(path), OMP_NUM_THREADS="1")
-    assert done.returncode == 0, done.stderr[-4000:] + done.stdout[-2000:]
-    return path, folder / "out" / "arte", done.stdout + done.stderr
+    run = start("arte", "probe", str(path), log=said, OMP_NUM_THREADS="1")
+    try:
+        student = out / "servers/taught.log"
+        until = time.monotonic() + 300
+        while not (student.exists() and "/v1/completions" in student.read_text()):
+            assert run.poll() is None and time.monotonic() < until, said.read_text()[-4000:]
+            time.sleep(0.02)
+        for server in _servers([student]):
+            os.kill(server, signal.SIGKILL)
+        assert run.wait(300) == 0, said.read_text()[-4000:]
+    finally:
+        run.kill()
+    return path, out, said.read_text()
 
 
 def test_the_stages_are_done_by_the_servers(served):
@@ -58,16 +76,18 @@ def test_the_stages_are_done_by_the_servers(served):
     assert all(int(tokens) > 0 and 0 < float(concurrency) <= 3 for _, tokens, concurrency in told)
 
 
+def test_a_server_that_was_killed_is_started_again(served):
+    _, out, said = served
+    assert "was killed by signal 9" in said and "is started again (1 of 3)" in said
+    assert (out / "servers/taught.log").read_text().count("$ ") == 2
+    drafts = read_rows(out / "01-elicit/drafts.jsonl", Draft)
+    probes = read_rows(out / "03-probe/probes.jsonl", Probe)
+    assert len({(one.draft_id, one.preference_id) for one in probes}) == len(probes) == 6 * len(drafts)
+
+
 def test_no_server_is_left(served):
     _, out, _ = served
-    ports = {port for log in out.glob("servers/*.log") for port in re.findall(r"--port (\d+)", log.read_text())}
-    assert len(ports) >= 2
-    left = [
-        path.parent.name
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if "serve" in (words := _words(path)) and ports & set(words)
-    ]
-    assert not left
+    assert not _servers(out.glob("servers/*.log"))
 
 
 def test_greedy_answers_are_those_of_the_transformers_engine(served, tmp_path):
@@ -78,9 +98,8 @@ def test_greedy_answers_are_those_of_the_transformers_engine(served, tmp_path):
     student = student_model(args.student, args, run.cfg, RequestCache(tmp_path / "requests.sqlite"))
     drafts = read_rows(out / "01-elicit/drafts.jsonl", Draft)
     chosen = read_rows(out / "02-preference-set/preference_set.jsonl", PreferenceQuestion)
-    here = probe(run.tasks[0], drafts, chosen, student, args.probe)
+    here = list(probe(run.tasks[0], drafts, chosen, student, args.probe))
     assert read_rows(out / "03-probe/probes.jsonl", Probe) == here
-    assert len(here) == 6 * len(drafts)
     assert student.identity != student_model(run.args.student, run.args, run.cfg, run.cache).identity
 
 
@@ -95,6 +114,17 @@ def test_again_from_the_cache_without_a_server(served):
     assert done.returncode == 0, done.stderr[-4000:]
     assert read_rows(out / "03-probe/probes.jsonl", Probe) == rows
     assert {log: log.read_text() for log in out.glob("servers/*.log")} == before
+
+
+def _servers(logs: Iterable[Path]) -> list[int]:
+    """The processes of those servers that write, or wrote, to `logs`."""
+    ports = {port for log in logs for port in re.findall(r"--port (\d+)", log.read_text())}
+    assert ports
+    return [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if "serve" in (words := _words(path)) and ports & set(words)
+    ]
 
 
 def _words(cmdline: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from contextlib import contextmanager
 
 import pytest
 
@@ -10,7 +11,8 @@ torch = pytest.importorskip("torch")
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 from arte_plugin.engines.base import Completion, Request  # noqa: E402
-from arte_plugin.engines.transformers import TransformersEngine, _Row, _Sampler  # noqa: E402
+from arte_plugin.engines.shared_prefix import CHUNK, GROWTH, SharedPrefixModel, token_bytes  # noqa: E402
+from arte_plugin.engines.transformers import TransformersEngine, _Row, _Sampler, by_length  # noqa: E402
 from arte_plugin.errors import DataError  # noqa: E402
 from tests.tiny import tiny_model  # noqa: E402
 
@@ -56,6 +58,17 @@ def plain(model, tokenizer, request: Request) -> str:
     return tokenizer.decode(new_tokens(model, tokenizer, request), skip_special_tokens=True)
 
 
+@contextmanager
+def tokens_computed(model):
+    """How many tokens went through the model, in one list entry a forward."""
+    seen = []
+    hook = model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    yield seen
+    hook.remove()
+
+
 def texts(completions: list[Completion]) -> list[str]:
     return [one.text for one in completions]
 
@@ -64,8 +77,14 @@ def test_a_shared_prefix_changes_nothing(engine, model, tokenizer):
     batch = [ask(rest) for rest in RESTS]
     expected = [plain(model, tokenizer, request) for request in batch]
     assert len(set(expected)) == len(batch), "the tiny model must tell the prompts apart"
-    assert texts(engine.generate(batch)) == expected
-    assert engine._prefix is not None and engine._prefix[0] == tokenizer(PREFIX)["input_ids"]
+    assert engine.generate(batch[:1])[0].text == expected[0], "the model's attention is tried on the first request"
+    with tokens_computed(model) as computed:
+        done = engine.generate(batch)
+    assert texts(done) == expected
+    shared = len(tokenizer(PREFIX)["input_ids"])
+    own = sum(one.prompt_tokens - shared for one in done)
+    assert sum(computed) == shared + own + sum(one.new_tokens - 1 for one in done), "nothing twice, and no padding"
+    assert max(computed) <= max(shared, own), "one forward for what the rows have of their own"
 
 
 def test_prompts_without_a_common_start_and_a_prompt_that_is_the_prefix(engine, model, tokenizer):
@@ -73,18 +92,127 @@ def test_prompts_without_a_common_start_and_a_prompt_that_is_the_prefix(engine, 
         assert texts(engine.generate(batch)) == [plain(model, tokenizer, request) for request in batch]
 
 
-def test_the_next_batch_of_a_group_finds_the_prefix_untouched(engine, model, tokenizer, monkeypatch):
-    prefills = []
-    generate = engine._generate
-    monkeypatch.setattr(
-        engine, "_generate", lambda ids, *rest, **more: prefills.append(len(ids)) or generate(ids, *rest, **more)
-    )
-    for rests in (RESTS[:2] + RESTS[2:3], RESTS[3:] + RESTS[2:3], RESTS[:1] + RESTS[2:3]):
-        batch = [ask(rest) for rest in rests]
-        assert texts(engine.generate(batch)) == [plain(model, tokenizer, request) for request in batch]
-    assert prefills == [1, 3, 2, 2]
+def test_the_next_batch_of_a_group_finds_the_prefix_untouched(engine, model, tokenizer):
+    shared = len(tokenizer(PREFIX + "Question: ")["input_ids"])
+    engine.generate([ask("")])
+    for number, places in enumerate(([0, 1], [3, 1], [0, 3])):
+        batch = [ask(RESTS[i]) for i in places]
+        with tokens_computed(model) as computed:
+            done = engine.generate(batch)
+        assert texts(done) == [plain(model, tokenizer, request) for request in batch]
+        assert (shared in computed) == (number == 0)
     other = [ask(rest, prompt=PREFIX.upper() + rest) for rest in RESTS]
     assert texts(engine.generate(other)) == [plain(model, tokenizer, request) for request in other]
+
+
+def families(count: int) -> list[Request]:
+    return [
+        ask(rest, prompt=f"{i}. {PREFIX}{rest}", group=f"draft {i}", max_new_tokens=6 + 9 * (place % 3))
+        for i in range(count)
+        for place, rest in enumerate(RESTS)
+    ]
+
+
+def test_rows_that_end_make_room_for_others_of_any_group(model, tokenizer):
+    batch = [*families(3), ask("", prompt="alone"), ask("", prompt="No one's sibling", temperature=0.7, group="b")]
+    greedy = batch[:-1]
+    expected = [plain(model, tokenizer, request) for request in greedy]
+    whole = TransformersEngine(model, tokenizer).generate(batch)
+    small = TransformersEngine(model, tokenizer)
+    small._most_rows = 4
+    heard = {}
+    with tokens_computed(model) as computed:
+        done = small.generate(batch, keep=lambda place, one: heard.setdefault(place, one))
+    assert texts(done[:-1]) == texts(whole[:-1]) == expected and done[-1] == whole[-1]
+    assert [heard[place] for place in range(len(batch))] == done
+    assert list(heard) != sorted(heard), "short rows are told of before long ones that began earlier"
+    assert sum(tokens == 4 for tokens in computed) > 15, computed
+
+
+@pytest.mark.parametrize("slots", [1, 3, 64])
+def test_keys_and_values_stay_within_the_stated_memory(model, tokenizer, monkeypatch, slots):
+    held = []
+    settle = SharedPrefixModel.extend
+
+    def extend(self, *args):
+        logits = settle(self, *args)
+        held.append(sum(t.numel() * t.element_size() for pair in self._buffers.values() for t in pair))
+        return logits
+
+    monkeypatch.setattr(SharedPrefixModel, "extend", extend)
+    batch = [ask(rest, max_new_tokens=70) for rest in RESTS * 2]
+    longest = max(len(tokenizer(rest)["input_ids"]) for rest in RESTS) + 70
+    memory = slots * longest * token_bytes(model) + 3 * len(PREFIX) * token_bytes(model)
+    engine = TransformersEngine(model, tokenizer, memory=memory)
+    engine.generate(batch)
+    in_flight = min(slots, 32)
+    assert 0 < max(held) <= in_flight * (longest + GROWTH) * token_bytes(model)
+
+
+def test_long_prompts_pass_piece_by_piece(engine, model, tokenizer):
+    long = "Is it so that " + " and ".join(f"({i} or not {i})" for i in range(60)) + "? "
+    assert len(long) > 2 * CHUNK
+    alone, pair = [ask("", prompt=long)], [ask("", prompt=long + rest) for rest in RESTS[:2]]
+    two_long = [ask("", prompt=start + long, group=start) for start in ("A", "B")]
+    for batch in (alone, pair, two_long):
+        with tokens_computed(model) as computed:
+            assert texts(engine.generate(batch)) == [plain(model, tokenizer, request) for request in batch]
+        assert CHUNK in computed
+
+
+def test_sliding_windows_and_capped_scores(tokenizer):
+    """Gemma 2, the paper's student, has both."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    config = Gemma2Config(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=16, sliding_window=24, attn_logit_softcapping=5.0, initializer_range=0.2,
+        max_position_embeddings=2048, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+        query_pre_attn_scalar=16, attn_implementation="eager",
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        gemma = Gemma2ForCausalLM(config).eval()
+    for change in ("sliding_window", "attn_logit_softcapping"):
+        assert getattr(gemma.config, change)
+    batch = [ask(rest, max_new_tokens=40) for rest in RESTS]
+    expected = [plain(gemma, tokenizer, request) for request in batch]
+    with tokens_computed(gemma) as computed:
+        engine = TransformersEngine(gemma, tokenizer)
+        assert texts(engine.generate(batch)) == expected
+    assert engine._shares and len(tokenizer(PREFIX)["input_ids"]) in computed
+    gemma.config.sliding_window = gemma.model.layers[0].self_attn.sliding_window = 4096
+    assert [plain(gemma, tokenizer, request) for request in batch] != expected, "the window must matter"
+
+
+def test_a_model_with_an_attention_of_its_own_is_left_to_generate(model, tokenizer, monkeypatch, caplog):
+    monkeypatch.setattr(
+        "transformers.models.llama.modeling_llama.apply_rotary_pos_emb",
+        lambda q, k, cos, sin: (q + cos.mean() * 0.2 * q.shape[2], k),  # What is packed makes a difference here.
+    )
+    batch = [ask(rest) for rest in RESTS]
+    engine = TransformersEngine(model, tokenizer)
+    engine.generate(batch)
+    assert engine._shares is False and model.config._attn_implementation == "sdpa"
+    assert "its logits would be off by" in caplog.text
+
+
+def test_padded_batches_equal_plain_generation(model, tokenizer, monkeypatch):
+    monkeypatch.setattr("arte_plugin.engines.transformers.can_share", lambda *_: "it is staged")
+    batch = [*families(2), ask("No", temperature=1.0), ask(RESTS[1], stop=("a",))]
+    shared = TransformersEngine(model, tokenizer).generate(batch)
+    assert [one.text for one in shared[:8]] == [plain(model, tokenizer, request) for request in batch[:8]]
+    assert shared[9].text.endswith("a") or shared[9].finish == "length"
+
+
+def test_padding_adds_at_most_a_tenth(tokenizer):
+    rows = [_Row(ask("", prompt="x" * length), tokenizer, []) for length in (5, 90, 6, 100, 300, 95, 101, 99, 7, 310)]
+    batches = list(by_length(rows, 3))
+    assert sorted(id(row) for batch in batches for row in batch) == sorted(map(id, rows))
+    for batch in batches:
+        tokens = [len(row.prompt) for row in batch]
+        assert len(batch) <= 3 and max(tokens) * len(tokens) <= 1.1 * sum(tokens)
+    assert len(batches) < len(rows)
 
 
 def test_a_sampled_completion_depends_on_its_seed_alone(engine):
@@ -178,6 +306,7 @@ def test_the_checkpoint_s_generation_settings_do_not_leak_in(folder, tokenizer, 
     batch = [ask(rest) for rest in RESTS]
     sampled = [ask(rest, temperature=0.8, seed=3) for rest in RESTS]
     clean = TransformersEngine(model, tokenizer).generate(batch + sampled)
+    assert clean[: len(RESTS)] != clean[len(RESTS) :]
     leaky = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     leaky.generation_config.update(
         do_sample=True,

@@ -23,7 +23,7 @@ class Staged:
         self.replies = replies
         self.asked = []
 
-    def generate(self, batch):
+    def generate(self, batch, keep=None):
         self.asked += [request.prompt for request in batch]
         return [Completion(*self._reply(request.prompt), 1, 1) for request in batch]
 

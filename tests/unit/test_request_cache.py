@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from arte_plugin import ranks
 from arte_plugin.engines.base import Completion, Request, plan_batches
 from arte_plugin.request_cache import RequestCache, request_key
 
@@ -62,27 +63,71 @@ def test_batches_keep_siblings_together_and_depend_on_nothing_else():
     plan = plan_batches(requests, 3)
     assert sorted((r for batch in plan for r in batch), key=str) == sorted(requests, key=str)
     assert all(len(batch) <= 3 for batch in plan)
-    for batch in plan:
-        groups = {request.group for request in batch}
-        assert len(groups) == 1 or all(group.startswith("single") for group in groups)
+    assert [{request.group[:6] for request in batch} for batch in plan] == [{"a"}, {"a"}, {"b"}, {"b"}, {"single"}]
+    assert [len(batch) for batch in plan_batches(requests, 10)] == [10, 3], "whole groups fill a batch"
+    assert [len(batch) for batch in plan_batches(requests, 9)] == [5, 5, 3], "and are not split to do so"
     assert plan_batches(requests[::-1], 3) == plan
 
 
-def _open_together(folder, go):
+def _open_together(folder, go, one_machine):
     for number in range(40):
         go.wait()
-        RequestCache(folder / f"{number}.sqlite").close()
+        cache = RequestCache(folder / f"{number}.sqlite", one_machine=one_machine)
+        cache.put([(f"{os.getpid()} {i}", DONE) for i in range(3)])
+        cache.close()
 
 
-def test_ranks_that_start_together_make_the_file_together(tmp_path):
+@pytest.mark.parametrize("one_machine", [True, False])
+def test_ranks_that_start_together_make_the_file_together(tmp_path, one_machine):
     context = multiprocessing.get_context("spawn")
     go = context.Barrier(3, timeout=60)
-    ranks = [context.Process(target=_open_together, args=(tmp_path, go)) for _ in range(3)]
+    ranks = [context.Process(target=_open_together, args=(tmp_path, go, one_machine)) for _ in range(3)]
     for rank in ranks:
         rank.start()
     for rank in ranks:
         rank.join()
     assert [rank.exitcode for rank in ranks] == [0, 0, 0]
+    keys = [f"{rank.pid} {i}" for rank in ranks for i in range(3)]
+    assert all(RequestCache(tmp_path / f"{number}.sqlite").count(keys) == 9 for number in range(40))
+
+
+def _open_as(rank, path, go):
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "3"}
+    go.wait()
+    RequestCache(path, one_machine=False).put([(f"{rank}", DONE)])
+
+
+def test_machines_share_no_memory(tmp_path):
+    path = tmp_path / "c.sqlite"
+    cache = RequestCache(path)
+    cache.put([("before", DONE)])
+    assert cache._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    cache.close()
+    # The run goes on on several.
+    context = multiprocessing.get_context("spawn")
+    go = context.Barrier(3, timeout=60)
+    ranks = [context.Process(target=_open_as, args=(rank, path, go)) for rank in range(3)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join()
+    assert [rank.exitcode for rank in ranks] == [0, 0, 0]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["c.sqlite"]
+    assert path.read_bytes()[18:20] == b"\x01\x01"
+    assert len(RequestCache(path).get(["before", "0", "1", "2"])) == 4
+
+
+@pytest.mark.parametrize(
+    ("env", "several"),
+    [({}, False), ({"WORLD_SIZE": "4"}, False), ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4"}, False),
+     ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, True)],
+)  # fmt: skip
+def test_how_many_machines(monkeypatch, env, several):
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert ranks.on_several_machines() is several
 
 
 def test_another_runs_cache_is_read_and_copied_but_not_changed(tmp_path):

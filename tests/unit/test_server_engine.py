@@ -1,9 +1,14 @@
 """The server engine against a real HTTP server in this process that fails as it is told to."""
 
+import asyncio
+import contextlib
+import fcntl
 import http.server
 import json
 import logging
 import os
+import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +24,7 @@ from arte_plugin.engines.base import Completion, Request, plan_queue
 from arte_plugin.engines.dialects import Writer
 from arte_plugin.engines.own_server import OwnServer, command_words
 from arte_plugin.engines.server import ServerEngine
+from arte_plugin.engines.server_queue import ServerQueue
 from arte_plugin.errors import ServerError
 from arte_plugin.models import Model
 from arte_plugin.ranks import LOGGER
@@ -36,6 +42,7 @@ class Staged(http.server.ThreadingHTTPServer):
     """Answers with what it is told, in turn, and with the last of it from then on; remembers what it was asked."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, *answers, port=0, delay=0.0):
         super().__init__(("127.0.0.1", port), Handler)
@@ -63,7 +70,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with staged.lock:
             staged.asked.append((self.path, dict(self.headers), body))
             staged.times.append(time.monotonic())
-            status, headers, content = staged.answers.pop(0) if len(staged.answers) > 1 else staged.answers[0]
+            told = staged.answers.pop(0) if len(staged.answers) > 1 else staged.answers[0]
+            status, headers, content = told(body) if callable(told) else told
             staged.now += 1
             staged.most = max(staged.most, staged.now)
         time.sleep(staged.delay)
@@ -72,12 +80,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if status == "hang up":
             self.connection.shutdown(socket.SHUT_RDWR)
             return
-        data = json.dumps(content).encode()
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(data))}.items():
+        for name, value in {"Content-Length": str(len(data)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data)
+        # A client that has seen enough is gone.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.wfile.write(data)
 
     def log_message(self, *args):
         pass
@@ -147,6 +157,19 @@ def test_what_vllm_is_sent_and_what_its_answer_means(serve, engine_for, renderer
     assert server.asked[0][1]["Authorization"] == "Bearer secret"
 
 
+def test_a_router_that_reads_prompts_is_sent_text(serve, renderer):
+    server = serve((408, {}, {"detail": "Request server side timeout"}), answer())
+    settings = {"kind": "server", "api": "vllm", "prompts": "text", "student": {"base_urls": [server.url]}}
+    writer = Writer("vllm", renderer, "the-model", as_text=True)
+    engine = ServerEngine(writer, ServerEngineArgs.model_validate(settings), [server.url])
+    assert engine.generate([ask(stop=("</ans>",))])[0].text == "fine"
+    first, again = server.bodies
+    assert first == again
+    # Its special tokens are in the text: no second BOS.
+    assert (first["prompt"], first["add_special_tokens"]) == ("Say it.", False)
+    assert first["include_stop_str_in_output"] is True
+
+
 def test_what_the_other_servers_are_sent(serve, engine_for, renderer, monkeypatch):
     bodies = {}
     for api in ("sglang", "transformers", "openai"):
@@ -204,9 +227,109 @@ def test_500_is_tried_again_and_not_for_ever(serve, engine_for):
     assert len(server.times) == 3
 
 
-def test_an_answer_of_no_use_is_asked_for_again(serve, engine_for):
-    server = serve((200, {}, {"choices": []}), answer("", "abort"), answer())
-    assert engine_for(server).generate([ask()])[0].text == "fine"
+@pytest.mark.parametrize(
+    "odd",
+    [
+        (200, {}, {"choices": []}),
+        answer("", "abort"),
+        answer(None),
+        answer(tokens=None),
+        (200, {}, ["fine"]),
+        (200, {}, {"choices": [{"text": "fine", "finish_reason": "stop"}], "usage": "much"}),
+        (200, {}, b"<html>Welcome</html>"),
+        (200, {}, b"\xff\xfe"),
+        (200, {"Content-Length": "90"}, b'{"choices": [{"te'),
+        (200, {"Content-Encoding": "gzip"}, b"no gzip"),
+    ],
+    ids=str,
+)
+def test_an_answer_of_no_use_is_asked_for_again(odd, serve, engine_for, monkeypatch):
+    monkeypatch.setattr(ServerEngine, "_pause", lambda self, failures: 0.0)
+    server = serve(odd, odd, answer())
+    assert engine_for(server).generate([ask(stop=("</ans>",))])[0].text == "fine"
+    assert len(server.bodies) == 3
+    server = serve(lambda body: odd if "odd" in body["prompt"] else answer())
+    with pytest.raises(ServerError, match=r"\(`retries`\)|`patience`"):
+        engine_for(server, api="openai", retries=2, patience=0.5).generate([ask("odd"), ask("even")])
+
+
+def test_a_request_that_breaks_the_server_each_time_does_not_hold_up_the_others(serve, engine_for, monkeypatch):
+    monkeypatch.setattr(ServerEngine, "_pause", lambda self, failures: 0.01)
+    server = serve(lambda body: ("hang up", {}, {}) if body["prompt"] == "poison" else answer())
+    kept = []
+    with pytest.raises(ServerError, match=r"was away for 0.5 s \(`patience`\): RemoteProtocolError"):
+        engine_for(server, api="openai", concurrency=1, patience=0.5).generate(
+            [ask("poison"), *(ask(str(i)) for i in range(20))], lambda place, one: kept.append(place)
+        )
+    assert kept == list(range(1, 21))
+
+
+def test_a_server_that_is_loading_is_waited_for(serve, engine_for, caplog, monkeypatch):
+    monkeypatch.setattr(ServerEngine, "_pause", lambda self, failures: 0.01)
+    loading = (503, {}, {"error": {"message": "Loading model"}})
+    server = serve(*[loading] * 30, answer())
+    with caplog.at_level(logging.INFO, LOGGER):
+        assert len(engine_for(server, retries=1).generate([ask(str(i)) for i in range(20)])) == 20
+    said = [record.message for record in caplog.records]
+    assert sum("is away (503: Loading model); waiting up to 5 s" in line for line in said) == 1
+    assert sum("is back" in line for line in said) == 1
+    server = serve(loading)
+    with pytest.raises(ServerError, match=r"was away for 0.5 s \(`patience`\): 503: Loading model"):
+        engine_for(server, patience=0.5).generate([ask()])
+
+
+def test_a_server_that_comes_back_is_given_the_adapter_again(serve, engine_for, tmp_path, monkeypatch):
+    monkeypatch.setattr(ServerEngine, "_pause", lambda self, failures: 0.01)
+    loaded = (200, {}, "loaded")
+    server = serve(loaded, answer(), ("hang up", {}, {}), loaded, answer())
+    engine = engine_for(server, adapter=tmp_path, concurrency=1)
+    assert len(engine.generate([ask(str(i)) for i in range(3)])) == 3
+    assert [path.rsplit("/", 1)[1] for path, _, _ in server.asked] == [
+        "load_lora_adapter", "completions", "completions", "load_lora_adapter", "completions", "completions",
+    ]  # fmt: skip
+
+
+def test_a_queue_gives_each_server_its_piece_and_what_others_have_left():
+    async def takes():
+        queue = ServerQueue(7, 2)
+        first = [await queue.take(0, 0), await queue.take(1, 0)]
+        assert await queue.put_back(0, 0, first[0])
+        # A worker of the server that is away waits, the one that looks for it does not.
+        waiting = asyncio.create_task(queue.take(0, 1))
+        taken = [await queue.take(1, 0) for _ in range(4)]
+        looked = await queue.take(0, 0)
+        assert not waiting.done()
+        await queue.answered(0)
+        taken.append(await waiting)
+        for _ in range(6):
+            await queue.answered(1)
+        assert await queue.take(1, 0) is None
+        return first, taken, looked
+
+    # The piece of server 1 ends, then the end of that of server 0: what was put back first.
+    assert asyncio.run(takes()) == ([0, 3], [4, 5, 6, 0, 2], 1)
+
+
+def test_a_fast_server_takes_over_from_a_slow_one(serve, engine_for):
+    slow, fast = serve(delay=0.4), serve()
+    assert len(engine_for(slow, fast, concurrency=2).generate([ask(str(i)) for i in range(40)])) == 40
+    assert len(slow.bodies) < 20 < len(fast.bodies)
+
+
+def test_as_many_files_may_be_open_as_there_are_connections(engine_for):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
+        engine_for("http://127.0.0.1:1/v1", concurrency=400)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(912, hard), hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_what_may_help_is_said_with_the_refusal(serve, engine_for):
+    for status, hint in ((401, "`api_key_env` names"), (404, "`base_urls` end in /v1")):
+        with pytest.raises(ServerError, match=rf"refuses a request \({status}\): no\n{hint}"):
+            engine_for(serve((status, {}, {"detail": "no"}))).generate([ask()])
 
 
 def test_a_refused_request_ends_the_run_with_the_server_s_words(serve, engine_for):
@@ -219,7 +342,7 @@ def test_a_refused_request_ends_the_run_with_the_server_s_words(serve, engine_fo
 
 def test_no_reply_in_time(serve, engine_for):
     server = serve(delay=1.0)
-    with pytest.raises(ServerError, match=r"no reply within 0 s \(`timeout`\)"):
+    with pytest.raises(ServerError, match=r"no reply within 0.2 s \(`timeout`\)"):
         engine_for(server, timeout=0.2, retries=1).generate([ask()])
 
 
@@ -231,11 +354,11 @@ def test_a_server_that_is_not_there_yet_is_waited_for(serve, engine_for, caplog)
         done = engine_for(f"http://127.0.0.1:{port}/v1").generate([ask(str(i)) for i in range(20)])
     assert [one.text for one in done] == ["fine"] * 20
     said = [record.message for record in caplog.records]
-    assert sum("can't be reached" in line for line in said) == 1 and sum("is back" in line for line in said) == 1
+    assert sum("is away" in line for line in said) == 1 and sum("is back" in line for line in said) == 1
 
 
 def test_a_server_that_stays_away_ends_the_run(engine_for):
-    with pytest.raises(ServerError, match=r"could not be reached for 1 s \(`patience`\): ConnectError"):
+    with pytest.raises(ServerError, match=r"was away for 1 s \(`patience`\): ConnectError"):
         engine_for(f"http://127.0.0.1:{free_port()}/v1", patience=1).generate([ask()])
 
 
@@ -251,8 +374,16 @@ def test_another_server_takes_the_place_of_one_that_is_away(serve, engine_for):
     assert len(done) == 6 and len(server.bodies) == 6
 
 
+def test_another_server_takes_the_place_of_one_that_hangs(serve, engine_for):
+    hangs, server = serve(delay=1.5), serve()
+    engine = engine_for(hangs, server, concurrency=2, timeout=0.8, retries=0)
+    assert len(engine.generate([ask(str(i)) for i in range(20)])) == 20
+    # Two were under way when it turned out to hang; after that it was tried with one at a time.
+    assert len(hangs.bodies) <= 3
+
+
 def test_siblings_stay_together_and_servers_share_the_work(serve, engine_for):
-    servers = serve(delay=0.02), serve(delay=0.02)
+    servers = serve(delay=0.1), serve(delay=0.1)
     requests = [ask(f"{group} {i}", group=group) for i in range(4) for group in "abcdef"]
     engine = engine_for(*servers, concurrency=3, api="openai")
     [batch] = plan_queue(requests, 100)
@@ -260,7 +391,8 @@ def test_siblings_stay_together_and_servers_share_the_work(serve, engine_for):
     assert len(done) == 24
     for server in servers:
         groups = [body["prompt"][0] for body in server.bodies]
-        assert len(groups) == 12 and len(set(groups)) == 3
+        # The one that is through first may take over some of the other's last group.
+        assert 9 <= len(groups) <= 15 and 3 <= len(set(groups)) <= 4
         # A group's requests go out one after the other: at most those in flight come between.
         for group in set(groups):
             places = [i for i, one in enumerate(groups) if one == group]
@@ -345,12 +477,15 @@ def test_a_running_server_is_given_the_aligned_teacher_s_adapter(serve, engine_f
 
 #: A server of ours that ends at its third request, unless it was started with another word.
 SERVER = """
-import http.server, json, os, subprocess, sys
+import http.server, json, os, subprocess, sys, time
 port, model, once = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 open(once + ".worker", "w").write(str(worker.pid))
 print("serving", model, flush=True)
 count = 0
+# Until it is started a second time.
+stuck = once.endswith("hang") and not os.path.exists(once)
+if stuck: open(once, "w").close()
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200 if self.path == "/health" else 404); self.end_headers()
@@ -358,6 +493,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         global count
         count += 1
         self.rfile.read(int(self.headers["Content-Length"]))
+        if once.endswith("wait"):
+            time.sleep(60)
+        if stuck:
+            self.send_response(503); self.send_header("Content-Length", "5"); self.end_headers()
+            self.wfile.write(b"stuck")
+            return
         if count == 3 and (once == "always" or not os.path.exists(once)):
             open(once, "w").close()
             print("out of memory", flush=True)
@@ -389,7 +530,7 @@ def own_server(tmp_path):
         server.stop()
 
 
-def own_engine(own, renderer, **settings):
+def own_engine(*own, renderer, **settings):
     given = {"kind": "server", "api": "vllm", "teacher": {"command": "x {model} {port}"}, "concurrency": 1, **settings}
     return ServerEngine(Writer("vllm", renderer, "m"), ServerEngineArgs.model_validate(given), own=own)
 
@@ -411,7 +552,7 @@ def wait_for(condition, timeout=5.0):
 
 
 def test_our_server_is_started_again_when_it_dies_and_ended_with_its_workers(own_server, renderer, tmp_path, caplog):
-    engine = own_engine(own_server(), renderer)
+    engine = own_engine(own_server(), renderer=renderer)
     with caplog.at_level(logging.INFO, LOGGER):
         done = engine.generate([ask(str(i)) for i in range(6)])
     assert [one.text for one in done] == ["model of teacher"] * 6
@@ -423,10 +564,77 @@ def test_our_server_is_started_again_when_it_dies_and_ended_with_its_workers(own
     wait_for(lambda: not alive(worker))
 
 
+def test_our_servers_share_the_work_and_each_is_started_again_by_itself(own_server, renderer, tmp_path, caplog):
+    (tmp_path / "never").touch()
+    first, second = own_server("first", "once"), own_server("second", "never")
+    engine = own_engine(first, second, renderer=renderer)
+    with caplog.at_level(logging.INFO, LOGGER):
+        done = engine.generate([ask(str(i)) for i in range(60)])
+    assert {one.text for one in done} == {"model of first", "model of second"} and len(done) == 60
+    [died] = [record.message for record in caplog.records if "started again" in record.message]
+    assert "The server for first ended with exit code 7" in died
+    assert alive(second._process.pid)
+    engine.close()
+    workers = [int((tmp_path / f"{last}.worker").read_text()) for last in ("once", "never")]
+    wait_for(lambda: not any(alive(worker) for worker in workers))
+
+
+def test_our_server_is_started_again_when_it_hangs(own_server, renderer, tmp_path, caplog):
+    """It says that it is well, and does not serve."""
+    engine = own_engine(own_server(last="hang"), renderer=renderer, patience=0.5)
+    with caplog.at_level(logging.INFO, LOGGER):
+        assert len(engine.generate([ask(str(i)) for i in range(3)])) == 3
+    [hung] = [record.message for record in caplog.records if "started again" in record.message]
+    assert "runs, but did not answer for 0.5 s (503: stuck)" in hung
+
+
+def test_a_server_that_an_earlier_run_left_behind_is_told(own_server, renderer, tmp_path, monkeypatch):
+    monkeypatch.setattr("arte_plugin.engines.own_server.LEAVE", 0.3)
+    own = own_server()
+    with own.log_file.open("ab") as log:
+        left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdout=log)
+        fcntl.flock(log, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(ServerError, match="from an earlier run still runs, and may hold the GPU: it writes to"):
+            own_engine(own, renderer=renderer).generate([ask()])
+    finally:
+        left.kill()
+        left.wait()
+    assert own_engine(own, renderer=renderer).generate([ask()])[0].text == "model of teacher"
+
+
+def test_ctrl_c_ends_the_run_and_our_server(own_server, tmp_path):
+    """While the server starts, and while requests are in flight."""
+    own = own_server(last="wait")
+    code = (
+        "import sys; from pathlib import Path; from arte_plugin.engine_args import ServerEngineArgs\n"
+        "from arte_plugin.engines.base import Request; from arte_plugin.engines.own_server import OwnServer\n"
+        "from arte_plugin.engines.server import ServerEngine\n"
+        "class W:\n"
+        "    def body(self, request): print('asking', flush=True); return {}\n"
+        "own = OwnServer('t', sys.argv[1], {'model': 'm', 'last': sys.argv[2]}, Path(sys.argv[3]), 60.0)\n"
+        "args = ServerEngineArgs(kind='server', api='vllm', teacher={'command': 'x {model} {port}'})\n"
+        "own.ensure(); print(own._process.pid, flush=True)\n"
+        "ServerEngine(W(), args, own=[own]).generate([Request('a', 'a', 1, 0.0, 0)])"
+    )
+    never_ready = f"{sys.executable} -c 'import time; time.sleep(60)' {{model}} {{port}}"
+    for command in (never_ready, own._command):
+        run = [sys.executable, "-c", code, command, str(tmp_path / "wait"), str(tmp_path / "log")]
+        with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            pid = int(process.stdout.readline())
+            if command == own._command:
+                assert process.stdout.readline() == "asking\n"
+            else:
+                time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+            assert "KeyboardInterrupt" in process.communicate(timeout=20)[1]
+        wait_for(lambda pid=pid: not alive(pid))
+
+
 def test_our_server_is_not_started_again_for_ever(own_server, renderer, monkeypatch):
     monkeypatch.setattr("arte_plugin.engines.own_server.RESTARTS", 1)
     own = own_server()
-    engine = own_engine(own, renderer)
+    engine = own_engine(own, renderer=renderer)
     own._variables = {**own._variables, "last": "always"}
     monkeypatch.chdir(own.log_file.parent)
     with pytest.raises(ServerError, match=r"The server for teacher ended with exit code 7(.|\n)*out of memory"):
@@ -447,24 +655,27 @@ def test_our_server_ends_when_the_run_is_killed(own_server, tmp_path):
 
 
 def test_one_server_of_ours_runs_at_a_time(own_server, renderer):
-    teacher, student = own_engine(own_server("teacher"), renderer), own_engine(own_server("student"), renderer)
+    teacher, student = (
+        own_engine(own_server("teacher"), renderer=renderer),
+        own_engine(own_server("student"), renderer=renderer),
+    )
     assert teacher.generate([ask()])[0].text == "model of teacher"
     assert student.generate([ask()])[0].text == "model of student"
-    assert teacher._own._process is None
+    assert teacher._own[0]._process is None
     assert teacher.generate([ask()])[0].text == "model of teacher"
-    assert student._own._process is None
+    assert student._own[0]._process is None
 
 
 def test_a_command_that_can_t_serve(own_server, renderer):
     with pytest.raises(ServerError, match=r"can't be run: .*no-such-program"):
-        own_engine(own_server(command="no-such-program {model} {port}"), renderer).generate([ask()])
+        own_engine(own_server(command="no-such-program {model} {port}"), renderer=renderer).generate([ask()])
     command = f"{sys.executable} -c 'print(\"no GPU here\"); raise SystemExit(3)' {{model}} {{port}}"
     with pytest.raises(ServerError, match=r"ended with exit code 3\. The end of its log(.|\n)*no GPU here"):
-        own_engine(own_server(command=command), renderer).generate([ask()])
+        own_engine(own_server(command=command), renderer=renderer).generate([ask()])
     own = own_server(command=f"{sys.executable} -c 'import time; time.sleep(60)' {{model}} {{port}}")
     own._start_timeout = 1.0
     with pytest.raises(ServerError, match=r"was not ready after 1 s \(`start_timeout`\)"):
-        own_engine(own, renderer).generate([ask()])
+        own_engine(own, renderer=renderer).generate([ask()])
     assert own._process is None
 
 

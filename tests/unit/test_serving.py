@@ -92,7 +92,19 @@ def test_a_served_student_cant_tell_how_likely_an_answer_is():
             {"kind": "server", "api": "vllm", "student": {"base_urls": ["a:8000"]}},
             r"arte\.engine\.student\.base_urls\[0\]: .*found 'a:8000'",
         ),
+        (
+            {"kind": "server", "api": "vllm", "student": {"base_urls": ["http://a:80000/v1"]}},
+            r"arte\.engine\.student: `base_urls` has http://a:80000/v1: Port out of range",
+        ),
+        (
+            {"kind": "server", "api": "vllm", "student": {**OURS, "replicas": 2}},
+            r"arte\.engine\.student: with `replicas`, `command` must contain \{replica\}",
+        ),
         ({"kind": "server", "api": "vllm", "student": LORA}, r"only the teacher has an adapter"),
+        (
+            {"kind": "server", "api": "sglang", "prompts": "text", "student": OURS},
+            r"arte\.engine: `prompts: text` goes with `api: vllm`",
+        ),
         (
             {"kind": "server", "api": "vllm", "teacher": OURS},
             r"trained with an adapter, so `adapter_options` must say how",
@@ -159,8 +171,8 @@ def test_a_served_student_loads_nothing_here(tmp_path):
     assert served.identity["model"] == unserved.identity["model"]
     assert unserved.identity["engine"] == "transformers"
     engine = served.load()
-    assert engine._own.log_file == tmp_path / "arte/servers/tiny.log"
-    assert engine._own._process is None
+    assert engine._own[0].log_file == tmp_path / "arte/servers/tiny.log"
+    assert engine._own[0]._process is None
 
 
 def test_the_aligned_teacher_s_adapter_is_named_after_its_content(tmp_path):
@@ -169,7 +181,7 @@ def test_the_aligned_teacher_s_adapter_is_named_after_its_content(tmp_path):
     def served(adapter=None, fingerprint=None):
         cfg = {"output_dir": str(tmp_path)}
         load = server_loader(args, args.engine.teacher, cfg, "teacher", "org/large", None, adapter, fingerprint)
-        own, writer = load()._own, load()._writer
+        own, writer = load()._own[0], load()._writer
         return command_words(own._command, {**own._variables, "port": "8000"}), writer
 
     words, writer = served()
@@ -178,6 +190,19 @@ def test_the_aligned_teacher_s_adapter_is_named_after_its_content(tmp_path):
     words, writer = served(adapter, "0123456789abcdef")
     assert words[5:] == ["--enable-lora", "--lora-modules", f"arte-0123456789ab={adapter}"]
     assert (writer.model, writer.adapter) == ("org/large", "arte-0123456789ab")
+
+
+def test_replicas_have_a_number_and_a_log_each_and_change_no_key(tmp_path):
+    command = "env CUDA_VISIBLE_DEVICES={replica} vllm serve {model} --port {port}"
+    args = make_args(student={"command": command, "replicas": 2}, concurrency=10)
+    alone = make_args(student={"command": command})
+    assert server_identity(args, args.engine.student) == server_identity(alone, alone.engine.student)
+    assert requests_at_a_time(args, args.engine.student) == 16 * 10 * 2
+    load = server_loader(args, args.engine.student, {"output_dir": str(tmp_path)}, "small", "org/small", None)
+    own = load()._own
+    assert [one.log_file.name for one in own] == ["small-0.log", "small-1.log"]
+    words = [command_words(one._command, {**one._variables, "port": "80"}) for one in own]
+    assert [one[1] for one in words] == ["CUDA_VISIBLE_DEVICES=0", "CUDA_VISIBLE_DEVICES=1"]
 
 
 def test_a_missing_key_is_told(tmp_path, monkeypatch):

@@ -176,7 +176,7 @@ def test_a_training_that_still_runs_is_not_started_twice(tailored, tmp_path, mon
     folder.mkdir()
     with (folder / "train.log").open("ab") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
-        monkeypatch.setattr(child_process._lock, "__defaults__", (0.1,))
+        monkeypatch.setattr(child_process.lock, "__defaults__", (0.1,))
         with pytest.raises(StageError, match="still going on"):
             sft.train(config(tailored), folder)
 

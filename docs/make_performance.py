@@ -1,0 +1,126 @@
+"""Write `docs/performance.md` from the results of `make bench`; with `--check`, fail when it is stale.
+
+python docs/make_performance.py [--check]
+
+Each file of `benchmarks/probing/results/` is the `results.json` of one machine.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from generated import write_or_check
+
+ROOT = Path(__file__).parents[1]
+TARGET = Path(__file__).with_name("performance.md")
+RESULTS = ROOT / "benchmarks" / "probing" / "results"
+
+HEAD = """\
+# How fast probes are answered
+
+Nearly all of a run's time goes into probes: the paper asks 40,000 for one task, and the 40 of one draft share all of
+their prompt but the question at its end. This page compares ways of answering them. It is written from
+[benchmarks/probing/results](../benchmarks/probing/results) by `docs/make_performance.py` (`make docs`), and a test
+fails when it is stale.
+
+## What is compared
+
+On the same prompts, one after the other, each in a process of its own:
+
+- **`generate`, one by one**: the loop that a paper's script would have.
+- **`generate`, padded batches**: prompts padded on the left, in the order in which they come.
+- **`generate_batch` of transformers**: its continuous batching, with its defaults, given all prompts at
+  once; on a CPU its cache is held to a fifth of the memory, for it would take nine tenths. It knows no stop strings, so
+  its replies run on and are cut afterwards.
+- **arte_plugin's engine**: `arte_plugin.engines.transformers`, given the 40 siblings together, as the probe stage does;
+  it decides itself how many of them are in flight.
+- Any OpenAI-compatible server that is named by `--server`. What it computes can't be counted from here. Start
+  it anew for each run: its cache must not hold the prompts of another.
+
+The prompts are those of the probe stage: a task's description, worked examples up to a prefix of about 128, 512 and
+2,048 tokens, and 40 questions behind it. *Real lengths*: a reply ends with its answer's closing tag, at the next
+question, at the end-of-sequence token or after {real} tokens, as in a run. *Fixed lengths*: every reply has {fixed}
+tokens, so everybody generates as much. Every work and turn has a prefix of its own, so nobody finds one in a cache.
+
+## How to run it
+
+```bash
+make bench                                             # our own questions, the demo's student
+make bench BBH=boolean_expressions.json MODEL=~/models/gemma-3-270m
+make bench BENCH="--prefixes 512 --naive-siblings 8 --server http://localhost:8000/v1 --server-api vllm"
+python -m benchmarks.probing.run --help
+```
+
+The plain ways are slow on a few CPU cores, above all behind 2,048 tokens. These two runs ask them less, and leave one
+file:
+
+```bash
+make bench BENCH="--prefixes 128,512 --naive-siblings 4 --batched-siblings 16"
+make bench BENCH="--prefixes 2048 --lengths fixed --naive-siblings 2 --batched-siblings 8 \\
+  --add outputs/bench/results.json"
+```
+
+`BBH` is a task's file in BBH's own format. It writes `outputs/bench/results.json` and `table.md`, without a word of
+the questions or replies; to put a machine on this page, copy the JSON to `benchmarks/probing/results/` and run `make
+docs`.
+
+## How to read the tables
+
+Figures are medians over the turns. Where a note says so, those whose time for a probe does not depend on the number of
+siblings were asked fewer of them. Each turn runs the contenders in another order. Loading the model and a warm-up
+are not timed; tokenising and decoding are.
+
+- **Prompt tokens computed**: tokens that the model was given for prompts, padding and all, as a share of the prompts'
+  tokens. Every token that goes into the model is counted by a hook on it; those of decoding steps are taken off.
+  CUDA graphs are replayed without it, so there is no count then.
+- **Padding**: of all tokens computed, the share that the attention mask hides, and the steps of rows that were over
+  but went on with their batch. Where there is no mask to look at, the last table takes all that is computed beyond
+  what remains when the prefix is computed once.
+- **Generated tokens/s** leaves out tokens behind the end of a reply.
+- **Peak memory**: allocated on the GPU; or resident in memory, where the model is part of it.
+- **Of the matmul ceiling**: FLOP/s over those of one large matmul. FLOP = 2 × parameters outside the embeddings ×
+  tokens computed + 2 × parameters of the output layer × positions at which logits were made + 4 × layers × heads ×
+  head size × keys, where a token has as many keys as its position says. What is computed for padding counts; what a
+  kernel computes and masks away does not.
+- **Of the copy ceiling**: bytes/s over those of one large copy (read and written). Bytes = all weights once for each
+  call of the model + keys and values in front of each generated token. Activations are left out, sliding windows are
+  not taken off.
+- **Replies equal**: to those of the first contender in the table that was asked the same, in all turns. Another order
+  of adding up can tip the balance between two tokens that are as likely as one another, in half precision above all.
+"""
+
+NONE_YET = """
+## Results
+
+There are none in the repository yet.
+"""
+
+#: What is to be said about the results of one machine, by the name of its file, in Markdown.
+NOTES: dict[str, str] = {}
+
+#: Sections behind the results, in Markdown, each beginning with its heading.
+MORE = ""
+
+
+def main() -> int:
+    # `benchmarks` lies beside the package, and is not installed.
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.probing.table import page
+    from benchmarks.probing.work import FIXED_TOKENS, REAL_TOKENS
+
+    text = HEAD.format(real=REAL_TOKENS, fixed=FIXED_TOKENS)
+    files = sorted(RESULTS.glob("*.json"))
+    for file in files:
+        results = json.loads(file.read_text(encoding="utf-8"))
+        text += f"\n## {file.stem}\n\n{page(results, '###')}"
+        if note := NOTES.get(file.stem):
+            text += f"\n{note.strip()}\n"
+    if not files:
+        text += NONE_YET
+    if MORE:
+        text += f"\n{MORE.strip()}\n"
+    return write_or_check(TARGET, text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
