@@ -44,7 +44,7 @@ def run(cells, seed="s", quantile=0.25, **settings):
     student = Student(cells)
     question_of = {draft: draft.split("-")[0] for draft, _ in cells}
     preference_ids = list(dict.fromkeys(preference for _, preference in cells))
-    return student, race(question_of, preference_ids, RacingArgs(**settings), quantile, seed, student)
+    return student, race(question_of, preference_ids, RacingArgs(**{"first": 8, **settings}), quantile, seed, student)
 
 
 @pytest.mark.parametrize("settings", [{}, {"share": 0.3, "step": 7}, {"share": 1.0, "confidence": 0.95}, {"first": 1}])
