@@ -46,6 +46,7 @@ docs: install
 	$(BIN)/python docs/make_configuration.py
 	$(BIN)/python docs/make_presets.py
 	$(BIN)/python docs/make_answers.py
+	$(BIN)/python docs/make_fewer_calls.py
 	$(BIN)/python docs/make_performance.py
 
 models: $(MODELS)/teacher/demo-model.json

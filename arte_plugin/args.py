@@ -141,7 +141,11 @@ class PreferenceSetArgs(Block):
 class RacingArgs(Block):
     """How `budget: racing` spends its probes. See `docs/fewer-calls.md`."""
 
-    first: int = Field(8, ge=1, description="Preference questions that every draft is probed on to begin with.")
+    first: int = Field(
+        12,
+        ge=1,
+        description="Preference questions that every draft is probed on to begin with; about a third of them is good.",
+    )
     step: int = Field(4, ge=1, description="Preference questions more for a draft that is probed further.")
     share: float = Field(
         0.5,

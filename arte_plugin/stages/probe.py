@@ -55,7 +55,7 @@ def probe_racing(
     questions = {question.preference_id: question for question in preference_set}
     made: dict[racing.Cell, Probe] = {}
 
-    def ask(cells: list[racing.Cell]) -> list[bool]:
+    def ask(cells: Sequence[racing.Cell]) -> list[bool]:
         plan = [(by_id[draft], questions[question]) for draft, question in cells]
         requests = [probe_request(task, *planned, student, settings) for planned in plan]
         for cell, planned, completion in zip(cells, plan, student.ask(requests, f"probe {task.name}"), strict=True):

@@ -21,7 +21,7 @@ Cell = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Tally:
+class Standing:
     """What is known of one draft: so many of the `of` preference questions were asked, so many answered right."""
 
     asked: int
@@ -50,8 +50,8 @@ def race(
     settings: RacingArgs,
     quantile: float,
     seed: str,
-    ask: Callable[[list[Cell]], Sequence[bool]],
-) -> dict[str, Tally]:
+    ask: Callable[[Sequence[Cell]], Sequence[bool]],
+) -> dict[str, Standing]:
     """Probe the drafts of one task and student in rounds, and say what became of each.
 
     `question_of` has every draft's question by draft id, `quantile` is pairing's, and `ask` tells which cells were
@@ -62,69 +62,71 @@ def race(
     random.Random(seed).shuffle(order)
     budget = max(int(settings.share * len(question_of) * len(order)), 1)
     enough = NormalDist().inv_cdf(settings.confidence) if settings.confidence < 1 else math.inf
-    tallies = {draft: Tally(0, 0, len(order)) for draft in question_of}
+    standings = {draft: Standing(0, 0, len(order)) for draft in question_of}
 
     def probe_on(drafts: Sequence[str], questions: int) -> int:
         cells = [
             (draft, question)
             for draft in drafts
-            for question in order[tallies[draft].asked : tallies[draft].asked + questions]
+            for question in order[standings[draft].asked : standings[draft].asked + questions]
         ]
         for (draft, _), right in zip(cells, ask(cells), strict=True):
-            known = tallies[draft]
-            tallies[draft] = Tally(known.asked + 1, known.correct + right, known.of)
+            known = standings[draft]
+            standings[draft] = Standing(known.asked + 1, known.correct + right, known.of)
         return len(cells)
 
     # Every draft needs a score, so this first batch is made whatever the share allows.
     left = budget - probe_on(list(question_of), settings.first)
     while left > 0:
-        sureness = settled(tallies, question_of, quantile)
-        unsettled = [draft for draft, sure in sureness.items() if sure <= enough and tallies[draft].asked < len(order)]
+        sureness = settled(standings, question_of, quantile)
+        unsettled = [
+            draft for draft, sure in sureness.items() if sure <= enough and standings[draft].asked < len(order)
+        ]
         # The least settled first; among equals those that were asked least.
-        unsettled.sort(key=lambda draft: (sureness[draft], tallies[draft].asked, draft))
+        unsettled.sort(key=lambda draft: (sureness[draft], standings[draft].asked, draft))
         affordable = max(1, left // settings.step)
         chosen = unsettled[: min(affordable, math.ceil(ROUND * len(question_of)))]
         if not chosen:
             break
         left -= probe_on(chosen, min(settings.step, left))
-    return tallies
+    return standings
 
 
-def settled(tallies: Mapping[str, Tally], question_of: Mapping[str, str], quantile: float) -> dict[str, float]:
+def settled(standings: Mapping[str, Standing], question_of: Mapping[str, str], quantile: float) -> dict[str, float]:
     """How surely each draft's part in the pairs is settled, in standard deviations; inf where it can't play one.
 
     The lesser of two: in its question's rationale-level pair, and, through s_q, in the question-level pairs.
     """
     questions: dict[str, list[str]] = {}
-    for draft in tallies:
+    for draft in standings:
         questions.setdefault(question_of[draft], []).append(draft)
-    sure = dict.fromkeys(tallies, math.inf)
+    sure = dict.fromkeys(standings, math.inf)
     for drafts in questions.values():
         if len(drafts) > 1:
-            sure |= _in_rationale_pair(drafts, tallies)
-    for question, value in _in_question_pairs(questions, tallies, quantile).items():
+            sure |= _in_rationale_pair(drafts, standings)
+    for question, value in _in_question_pairs(questions, standings, quantile).items():
         for draft in questions[question]:
             sure[draft] = min(sure[draft], value)
     return sure
 
 
-def _in_rationale_pair(drafts: Sequence[str], tallies: Mapping[str, Tally]) -> dict[str, float]:
+def _in_rationale_pair(drafts: Sequence[str], standings: Mapping[str, Standing]) -> dict[str, float]:
     """A question's best and worst are as settled as the sign of their pair; so is any other, unless it is surely
     neither the best nor the worst, which settles it too."""
-    ranked = sorted(drafts, key=lambda draft: (-tallies[draft].score, draft))
-    best, worst = tallies[ranked[0]], tallies[ranked[-1]]
+    ranked = sorted(drafts, key=lambda draft: (-standings[draft].score, draft))
+    best, worst = standings[ranked[0]], standings[ranked[-1]]
     pair = _apart(best, worst)
-    return {draft: max(pair, min(_apart(best, tallies[draft]), _apart(tallies[draft], worst))) for draft in drafts}
+    return {draft: max(pair, min(_apart(best, standings[draft]), _apart(standings[draft], worst))) for draft in drafts}
 
 
 def _in_question_pairs(
-    questions: Mapping[str, Sequence[str]], tallies: Mapping[str, Tally], quantile: float
+    questions: Mapping[str, Sequence[str]], standings: Mapping[str, Standing], quantile: float
 ) -> dict[str, float]:
     """A question of the best or the worst share is as settled as it is on its side of the middle between the shares.
 
     Those between them would have to pass two others' places for a pair to come out the other way round.
     """
-    s_q = {key: sum(tallies[draft].score for draft in drafts) / len(drafts) for key, drafts in questions.items()}
+    s_q = {key: sum(standings[draft].score for draft in drafts) / len(drafts) for key, drafts in questions.items()}
     ranked = sorted(s_q, key=lambda key: (-s_q[key], key))
     share = max(1, int(len(ranked) * quantile)) if len(ranked) > 1 else 0
     if not share:
@@ -132,12 +134,12 @@ def _in_question_pairs(
     middle = (s_q[ranked[share - 1]] + s_q[ranked[-share]]) / 2
     found = {}
     for key in [*ranked[:share], *ranked[-share:]]:
-        variance = sum(tallies[draft].variance for draft in questions[key]) / len(questions[key]) ** 2
+        variance = sum(standings[draft].variance for draft in questions[key]) / len(questions[key]) ** 2
         found[key] = _in_deviations(abs(s_q[key] - middle), variance)
     return found
 
 
-def _apart(higher: Tally, lower: Tally) -> float:
+def _apart(higher: Standing, lower: Standing) -> float:
     return _in_deviations(higher.score - lower.score, higher.variance + lower.variance)
 
 

@@ -6,6 +6,7 @@ Only ids, outcomes and numbers are kept. The likelihoods are asked for here, by 
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,14 @@ def main() -> None:
         settings = ProbeArgs(**{**run.args.probe.model_dump(), "score": score})
         for task in run.tasks:
             for row in weigh(task, *run.of(task), student, settings):
+                cells[row.task, row.draft_id][row.preference_id].append(round(row.log_probability, 3))
+    settings = ProbeArgs(**{**run.args.probe.model_dump(), "score": "likelihood"})
+    for task in run.tasks:
+        drafts, questions = run.of(task)
+        if task.args.answer == "boolean":
+            # The wrong answer's likelihood too: to see whether the right one's share of both says more.
+            turned = [replace(one, target="False" if one.target == "True" else "True") for one in questions]
+            for row in weigh(task, drafts, turned, student, settings):
                 cells[row.task, row.draft_id][row.preference_id].append(round(row.log_probability, 3))
     student.close()
     _write(

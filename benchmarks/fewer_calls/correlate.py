@@ -17,19 +17,27 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from matrix import FOLDER, Cell, Matrix, load
+from matrix import FOLDER, Matrix, load
 from sweep import compare
 
 CORRELATIONS = FOLDER / "likelihood.json"
 BOOTSTRAP, HALVINGS = 2000, 200
 
 #: How a draft's score can be made of its cells' likelihoods; the first two are `probe.score`'s.
-SCORES: dict[str, Callable[[Cell], float]] = {
+SCORES: dict[str, Callable[[Any], float]] = {
     "likelihood": lambda cell: math.exp(cell.likelihood),
     "likelihood_without_rationale": lambda cell: math.exp(cell.without_rationale),
     "likelihood, mean logarithm": lambda cell: cell.likelihood,
     "likelihood_without_rationale, mean logarithm": lambda cell: cell.without_rationale,
+    "likelihood, share of both answers": lambda cell: _share(cell.likelihood, cell.wrong_one),
+    "likelihood, the likelier answer": lambda cell: float(cell.likelihood > cell.wrong_one),
 }
+
+NEED_THE_WRONG_ONE = ("likelihood, share of both answers", "likelihood, the likelier answer")
+
+
+def _share(right: float, wrong: float) -> float:
+    return 1 / (1 + math.exp(wrong - right))
 
 
 def main() -> None:
@@ -38,7 +46,10 @@ def main() -> None:
     for matrix in load():
         paper = {draft: matrix.full_score(draft) for draft in matrix.question_of}
         found: dict[str, Any] = {}
+        other = all(cell.wrong_one is not None for cell in matrix.cells.values())
         for name, of_cell in SCORES.items():
+            if not other and name in NEED_THE_WRONG_ONE:
+                continue
             scored = {
                 draft: fmean(of_cell(matrix.cells[draft, question]) for question in matrix.preference_ids)
                 for draft in matrix.question_of

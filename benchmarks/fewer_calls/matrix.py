@@ -16,6 +16,8 @@ class Cell:
     #: ln P of the right answer, with the draft as the example, and with only its answer.
     likelihood: float
     without_rationale: float
+    #: The first again, of the wrong truth value; None where the answers are no truth values.
+    wrong_one: float | None = None
 
 
 @dataclass(frozen=True)

@@ -108,8 +108,8 @@ def main() -> None:
             },
             "steps": [
                 tried(matrix, policies.racing, seeds, share=0.5, first=first, step=step)
-                for first in (4, 8, 12)
-                for step in (2, 4, 8)
+                for first in (4, 8, 12, 16)
+                for step in (4, 8)
             ],
             "confidences": [
                 tried(matrix, policies.racing, seeds, share=1.0, confidence=confidence)

@@ -10,7 +10,10 @@ from arte_plugin.config_check import blocks
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["make_configuration.py", "make_presets.py", "make_answers.py", "make_performance.py"])
+PAGES = ("configuration", "presets", "answers", "performance", "fewer_calls")
+
+
+@pytest.mark.parametrize("name", [f"make_{page}.py" for page in PAGES])
 def test_page_is_up_to_date(name):
     script = ROOT / "docs" / name
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from arte_plugin.args import RacingArgs
-from arte_plugin.stages.racing import Tally, race, settled
+from arte_plugin.stages.racing import Standing, race, settled
 
 QUESTIONS, RATIONALES, SET = 8, 4, 40
 
@@ -44,17 +44,17 @@ def run(cells, seed="s", quantile=0.25, **settings):
     student = Student(cells)
     question_of = {draft: draft.split("-")[0] for draft, _ in cells}
     preference_ids = list(dict.fromkeys(preference for _, preference in cells))
-    return student, race(question_of, preference_ids, RacingArgs(**settings), quantile, seed, student)
+    return student, race(question_of, preference_ids, RacingArgs(**{"first": 8, **settings}), quantile, seed, student)
 
 
 @pytest.mark.parametrize("settings", [{}, {"share": 0.3, "step": 7}, {"share": 1.0, "confidence": 0.95}, {"first": 1}])
-def test_no_cell_is_asked_twice_and_the_tallies_are_what_was_answered(settings):
+def test_no_cell_is_asked_twice_and_the_standings_are_what_was_answered(settings):
     cells = matrix(1)
-    student, tallies = run(cells, **settings)
+    student, standings = run(cells, **settings)
     assert len(set(student.asked)) == len(student.asked)
-    for draft, tally in tallies.items():
+    for draft, standing in standings.items():
         of_draft = [cell for cell in student.asked if cell[0] == draft]
-        assert tally == Tally(len(of_draft), sum(cells[cell] for cell in of_draft), SET)
+        assert standing == Standing(len(of_draft), sum(cells[cell] for cell in of_draft), SET)
 
 
 def test_the_share_is_spent_and_never_exceeded():
@@ -64,18 +64,18 @@ def test_the_share_is_spent_and_never_exceeded():
 
 
 def test_every_draft_gets_its_first_batch_whatever_the_share():
-    student, tallies = run(matrix(3), first=10, share=0.01)
-    assert len(student.rounds) == 1 and {tally.asked for tally in tallies.values()} == {10}
+    student, standings = run(matrix(3), first=10, share=0.01)
+    assert len(student.rounds) == 1 and {standing.asked for standing in standings.values()} == {10}
     assert len({question for _, question in student.asked}) == 10
 
 
 @pytest.mark.parametrize("rationales", [1, RATIONALES])
 def test_with_the_whole_share_and_nothing_settled_all_is_asked(rationales):
     cells = {cell: right for cell, right in matrix(4).items() if cell[0][-1] < str(rationales)}
-    student, tallies = run(cells, share=1.0)
+    student, standings = run(cells, share=1.0)
     assert set(student.asked) == set(cells)
-    for draft, tally in tallies.items():
-        assert tally.score == sum(right for (of, _), right in cells.items() if of == draft) / SET
+    for draft, standing in standings.items():
+        assert standing.score == sum(right for (of, _), right in cells.items() if of == draft) / SET
 
 
 def test_a_first_batch_of_more_than_the_set_is_the_whole_set():
@@ -118,9 +118,9 @@ def test_what_is_clear_is_left_and_what_is_open_is_probed():
                 even = rng.random() < 0.5
                 right = even if question > 1 else rationale == 0
                 cells[f"q{question}-r{rationale}", f"p{i:02d}"] = right
-    _, tallies = run(cells, share=0.6)
-    clear = [tally.asked for draft, tally in tallies.items() if draft[:2] in ("q0", "q1")]
-    even = [tally.asked for draft, tally in tallies.items() if draft[:2] not in ("q0", "q1")]
+    _, standings = run(cells, share=0.6)
+    clear = [standing.asked for draft, standing in standings.items() if draft[:2] in ("q0", "q1")]
+    even = [standing.asked for draft, standing in standings.items() if draft[:2] not in ("q0", "q1")]
     assert max(clear) < min(even)
 
 
@@ -130,24 +130,24 @@ def test_confidence_ends_it_sooner():
 
 
 def test_sureness_by_hand():
-    a, b, c = Tally(10, 8, 40), Tally(10, 5, 40), Tally(10, 2, 40)
+    a, b, c = Standing(10, 8, 40), Standing(10, 5, 40), Standing(10, 2, 40)
     sure = settled({"x": a, "y": b, "z": c}, {"x": "q", "y": "q", "z": "q"}, 0.25)
     # Beta-binomial: 30 left, Laplace's shares 9/12, 6/12 and 3/12, each with the weight of 12 answers.
     variance = {key: 30 * p * (1 - p) * 42 / 13 / 1600 for key, p in (("x", 0.75), ("y", 0.5), ("z", 0.25))}
     assert a.variance == pytest.approx(variance["x"])
     pair = 0.6 / math.sqrt(variance["x"] + variance["z"])
     assert sure == pytest.approx({"x": pair, "y": pair, "z": pair}), "there is one question, so no question-level pair"
-    assert Tally(40, 7, 40).variance == 0
+    assert Standing(40, 7, 40).variance == 0
 
 
 def test_a_rationale_alone_and_a_question_in_the_middle_play_no_part():
-    tallies = {f"q{i}": Tally(8, right, 40) for i, right in enumerate((8, 7, 4, 4, 4, 4, 1, 0))}
-    sure = settled(tallies, {draft: draft for draft in tallies}, 0.25)
+    standings = {f"q{i}": Standing(8, right, 40) for i, right in enumerate((8, 7, 4, 4, 4, 4, 1, 0))}
+    sure = settled(standings, {draft: draft for draft in standings}, 0.25)
     assert [draft for draft, value in sure.items() if math.isinf(value)] == ["q2", "q3", "q4", "q5"]
     assert sure["q0"] > sure["q1"] and sure["q7"] > sure["q6"]
 
 
 def test_one_draft_alone_is_asked_its_first_batch():
     cells = {("q0-r0", f"p{i}"): True for i in range(20)}
-    student, tallies = run(cells, confidence=0.99)
-    assert tallies["q0-r0"].asked == 8 and len(student.rounds) == 1
+    student, standings = run(cells, confidence=0.99)
+    assert standings["q0-r0"].asked == 8 and len(student.rounds) == 1
