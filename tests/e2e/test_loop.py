@@ -152,19 +152,6 @@ def test_student_yaml_runs_alone(finished):
     assert not {"rl", "arte", "plugins", "adapter", "lora_r"} & config.keys()
 
 
-def test_second_run_asks_no_model_and_trains_nothing(finished):
-    config, folder, _ = finished
-    before = {
-        path: path.stat().st_mtime_ns for path in folder.parent.rglob("*") if path.suffix in (".jsonl", ".safetensors")
-    }
-    manifest = (folder / "manifest.json").read_text()
-    again = axolotl("train", str(config))
-    assert again.returncode == 0, again.stderr[-3000:]
-    assert "95 % interval" in again.stdout
-    assert (folder / "manifest.json").read_text() == manifest
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-
-
 def test_preprocess_stops_after_the_pairs(finished, tiny_config, tmp_path):
     _, folder, _ = finished
     config = tmp_path / "arte.yaml"
@@ -219,17 +206,23 @@ def test_training_sees_each_pair_once_with_its_end_and_no_second_beginning(finis
             assert ids.count(tokenizer.eos_token_id) == row["prompt"].count(tokenizer.eos_token) + 1
 
 
-def test_benchmarks_are_added_to_a_finished_run_and_one_without_data_is_told(finished, tmp_path):
+def test_second_run_asks_no_model_and_trains_nothing_and_adds_benchmarks(finished, tmp_path):
+    """Benchmarks are no part of any stage's inputs. One without data is told."""
     config, folder, _ = finished
     content = yaml.safe_load(config.read_text())
     content["arte"]["evaluate"]["benchmarks"] = ["piqa", "arc_easy"]
     benchmarked = tmp_path / "arte.yaml"
     benchmarked.write_text(yaml.safe_dump(content))
     put_arc(tmp_path / "hf/datasets")
+    before = {
+        path: path.stat().st_mtime_ns for path in folder.parent.rglob("*") if path.suffix in (".jsonl", ".safetensors")
+    }
     manifest = (folder / "manifest.json").read_text()
-    done = axolotl("train", str(benchmarked), HF_HOME=str(tmp_path / "hf"))
+    done = axolotl("train", str(benchmarked), "--launcher", "python", HF_HOME=str(tmp_path / "hf"))
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "95 % interval" in done.stdout
     assert (folder / "manifest.json").read_text() == manifest
+    assert {path: path.stat().st_mtime_ns for path in before} == before
     table = done.stdout[done.stdout.index("benchmark  ") :]
     assert [line.split()[:5] for line in table.splitlines()[2:4]] == [
         ["arc_easy", "0", arm, "acc_norm", "6"] for arm in ("base", "arte")

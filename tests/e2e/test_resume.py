@@ -22,8 +22,8 @@ SLOW = {
     **RACING,
     "save_strategy": "steps",
     "save_steps": 1,
-    "num_epochs": 20,
-    "arte.student.sft.num_epochs": 30,
+    "num_epochs": 6,
+    "arte.student.sft.num_epochs": 8,
     "arte.student.sft.save_steps": 2,
 }
 
