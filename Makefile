@@ -38,6 +38,7 @@ docs: install
 	$(BIN)/python docs/make_configuration.py
 	$(BIN)/python docs/make_presets.py
 	$(BIN)/python docs/make_answers.py
+	$(BIN)/python docs/make_scaling.py
 
 models: $(MODELS)/teacher/demo-model.json
 

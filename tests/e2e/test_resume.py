@@ -3,6 +3,7 @@
 import os
 import signal
 import sqlite3
+import sys
 import time
 from pathlib import Path
 
@@ -75,26 +76,18 @@ def test_killed_at_every_stage_goes_on_and_makes_the_same_rows(uninterrupted, wr
 
 
 def test_two_ranks_share_the_requests_and_make_the_same_rows(uninterrupted, write_config, tmp_path):
-    config = write_config()
-    ranks = [
-        start(
-            "arte",
-            "pair",
-            str(config),
-            log=tmp_path / f"rank{rank}.log",
-            RANK=str(rank),
-            WORLD_SIZE="2",
-            LOCAL_RANK="0",
-        )
-        for rank in range(2)
-    ]
-    assert [process.wait(timeout=300) for process in ranks] == [0, 0], (tmp_path / "rank1.log").read_text()[-3000:]
+    logs = tmp_path / "logs"
+    command = [str(Path(sys.executable).parent / "arte"), "pair", str(write_config())]
+    options = ["--standalone", "--nproc-per-node", "2", "--no-python", "--log-dir", str(logs), "--redirects", "3"]
+    run = start("torchrun", *options, *command, log=tmp_path / "torchrun.log")
+    assert run.wait(timeout=300) == 0, (tmp_path / "torchrun.log").read_text()[-3000:]
     folder = tmp_path / "arte" / "arte"
     for name in ROWS:
         assert (folder / name).read_bytes() == (uninterrupted / name).read_bytes(), name
     usage = Manifest(folder / "manifest.json").stages()["probe"].usage
     assert 0 < usage["asked"] < usage["requests"], "rank 0 answered everything itself"
-    assert "stage  " not in (tmp_path / "rank1.log").read_text()
+    told = [next(logs.rglob(f"{rank}/stdout.log")).read_text() for rank in range(2)]
+    assert ["stage  " in text for text in told] == [True, False]
 
 
 def _kill_when(process, reached, log: Path) -> None:
