@@ -48,6 +48,7 @@ docs: install
 	$(BIN)/python docs/make_answers.py
 	$(BIN)/python docs/make_fewer_calls.py
 	$(BIN)/python docs/make_performance.py
+	$(BIN)/python docs/make_scaling.py
 
 models: $(MODELS)/teacher/demo-model.json
 

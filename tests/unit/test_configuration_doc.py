@@ -1,16 +1,18 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from arte_plugin.block import Block
-from arte_plugin.config_check import blocks
+from arte_plugin.config_check import blocks, check_config
 
 ROOT = Path(__file__).parents[2]
 
 
-PAGES = ("configuration", "presets", "answers", "performance", "fewer_calls")
+PAGES = ("configuration", "presets", "answers", "performance", "fewer_calls", "scaling")
 
 
 @pytest.mark.parametrize("name", [f"make_{page}.py" for page in PAGES])
@@ -27,3 +29,16 @@ def test_every_key_is_described():
         assert block.model_config["extra"] == "forbid"
         for name, field in block.model_fields.items():
             assert (field.description and field.description[0].isupper()) or field.description[0] == "`", (block, name)
+
+
+def test_the_yaml_of_the_scaling_page_is_right():
+    page = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
+    fragments = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    assert len(fragments) >= 7
+    task = {"name": "sums", "description": "Add.", "questions": {"path": "none.jsonl"}}
+    datasets = [{"path": "arte://pairs", "type": "arte_plugin.preference_pairs"}]
+    for fragment in fragments:
+        assert set(fragment) == {"arte"}
+        arte = {"student": {"base_model": "org/small"}, "tasks": [task], **fragment["arte"]}
+        config = {"rl": "dpo", "plugins": ["arte_plugin.ArtePlugin"], "datasets": datasets, "adapter": "lora"}
+        check_config({**config, "arte": arte})

@@ -1,0 +1,263 @@
+"""Write the tables of `docs/scaling.md`; with `--check`, fail when they are stale.
+
+    python docs/make_scaling.py [--check]
+    python docs/make_scaling.py --student 50000 10000 --teacher 2000 400
+
+With rates (tokens a second of one GPU, of prompts and of replies) the tables are printed for these, and nothing is
+written. Measured figures come from the JSON in `benchmarks/`, sizes from the defaults, which are the paper's.
+"""
+
+import argparse
+import json
+import math
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from generated import write_or_check
+
+from arte_plugin.args import ElicitArgs, PreferenceSetArgs
+from arte_plugin.prompts import DEFAULT_TECHNIQUES
+from arte_plugin.tables import markdown_table
+from arte_plugin.task_args import TaskArgs
+
+TARGET = Path(__file__).with_name("scaling.md")
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+#: The paper's: tasks of Big-Bench-Hard, respondents, tailored examples in all.
+TASKS, RESPONDENTS, EXAMPLES = 23, 20, 6750
+#: Assumed, in tokens: a rationale of a large teacher, a student's reply.
+RATIONALE, REPLY = 150, 100
+#: Assumed, in tokens a second of one GPU with 80 GB: of prompts, of replies in large batches. A 70B teacher on vLLM
+#: spread over four GPUs, as a share of each; a 2B student.
+TEACHER, STUDENT = (2_000, 400), (50_000, 10_000)
+#: Tokens of a page; half of one is lost, in the mean, at the end of what is shared.
+PAGE = 16
+GPUS = (1, 8, 64)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Calls of one kind; tokens are of all of them together."""
+
+    what: str
+    who: str
+    calls: int
+    asked: float
+    computed: float
+    new: float
+
+    def times(self, factor: int) -> "Work":
+        return Work(
+            self.what, self.who, self.calls * factor, self.asked * factor, self.computed * factor, self.new * factor
+        )
+
+    def hours(self, rates: tuple[float, float]) -> float:
+        return (self.computed / rates[0] + self.new / rates[1]) / 3600
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--check", action="store_true")
+    for who in ("teacher", "student"):
+        parser.add_argument(f"--{who}", type=float, nargs=2, metavar=("PROMPT_RATE", "WRITING_RATE"))
+    options = parser.parse_args(arguments)
+    rates = {"teacher": tuple(options.teacher or TEACHER), "student": tuple(options.student or STUDENT)}
+    tables = {
+        "calls": "\n\n".join(
+            f"**{title}**\n\n{markdown_table(_calls([one.times(factor) for one in work()], rates))}"
+            for title, factor in (("The paper's size", 1), ("A hundred times as much", 100))
+        ),
+        "assumed": markdown_table(_assumed(rates)),
+        "client": markdown_table(_client()),
+        "memory": markdown_table(_memory()),
+        "disk": markdown_table(_disk()),
+        "startup": markdown_table(_startup()),
+    }
+    if options.teacher or options.student:
+        print(f"{tables['calls']}\n\n{tables['assumed']}")
+        return 0
+    page = TARGET.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+        assert len(pattern.findall(page)) == 1, name
+        page = pattern.sub(lambda _, text=f"{begin}\n\n{table}\n\n{end}": text, page)
+    return write_or_check(TARGET, page)
+
+
+def work() -> list[Work]:
+    """What a run of the paper's size asks, stage by stage."""
+    elicit, size = ElicitArgs(), PreferenceSetArgs().size
+    validation = TaskArgs.model_fields["validation_questions"].default
+    length = _measured("lengths.json")["tokens"]
+    drafts = TASKS * elicit.questions * len(DEFAULT_TECHNIQUES)
+    # Task, draft question and rationale; then the question asked. Frames of both questions are about the same.
+    shared = (
+        length["probe, before the draft"] + length["question"] + length["probe, beside the questions"] / 2 + RATIONALE
+    )
+    own = length["question"] + length["probe, beside the questions"] / 2
+    # With 0, 1, 2 and 3 examples in the prompt, one and a half in the mean, the same for all questions of a task.
+    examples = length["probe, before the draft"] + 1.5 * (own + RATIONALE)
+    technique = length["technique prompt, without the question"] + length["question"]
+    solve = length["probe, before the draft"] + own
+
+    def question_calls(questions: int) -> int:
+        return TASKS * math.ceil(1.25 * questions / elicit.questions_per_prompt)
+
+    def questions(what: str, calls: int) -> Work:
+        prompt = calls * length["question prompt"]
+        return Work(
+            what, "teacher", calls, prompt, prompt, calls * elicit.questions_per_prompt * length["a written question"]
+        )
+
+    def plain(what: str, who: str, calls: int, prompt: float, new: float) -> Work:
+        return Work(what, who, calls, calls * prompt, calls * prompt, calls * new)
+
+    answers, probes = TASKS * validation * RESPONDENTS, drafts * size
+    return [
+        questions("draft questions", question_calls(elicit.questions)),
+        plain("rationales", "teacher", drafts, technique, RATIONALE),
+        Work(
+            "respondents", "student", answers, answers * (examples + own),
+            TASKS * RESPONDENTS * examples + answers * (own + PAGE / 2), answers * REPLY,
+        ),
+        Work(
+            "probes", "student", probes, probes * (shared + own),
+            drafts * shared + probes * (own + PAGE / 2), probes * REPLY,
+        ),
+        questions("tailored questions", question_calls(math.ceil(EXAMPLES / TASKS))),
+        plain("tailored rationales", "teacher", EXAMPLES, solve, RATIONALE),
+    ]  # fmt: skip
+
+
+def _calls(works: Sequence[Work], rates: dict[str, Any]) -> list[list[str]]:
+    lines = [["what", "who", "calls", "prompt tokens asked", "computed", "new tokens", "GPU-hours"]]
+    for one in works:
+        figures = [_large(one.asked), _large(one.computed), _large(one.new)]
+        lines.append([one.what, one.who, f"{one.calls:,}", *figures, _figure(one.hours(rates[one.who]))])
+    totals = [_large(sum(getattr(one, name) for one in works)) for name in ("asked", "computed", "new")]
+    hours = sum(one.hours(rates[one.who]) for one in works)
+    lines.append(["all", "", f"{sum(one.calls for one in works):,}", *totals, _figure(hours)])
+    days = ", ".join(f"{_figure(hours / gpus / 24)} on {gpus}" for gpus in GPUS)
+    unshared = Work("", "student", 0, 0, sum(one.asked for one in works if one.what == "probes"), 0)
+    shared = Work("", "student", 0, 0, sum(one.computed for one in works if one.what == "probes"), 0)
+    saved = unshared.hours(rates["student"]) - shared.hours(rates["student"])
+    lines.append(["days, on so many GPUs", "", "", "", "", "", days])
+    return [*lines, ["saved by the shared part of probes", "", "", "", "", "", _figure(saved)]]
+
+
+def _assumed(rates: dict[str, Any]) -> list[list[str]]:
+    return [
+        ["assumed", "figure"],
+        ["a rationale", f"{RATIONALE} tokens"],
+        ["a student's reply", f"{REPLY} tokens"],
+        ["teacher, one GPU's share (70B on four GPUs with 80 GB)", _rates(rates["teacher"])],
+        ["student, one GPU (2B, 80 GB), large batches", _rates(rates["student"])],
+    ]
+
+
+def _rates(rates: tuple[float, float]) -> str:
+    return f"{rates[0]:,.0f} prompt tokens/s, {rates[1]:,.0f} new tokens/s"
+
+
+def _client() -> list[list[str]]:
+    lines = [["prompts", "tokens in a prompt", "requests a second", "the paper's probes", "a hundred times as many"]]
+    [probes] = [one for one in work() if one.what == "probes"]
+    for row in _measured("client.json"):
+        hours = probes.calls / row["requests a second"] / 3600
+        lines.append(
+            [
+                row["prompts"],
+                str(row["prompt tokens"]),
+                str(row["requests a second"]),
+                f"{hours:.1f} h",
+                f"{100 * hours:.0f} h",
+            ]
+        )
+    return lines
+
+
+def _memory() -> list[list[str]]:
+    lines = [["what", "rows", "before", "with the drafts", "peak", "seconds", "rows a second"]]
+    for row in _measured("rows/measured.json"):
+        if row["what"] == "stage 3":
+            seconds, drafts = row["seconds asking"], f"{row['MiB with drafts']:.0f} MiB"
+        else:
+            seconds, drafts = round(row["seconds writing"] + row["seconds reading"], 1), ""
+        rate = f"{row['rows'] / seconds:,.0f}" if seconds >= 1 else ""
+        lines.append(
+            [
+                row["what"],
+                f"{row['rows']:,}",
+                f"{row['MiB before']:.0f} MiB",
+                drafts,
+                f"{row['peak MiB']:.0f} MiB",
+                str(seconds),
+                rate,
+            ]
+        )
+    return lines
+
+
+def _disk() -> list[list[str]]:
+    found = _measured("lengths.json")["bytes"]
+    works = {one.what: one for one in work()}
+    reply = REPLY * found["text, a token"]
+    sizes = {
+        f"`03-probe/probes.jsonl`, {found['a probe, without its response'] + reply:.0f} bytes a row": works[
+            "probes"
+        ].calls
+        * (found["a probe, without its response"] + reply),
+        f"`requests.sqlite`, {found['a cached request, without its text']:.0f} bytes and the text of a request": sum(
+            one.calls * found["a cached request, without its text"] + one.new * found["text, a token"]
+            for one in works.values()
+        ),
+        f"`01-elicit/drafts.jsonl`, {_draft(found):,.0f} bytes a draft, in memory too": works["rationales"].calls
+        * _draft(found),
+    }
+    lines = [["what", "the paper's size", "a hundred times"]]
+    return [*lines, *([what, _weight(size), _weight(100 * size)] for what, size in sizes.items())]
+
+
+def _draft(found: dict[str, float]) -> float:
+    """Those of our runs had short rationales and questions: at least that much, and a longer rationale."""
+    return found["a draft"] + RATIONALE * found["text, a token"]
+
+
+def _startup() -> list[list[str]]:
+    found = _measured("startup.json")
+    seconds = found["median seconds"]
+    lines = [
+        ["what", f"median of {found['times']}, in seconds"],
+        *([name, f"{value:.3f}"] for name, value in seconds.items()),
+    ]
+    for command in ("--help", "train --help"):
+        without, with_arte = (seconds[f"axolotl {command}, {which} ARTE"] for which in ("without", "with"))
+        lines.append([f"axolotl {command}: with ARTE / without", f"{with_arte / without:.2f}"])
+    return lines
+
+
+def _measured(name: str) -> Any:
+    return json.loads((BENCHMARKS / name).read_text(encoding="utf-8"))
+
+
+def _large(tokens: float) -> str:
+    return f"{tokens / 1e9:,.2f} billion" if tokens >= 1e9 else f"{tokens / 1e6:,.1f} million"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+
+
+def _weight(size: float) -> str:
+    return (
+        f"{size / 1e12:.1f} TB" if size >= 1e12 else f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
