@@ -72,13 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for title, factor in (("The paper's size", 1), ("A hundred times as much", 100))
         ),
         "assumed": markdown_table(_assumed(rates)),
-        "client": markdown_table(_client()),
+        "client": markdown_table(_client(rates)),
         "memory": markdown_table(_memory()),
         "disk": markdown_table(_disk()),
         "startup": markdown_table(_startup()),
     }
     if options.teacher or options.student:
-        print(f"{tables['calls']}\n\n{tables['assumed']}")
+        print("\n\n".join(tables[name] for name in ("calls", "assumed", "client")))
         return 0
     page = TARGET.read_text(encoding="utf-8")
     for name, table in tables.items():
@@ -164,42 +164,22 @@ def _rates(rates: tuple[float, float]) -> str:
     return f"{rates[0]:,.0f} prompt tokens/s, {rates[1]:,.0f} new tokens/s"
 
 
-def _client() -> list[list[str]]:
-    lines = [["prompts", "tokens in a prompt", "requests a second", "the paper's probes", "a hundred times as many"]]
+def _client(rates: dict[str, Any]) -> list[list[str]]:
+    lines = [["prompts", "tokens in a prompt", "requests a second", "GPUs that this keeps busy with probes"]]
     [probes] = [one for one in work() if one.what == "probes"]
+    of_one_gpu = probes.calls / probes.hours(rates["student"]) / 3600
     for row in _measured("client.json"):
-        hours = probes.calls / row["requests a second"] / 3600
-        lines.append(
-            [
-                row["prompts"],
-                str(row["prompt tokens"]),
-                str(row["requests a second"]),
-                f"{hours:.1f} h",
-                f"{100 * hours:.0f} h",
-            ]
-        )
+        cells = [row["prompts"], str(row["prompt tokens"]), str(row["requests a second"])]
+        lines.append([*cells, _figure(row["requests a second"] / of_one_gpu)])
     return lines
 
 
 def _memory() -> list[list[str]]:
-    lines = [["what", "rows", "before", "with the drafts", "peak", "seconds", "rows a second"]]
+    lines = [["what", "rows", "before", "with the drafts", "peak"]]
     for row in _measured("rows/measured.json"):
-        if row["what"] == "stage 3":
-            seconds, drafts = row["seconds asking"], f"{row['MiB with drafts']:.0f} MiB"
-        else:
-            seconds, drafts = round(row["seconds writing"] + row["seconds reading"], 1), ""
-        rate = f"{row['rows'] / seconds:,.0f}" if seconds >= 1 else ""
-        lines.append(
-            [
-                row["what"],
-                f"{row['rows']:,}",
-                f"{row['MiB before']:.0f} MiB",
-                drafts,
-                f"{row['peak MiB']:.0f} MiB",
-                str(seconds),
-                rate,
-            ]
-        )
+        drafts = f"{row['MiB with drafts']:.0f} MiB" if "MiB with drafts" in row else ""
+        peaks = [f"{row[name]:.0f} MiB" for name in ("MiB before", "peak MiB")]
+        lines.append([row["what"], f"{row['rows']:,}", peaks[0], drafts, peaks[1]])
     return lines
 
 
