@@ -33,9 +33,8 @@ SCORES = {
     "likelihood, the likelier answer": "the first, 1 where it is the likelier of the two",
 }
 WAYS = {
-    "answers": "`answers`, 16 at a time",
-    "answers, 8 at a time": "`answers`, 8 at a time",
-    "answers, 4 at a time": "`answers`, 4 at a time",
+    "answers": "`answers`, all at once",
+    "answers in rounds": "`answers`, in rounds like those of racing",
     "likelihood": "`likelihood`",
     "likelihood_without_rationale": "`likelihood_without_rationale`",
 }

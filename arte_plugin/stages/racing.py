@@ -93,7 +93,7 @@ def race(
 
 
 def settled(standings: Mapping[str, Standing], question_of: Mapping[str, str], quantile: float) -> dict[str, float]:
-    """How surely each draft's part in the pairs is settled, in standard deviations; inf where it can't play one.
+    """How surely each draft's part in the pairs is settled, in standard deviations; inf where nothing is left to ask.
 
     The lesser of two: in its question's rationale-level pair, and, through s_q, in the question-level pairs.
     """
@@ -124,18 +124,22 @@ def _in_question_pairs(
 ) -> dict[str, float]:
     """A question of the best or the worst share is as settled as it is on its side of the middle between the shares.
 
-    Those between them would have to pass two others' places for a pair to come out the other way round.
+    One between them does harm only if it belongs to one share and stands beyond the middle: it is as settled as it is
+    not to come from its place to the nearer edge, and from there to the middle.
     """
     s_q = {key: sum(standings[draft].score for draft in drafts) / len(drafts) for key, drafts in questions.items()}
     ranked = sorted(s_q, key=lambda key: (-s_q[key], key))
     share = max(1, int(len(ranked) * quantile)) if len(ranked) > 1 else 0
     if not share:
         return {}
-    middle = (s_q[ranked[share - 1]] + s_q[ranked[-share]]) / 2
+    upper, lower = s_q[ranked[share - 1]], s_q[ranked[-share]]
+    middle, half = (upper + lower) / 2, (upper - lower) / 2
     found = {}
-    for key in [*ranked[:share], *ranked[-share:]]:
+    for place, key in enumerate(ranked):
+        between = share <= place < len(ranked) - share
+        off = abs(s_q[key] - middle)
         variance = sum(standings[draft].variance for draft in questions[key]) / len(questions[key]) ** 2
-        found[key] = _in_deviations(abs(s_q[key] - middle), variance)
+        found[key] = _in_deviations(2 * half - off if between else off, variance)
     return found
 
 

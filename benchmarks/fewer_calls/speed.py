@@ -2,8 +2,9 @@
 
 python benchmarks/fewer_calls/speed.py [--drafts N]       writes speed.json; needs the run of collect.yaml
 
-Of each task some drafts, on the whole preference set, each way in turn draft by draft, with nothing cached. Written
-answers also in batches of 8 and 4, the sizes that racing asks for.
+Some drafts of each task, of different questions, on the whole preference set: one way after the other, with nothing
+cached. Written answers all at once, and in rounds as racing asks for them if it asks for all: a batch of `first`
+questions, then `step` more at a time. One more draft in front warms everything up and does not count.
 """
 
 import argparse
@@ -12,12 +13,12 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from arte_plugin.args import ProbeArgs
+from arte_plugin.args import ProbeArgs, RacingArgs
 from arte_plugin.models import Model
 from arte_plugin.request_cache import RequestCache
 from arte_plugin.rows import Draft, PreferenceQuestion
@@ -27,59 +28,64 @@ from arte_plugin.tasks import Task
 from collect_matrix import CONFIG, Collected
 
 SPEED = CONFIG.with_name("speed.json")
+WAYS = ("answers", "answers in rounds", "likelihood", "likelihood_without_rationale")
 
 
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--drafts", type=int, default=6)
+    parser.add_argument("--drafts", type=int, default=4)
     wanted = parser.parse_args().drafts
     run = Collected()
     student = run.student(RequestCache(run.out.path / "requests.sqlite"))
-    student.engine()
     seconds: dict[str, dict[str, float]] = {}
     for task in run.tasks:
         drafts, questions = run.of(task)
-        of_task: dict[str, list[float]] = {}
-        # One draft of a question, and one more in front that warms everything up and does not count.
-        for number, draft in enumerate(drafts[:: max(1, len(drafts) // wanted)][: wanted + 1]):
-            for way, spent in _each_way(student, run.args.probe, task, draft, questions):
-                if number:
-                    of_task.setdefault(way, []).append(spent / len(questions))
-        seconds[task.name] = {way: round(sum(some) / len(some), 4) for way, some in of_task.items()}
+        warm, *measured = drafts[:: len(drafts) // (wanted + 1)][: wanted + 1]
+        seconds[task.name] = {}
+        for way in WAYS:
+            _spent(student, run.args.probe, way, task, [warm], questions[:8])
+            spent = _spent(student, run.args.probe, way, task, measured, questions)
+            seconds[task.name][way] = round(spent / (len(measured) * len(questions)), 4)
     report = {
         "seconds_a_probe": seconds,
         "drafts": wanted,
         "preference_questions": run.args.preference_set.size,
         "max_new_tokens": run.args.probe.max_new_tokens,
         "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}, torch {torch.__version__}",
-        "student": "SmolLM2-135M-Instruct, float32",
+        "student": f"SmolLM2-135M-Instruct, {run.args.students[0].dtype}",
     }
     SPEED.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report, indent=1))
 
 
-def _each_way(
-    student: Model, settings: ProbeArgs, task: Task, draft: Draft, questions: Sequence[PreferenceQuestion]
-) -> Iterator[tuple[str, float]]:
-    for way in (
-        "answers",
-        "answers, 8 at a time",
-        "answers, 4 at a time",
-        "likelihood",
-        "likelihood_without_rationale",
-    ):
-        score, _, size = way.partition(", ")
-        settings = ProbeArgs(**{**settings.model_dump(), "score": score})
-        with tempfile.TemporaryDirectory() as folder:
-            student.cache = RequestCache(Path(folder) / "empty.sqlite")
-            student.batch_size = int(size.split()[0]) if size else settings.batch_size
-            started = time.monotonic()
-            if score == "answers":
-                probe(task, [draft], questions, student, settings)
+def _spent(
+    student: Model,
+    settings: ProbeArgs,
+    way: str,
+    task: Task,
+    drafts: Sequence[Draft],
+    questions: Sequence[PreferenceQuestion],
+) -> float:
+    racing = RacingArgs()
+    sizes = [len(questions)]
+    if way == "answers in rounds":
+        sizes = [racing.first, *[racing.step] * len(questions)]
+    with tempfile.TemporaryDirectory() as folder:
+        student.cache = RequestCache(Path(folder) / "empty.sqlite")
+        started, asked = time.monotonic(), 0
+        for size in sizes:
+            some = questions[asked : asked + size]
+            asked += size
+            if way.startswith("answers"):
+                list(probe(task, drafts, some, student, settings))
             else:
-                weigh(task, [draft], questions, student, settings)
-            yield way, time.monotonic() - started
+                weigh(task, drafts, some, student, ProbeArgs(**{**settings.model_dump(), "score": way}))
+            if asked >= len(questions):
+                break
+        spent = time.monotonic() - started
+        student.cache.close()
+    return spent
 
 
 if __name__ == "__main__":

@@ -140,11 +140,14 @@ def test_sureness_by_hand():
     assert Standing(40, 7, 40).variance == 0
 
 
-def test_a_rationale_alone_and_a_question_in_the_middle_play_no_part():
-    standings = {f"q{i}": Standing(8, right, 40) for i, right in enumerate((8, 7, 4, 4, 4, 4, 1, 0))}
+def test_the_middle_between_the_shares_is_what_questions_are_measured_by():
+    # Two of eight are the best share and two the worst: their inner edges are at 6 and 2 of 8, the middle is at 4.
+    rights = (8, 6, 5, 4, 4, 4, 2, 1)
+    standings = {f"q{i}": Standing(8, right, 40) for i, right in enumerate(rights)}
     sure = settled(standings, {draft: draft for draft in standings}, 0.25)
-    assert [draft for draft, value in sure.items() if math.isinf(value)] == ["q2", "q3", "q4", "q5"]
-    assert sure["q0"] > sure["q1"] and sure["q7"] > sure["q6"]
+    gaps = (4, 2, 3, 4, 4, 4, 2, 3)
+    expected = [gap / 8 / math.sqrt(standings[draft].variance) for draft, gap in zip(standings, gaps, strict=True)]
+    assert list(sure.values()) == pytest.approx(expected)
 
 
 def test_one_draft_alone_is_asked_its_first_batch():
