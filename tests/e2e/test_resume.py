@@ -96,7 +96,7 @@ def test_racing_over_a_finished_run_takes_its_probes_from_there(uninterrupted, w
     shutil.copytree(uninterrupted, tmp_path / "arte" / "arte")
     folder = tmp_path / "arte" / "arte"
     changes = {"arte.probe.budget": "racing", "arte.probe.racing": {"first": 2, "step": 2, "share": 0.6}}
-    done = arte("pair", str(write_config(changes)))
+    done = arte("probe", str(write_config(changes)))
     assert done.returncode == 0, done.stderr[-3000:]
     stage = Manifest(folder / "manifest.json").stages()["probe"]
     assert stage.usage["asked"] == 0
