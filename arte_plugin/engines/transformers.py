@@ -106,10 +106,10 @@ class TransformersEngine:
         return log_likelihoods(self.model, self.tokenizer, batch, self._can_share(batch[0].prompt))
 
     def report(self) -> str:
-        """How much of the prompts had to be computed, since the last report; empty where nothing is shared."""
+        """How much of the prompts had to be computed, since the last report; empty where hardly anything is shared."""
         asked, computed = self._asked, self._computed
         self._asked = self._computed = 0
-        if not asked:
+        if computed > 0.95 * asked:
             return ""
         return f"{computed:,} prompt tokens computed for {asked:,} asked ({100 * computed / asked:.0f} %)"
 

@@ -85,6 +85,10 @@ def test_a_shared_prefix_changes_nothing(engine, model, tokenizer):
     own = sum(one.prompt_tokens - shared for one in done)
     assert sum(computed) == shared + own + sum(one.new_tokens - 1 for one in done), "nothing twice, and no padding"
     assert max(computed) <= max(shared, own), "one forward for what the rows have of their own"
+    asked, needed = sum(one.prompt_tokens for one in done), shared + own
+    first = done[0].prompt_tokens
+    assert engine.report().startswith(f"{needed + first} prompt tokens computed for {asked + first} asked")
+    assert engine.report() == ""
 
 
 def test_prompts_without_a_common_start_and_a_prompt_that_is_the_prefix(engine, model, tokenizer):
