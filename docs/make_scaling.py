@@ -210,14 +210,17 @@ def _draft(found: dict[str, float]) -> float:
 
 def _startup() -> list[list[str]]:
     found = _measured("startup.json")
-    seconds = found["median seconds"]
-    lines = [
-        ["what", f"median of {found['times']}, in seconds"],
-        *([name, f"{value:.3f}"] for name, value in seconds.items()),
+    seconds, worked = found["median seconds"], found["median CPU seconds"]
+    lines = [["what", f"seconds, median of {found['times']}", "of them the processor's"]]
+    lines += [
+        [name, f"{value:.3f}", f"{worked[name]:.3f}" if name in worked else ""] for name, value in seconds.items()
     ]
     for command in ("--help", "train --help"):
-        without, with_arte = (seconds[f"axolotl {command}, {which} ARTE"] for which in ("without", "with"))
-        lines.append([f"axolotl {command}: with ARTE / without", f"{with_arte / without:.2f}"])
+        ratios = []
+        for some in (seconds, worked):
+            without, with_arte = (some[f"axolotl {command}, {which} ARTE"] for which in ("without", "with"))
+            ratios.append(f"{with_arte / without:.2f}")
+        lines.append([f"axolotl {command}: with ARTE / without", *ratios])
     return lines
 
 
