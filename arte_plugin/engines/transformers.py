@@ -109,7 +109,7 @@ class TransformersEngine:
         """How much of the prompts had to be computed, since the last report; empty where hardly anything is shared."""
         asked, computed = self._asked, self._computed
         self._asked = self._computed = 0
-        if computed > 0.95 * asked:
+        if computed >= 0.95 * asked:
             return ""
         return f"{computed:,} prompt tokens computed for {asked:,} asked ({100 * computed / asked:.0f} %)"
 
