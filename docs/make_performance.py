@@ -99,7 +99,35 @@ There are none in the repository yet.
 NOTES: dict[str, str] = {}
 
 #: Sections behind the results, in Markdown, each beginning with its heading.
-MORE = ""
+MORE = """\
+## What the engine does
+
+`arte_plugin/engines/shared_prefix.py`, for models in this process:
+
+- **A prefix is computed once and stored once.** Its keys and values are not copied for each sibling. Attention is
+  computed in two parts, over the prefix that rows share and over what each row has of its own, and put together by their
+  log-sum-exp (Juravsky et al., "Hydragen", 2024). Softmax is exact this way; only the order of adding up differs.
+- **Nothing is padded.** The tokens of all rows in flight lie behind one another in one sequence, for prompts and for
+  decoding steps alike. Attention is the only place where rows are told apart.
+- **Nobody waits for the slowest.** A row ends with the token that completes its answer's tag; another one of the batch
+  takes its place, of any prefix. On a CPU 32 rows are in flight: more would hardly make a token cheaper.
+- **Memory has a budget.** `engine.cache_gib` bounds the keys and values of what is in flight, with room for three
+  prefixes; the number of rows follows from it, whatever the number of drafts. Rows and requests are streamed as well
+  ([scaling.md](scaling.md)).
+- **The same batches, whatever came before.** What is computed together depends on the requests and the config alone, so
+  an interrupted run comes to the same bytes.
+
+Sliding windows and capped scores (Gemma 2 and 3) are part of it. On its first request the engine compares its logits
+with the model's own; a model whose attention can't be taken over is left to `generate`, in batches by length with at
+most a tenth of padding, and a warning says so.
+
+## On a GPU
+
+Not measured yet: no figure on this page is from a GPU, and the path below has not been run on one. There, greedy requests
+go through transformers' continuous batching: one sibling of each prefix first, the rest once its pages are full
+(`engine.page_size`), many prefixes in flight, the student in bfloat16. Sampled requests and quantised models take
+the way above. `make bench` runs there as it stands.
+"""
 
 
 def main() -> int:
