@@ -105,8 +105,8 @@ MORE = """\
 `arte_plugin/engines/shared_prefix.py`, for models in this process:
 
 - **A prefix is computed once and stored once.** Its keys and values are not copied for each sibling. Attention is
-  computed in two parts, over the prefix that rows share and over what each row has of its own, and put together by their
-  log-sum-exp (Juravsky et al., "Hydragen", 2024). Softmax is exact this way; only the order of adding up differs.
+  computed in two parts, over the prefix that rows share and over what each row has of its own, and put together by
+  their log-sum-exp (Juravsky et al., "Hydragen", 2024). Softmax is exact this way; only the order of adding up differs.
 - **Nothing is padded.** The tokens of all rows in flight lie behind one another in one sequence, for prompts and for
   decoding steps alike. Attention is the only place where rows are told apart.
 - **Nobody waits for the slowest.** A row ends with the token that completes its answer's tag; another one of the batch
@@ -123,8 +123,8 @@ most a tenth of padding, and a warning says so.
 
 ## On a GPU
 
-Not measured yet: no figure on this page is from a GPU, and the path below has not been run on one. There, greedy requests
-go through transformers' continuous batching: one sibling of each prefix first, the rest once its pages are full
+Not measured yet: no figure on this page is from a GPU, and the path below has not been run on one. There, greedy
+requests go through transformers' continuous batching: one sibling of each prefix first, the rest once its pages are full
 (`engine.page_size`), many prefixes in flight, the student in bfloat16. Sampled requests and quantised models take
 the way above. `make bench` runs there as it stands.
 """
