@@ -11,7 +11,7 @@ from arte_plugin.models import Model
 from arte_plugin.request_cache import RequestCache
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, iter_rows, read_rows, write_rows
 from arte_plugin.stages import probe as stage
-from arte_plugin.stages.probe import Tally, probe
+from arte_plugin.stages.probe import Tally, probe, probe_racing
 from arte_plugin.task_args import TaskArgs
 from arte_plugin.tasks import Task
 
@@ -76,6 +76,22 @@ def test_parts_change_neither_rows_nor_batches(tmp_path, monkeypatch, questions)
         again = student(tmp_path / f"{name}.sqlite", None)
         assert list(probe(TASK, drafts, chosen, again, ProbeArgs())) == rows
     assert found[0] == found[1]
+
+
+def test_racing_makes_some_of_the_same_rows_and_with_the_whole_share_all_of_them(tmp_path):
+    drafts, chosen = made(12, 10)
+    every = list(probe(TASK, drafts, chosen, student(tmp_path / "full.sqlite", AtOnce()), ProbeArgs()))
+    for share, count in ((1.0, 120), (0.5, 60)):
+        batches: list[list[str]] = []
+        path = tmp_path / f"{share}.sqlite"
+        racing = ProbeArgs(budget="racing", racing={"first": 3, "step": 2, "share": share})
+        rows = probe_racing(TASK, drafts, chosen, student(path, AtOnce(batches)), racing, 0.25, 1)
+        assert len(rows) == count and len(set(rows)) == count
+        assert [row for row in every if row in rows] == rows
+        asked = [prompt for batch in batches for prompt in batch]
+        assert len(set(asked)) == len(asked)
+        # The second time all answers are there: no engine, and the same rows.
+        assert probe_racing(TASK, drafts, chosen, student(path, None), racing, 0.25, 1) == rows
 
 
 def test_scores_are_those_of_the_rows():
