@@ -149,19 +149,14 @@ def _correlations(found: Mapping[str, Any]) -> list[list[str]]:
 
 def _speed(speed: Mapping[str, Any]) -> list[list[str]]:
     tasks: Sequence[str] = list(speed["seconds_a_probe"])
-    lines = [
-        ["score", *(f"`{task}`, seconds a probe" for task in tasks), *(f"`{task}`, times as fast" for task in tasks)]
-    ]
+    lines = [["score", "task", "seconds a probe", "times as fast", "processor seconds a probe", "times as few"]]
     for way, name in WAYS.items():
-        seconds = [speed["seconds_a_probe"][task][way] for task in tasks]
-        baseline = [speed["seconds_a_probe"][task]["answers"] for task in tasks]
-        lines.append(
-            [
-                name,
-                *(f"{one:.3f}" for one in seconds),
-                *(f"{one / mine:.1f}" for one, mine in zip(baseline, seconds, strict=True)),
-            ]
-        )
+        for task in tasks:
+            cells = []
+            for kind in ("seconds_a_probe", "processor_seconds_a_probe"):
+                of_task = speed[kind][task]
+                cells += [f"{of_task[way]:.3f}", f"{of_task['answers'] / of_task[way]:.1f}"]
+            lines.append([name, f"`{task}`", *cells])
     return lines
 
 

@@ -21,7 +21,7 @@ from arte_plugin.stages.pair import pair
 from matrix import FOLDER, Matrix, load
 
 RESULTS = FOLDER / "results.json"
-SHARES = (0.25, 0.3, 0.4, 0.5, 0.6, 0.75)
+SHARES = (0.3, 0.4, 0.5, 0.6, 0.75)
 POLICIES: dict[str, Callable[..., policies.Scores]] = {
     "racing": policies.racing,
     "uniform": policies.uniform,
