@@ -59,6 +59,8 @@ def main() -> int:
         "bootstrap": f"{correlated['bootstrap']:,}",
         "speed": markdown_table(_speed(speed)),
         "speed_drafts": speed["drafts"],
+        "rows": speed["drafts"] * speed["preference_questions"],
+        "half": _time_for_half(speed),
         "max_new_tokens": speed["max_new_tokens"],
         "machine": speed["machine"],
         "student": speed["student"],
@@ -158,6 +160,18 @@ def _speed(speed: Mapping[str, Any]) -> list[list[str]]:
                 cells += [f"{of_task[way]:.3f}", f"{of_task['answers'] / of_task[way]:.1f}"]
             lines.append([name, f"`{task}`", *cells])
     return lines
+
+
+def _time_for_half(speed: Mapping[str, Any]) -> str:
+    """What a first batch and rounds up to half of the questions take of the time of all; least and most over tasks."""
+    n, first = speed["preference_questions"], RacingArgs().first
+    shares = []
+    for seconds in speed["processor_seconds_a_probe"].values():
+        at_once, in_rounds = seconds["answers"], seconds["answers in rounds"]
+        later = (n * in_rounds - first * at_once) / (n - first)
+        shares.append((first * at_once + (n / 2 - first) * later) / (n * at_once))
+    ends = dict.fromkeys(f"{100 * share:.0f}" for share in (min(shares), max(shares)))
+    return f"{' to '.join(ends)} %"
 
 
 def _percent(share: float) -> str:
