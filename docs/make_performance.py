@@ -124,10 +124,9 @@ most a tenth of padding, and a warning says so.
 ## On a GPU
 
 Not measured yet: no figure on this page is from a GPU, and the path below has not been run on one. There, greedy
-requests go through transformers' continuous batching: one sibling of each prefix first, the rest once its pages are
-full
-(`engine.page_size`), many prefixes in flight, the student in bfloat16. Sampled requests and quantised models take
-the way above. `make bench` runs there as it stands.
+requests go through transformers' continuous batching: one sibling of each prefix first, the rest once its pages are full
+(`engine.page_size`), many prefixes in flight, the student in bfloat16. Sampled requests and quantised models take the
+way above. `make bench` runs there as it stands.
 """
 
 
