@@ -96,7 +96,13 @@ There are none in the repository yet.
 """
 
 #: What is to be said about the results of one machine, by the name of its file, in Markdown.
-NOTES: dict[str, str] = {}
+NOTES: dict[str, str] = {
+    "cpu-2-cores": """\
+With real lengths nearly all of the time goes into prompts: this student's replies to these prompts have a few tokens.
+Fixed lengths show decoding. What the engine leaves of the matmul ceiling there goes, by the profiler, into matmuls of 32
+rows, which are slower a multiplication than one large one, and into attention, in small matmuls for each row.
+"""
+}
 
 #: Sections behind the results, in Markdown, each beginning with its heading.
 MORE = """\
