@@ -99,8 +99,8 @@ There are none in the repository yet.
 NOTES: dict[str, str] = {
     "cpu-2-cores": """\
 With real lengths nearly all of the time goes into prompts: this student's replies to these prompts have a few tokens.
-Fixed lengths show decoding. What the engine leaves of the matmul ceiling there goes, by the profiler, into matmuls of 32
-rows, which are slower a multiplication than one large one, and into attention, in small matmuls for each row.
+Fixed lengths show decoding. What the engine leaves of the matmul ceiling there goes, by the profiler, into matmuls of
+32 rows, which are slower a multiplication than one large one, and into attention, in small matmuls for each row.
 """
 }
 
@@ -130,9 +130,9 @@ most a tenth of padding, and a warning says so.
 ## On a GPU
 
 Not measured yet: no figure on this page is from a GPU, and the path below has not been run on one. There, greedy
-requests go through transformers' continuous batching: one sibling of each prefix first, the rest once its pages are full
-(`engine.page_size`), many prefixes in flight, the student in bfloat16. Sampled requests and quantised models take the
-way above. `make bench` runs there as it stands.
+requests go through transformers' continuous batching: one sibling of each prefix first, the rest once its pages are
+full (`engine.page_size`), many prefixes in flight, the student in bfloat16. Sampled requests and quantised models
+take the way above. `make bench` runs there as it stands.
 """
 
 
