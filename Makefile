@@ -19,6 +19,8 @@ export AXOLOTL_DO_NOT_TRACK := 1
 export DO_NOT_TRACK := 1
 export WANDB_MODE := disabled
 export TOKENIZERS_PARALLELISM := false
+# Python keeps what it has compiled: without, every start of a program would compile torch and all else anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test unit bench lint install models docs clean
 
