@@ -620,7 +620,9 @@ def test_ctrl_c_ends_the_run_and_our_server(own_server, tmp_path):
     never_ready = f"{sys.executable} -c 'import time; time.sleep(60)' {{model}} {{port}}"
     for command in (never_ready, own._command):
         run = [sys.executable, "-c", code, command, str(tmp_path / "wait"), str(tmp_path / "log")]
-        with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        # In the background of a shell the signal is ignored, and children inherit that.
+        listen = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
+        with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **listen) as process:
             pid = int(process.stdout.readline())
             if command == own._command:
                 assert process.stdout.readline() == "asking\n"
