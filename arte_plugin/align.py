@@ -1,6 +1,5 @@
 """Stage 5 from the outside: hand the pairs to Axolotl's own DPO run, so that it trains on these rows and can go on."""
 
-import gc
 import json
 import logging
 import os
@@ -69,12 +68,3 @@ def use_all_cores() -> None:
     launched = os.environ.get("OMP_NUM_THREADS") == "1" and "ACCELERATE_MIXED_PRECISION" in os.environ
     if launched and ranks.world_size() == 1 and not torch.accelerator.is_available():
         torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
-def free_memory() -> None:
-    """Give the trained teacher's memory back before it is loaded again to generate."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

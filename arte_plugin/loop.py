@@ -1,11 +1,12 @@
 """The loop: the stages in their order. Stage 5, the teacher's training, is Axolotl's own and lies between the two."""
 
-from arte_plugin import after_training, before_training, ranks
+from arte_plugin import after_training, before_training, memory, ranks
 from arte_plugin.run import Run
 
 
 def until(run: Run, last: str) -> None:
     """Run the stages before the teacher's training, up to and with `last`; skip what is done."""
+    memory.settle()
     steps = {
         "elicit": before_training.elicit,
         "preference-set": before_training.preference_set,

@@ -1,7 +1,6 @@
 """Teacher and student as things that can be asked: identity, prompts, request cache, an engine loaded when needed."""
 
 import copy
-import gc
 import hashlib
 import json
 import logging
@@ -157,7 +156,6 @@ class Model:
         if self._engine is not None:
             self._engine.close()
             self._engine = None
-            gc.collect()
 
     def _count(self, completions: Sequence[Completion]) -> None:
         self.usage.asked += len(completions)

@@ -7,7 +7,7 @@ from typing import Any
 
 from axolotl.integrations.base import BasePlugin
 
-from arte_plugin import align, loop, ranks, rounds
+from arte_plugin import align, loop, memory, ranks, rounds
 from arte_plugin.config_check import check_config
 from arte_plugin.errors import shown_errors
 from arte_plugin.ranks import LOGGER
@@ -94,7 +94,8 @@ class ArtePlugin(BasePlugin):
         if self._run is None or self._trained < 2:
             return
         with shown_errors():
-            align.free_memory()
+            # The trained teacher, which is loaded again to generate.
+            memory.release()
             seconds = time.monotonic() - self._started
             self._run.record_aligned(self._align_inputs, seconds, align.describe(self._trainer_state))
             self._after_align(self._run)

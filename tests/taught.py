@@ -1,18 +1,21 @@
 """A tiny model that was taught to write tagged questions and rationales: teacher and student of the fast e2e tests.
 
-Two layers, some 400,000 parameters, half a minute of training on the demo teacher's own kind of chats. Its form is
-right most of the time and its answers are often wrong, so there are drafts to drop, preferences and ties. Its sizes are
+Two layers, some 400,000 parameters, a minute of training on the demo teacher's own kind of chats. Its form is right
+most of the time and its answers are often wrong, so there are drafts to drop, preferences and ties. Its sizes are
 multiples of 64, which 4-bit weights on a CPU must be.
+
+It is kept in `tests/models/taught`: another machine's training would end in other weights, and what the tests look at,
+such as ties, hangs on those. `OMP_NUM_THREADS=1 python -m tests.taught` makes it anew; see `pythonpath` for what it
+imports.
 """
 
 import random
 from pathlib import Path
 
-from generators import TASKS
-from make_training_data import question_chat, rationale_chat
 from tests.tiny import CHATML, END, PAD, START
 
 TASK = "boolean_expressions"
+TAUGHT = Path(__file__).parent / "models/taught"
 
 
 def taught_model(folder: Path, steps: int = 250, seed: int = 0) -> Path:
@@ -20,6 +23,9 @@ def taught_model(folder: Path, steps: int = 250, seed: int = 0) -> Path:
     import torch
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from generators import TASKS
+    from make_training_data import question_chat, rationale_chat
 
     rng = random.Random(seed)
     generator = TASKS[TASK]
@@ -83,3 +89,7 @@ def taught_model(folder: Path, steps: int = 250, seed: int = 0) -> Path:
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
     return folder
+
+
+if __name__ == "__main__":
+    taught_model(TAUGHT)

@@ -1,6 +1,5 @@
 """Runs a loaded transformers model in this process: shared prefixes, stop strings, sampling by the seed alone."""
 
-import gc
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ from arte_plugin.engines.base import Completion, Keep, Likelihood, Reply, Reques
 from arte_plugin.engines.likelihood import log_likelihoods
 from arte_plugin.engines.shared_prefix import CHUNK, Prefix, SharedPrefixModel, can_share, token_bytes
 from arte_plugin.errors import DataError
+from arte_plugin.memory import release
 from arte_plugin.ranks import LOGGER
 
 LOG = logging.getLogger(LOGGER)
@@ -119,9 +119,7 @@ class TransformersEngine:
         if self._sent and self._base is not None:
             self._base.destroy_cached_continuous_batching_manager()
         self.model = self._base = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release()
 
     def _check_length(self, row: "_Row") -> None:
         wanted = len(row.prompt) + row.request.max_new_tokens

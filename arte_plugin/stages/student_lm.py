@@ -1,13 +1,13 @@
 """A student as a model of lm-evaluation-harness: how it is loaded, given back, and followed at the terminal."""
 
 import contextlib
-import gc
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from arte_plugin.args import StudentArgs
+from arte_plugin.memory import release
 from arte_plugin.models import student_dtype
 from arte_plugin.ranks import LOGGER
 from arte_plugin.stages.sft import TrainedStudent
@@ -79,9 +79,7 @@ def loaded_student(candidate: Candidate, cfg: Mapping[str, Any], plain_greedy: b
         # Whoever still holds the model, as lm-eval's own does, holds no weights any more.
         model.to("meta")
         del model
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release()
 
 
 @contextlib.contextmanager

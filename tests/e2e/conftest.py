@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from filelock import FileLock
 
-from tests.taught import TASK, taught_model
+from tests.taught import TASK, TAUGHT
 from tests.tiny import tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -34,16 +33,8 @@ def student_dir(demo_models) -> Path:
 
 
 @pytest.fixture(scope="session")
-def taught(tmp_path_factory) -> Path:
-    common = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        common = common.parent
-    folder = common / "taught"
-    # Half a minute of training, once for all workers.
-    with FileLock(f"{folder}.lock"):
-        if not folder.is_dir():
-            taught_model(common / "taught-unfinished").rename(folder)
-    return folder
+def taught() -> Path:
+    return TAUGHT
 
 
 @pytest.fixture(scope="session")
@@ -73,9 +64,9 @@ def tiny_config(taught) -> dict[str, Any]:
                     "answer": "boolean",
                 }
             ],
-            "elicit": {"questions": 8, "max_new_tokens": 300, "batch_size": 4},
+            "elicit": {"questions": 8, "max_new_tokens": 300},
             "preference_set": {"size": 6},
-            "probe": {"max_new_tokens": 64, "batch_size": 6},
+            "probe": {"max_new_tokens": 64},
             "pair": {"question_pairs": 4},
             "regenerate": {"questions": 8, "max_new_tokens": 300},
             "evaluate": {"max_new_tokens": 64},
@@ -102,21 +93,26 @@ def write_config(tiny_config, tmp_path):
     """Write the tiny config with changes, `{"arte.elicit.questions": 3}`, to a file; None takes a key out."""
 
     def write(changes: dict[str, Any] | None = None, name: str = "arte", base: dict[str, Any] | None = None) -> Path:
-        config = copy.deepcopy(base or tiny_config)
-        for key, value in {"output_dir": str(tmp_path / name), **(changes or {})}.items():
-            *parents, last = key.split(".")
-            block = config
-            for parent in parents:
-                block = block[int(parent)] if isinstance(block, list) else block.setdefault(parent, {})
-            if value is None:
-                block.pop(last, None)
-            else:
-                block[last] = value
-        path = tmp_path / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(config))
-        return path
+        changes = {"output_dir": str(tmp_path / name), **(changes or {})}
+        return write_changed(base or tiny_config, changes, tmp_path / f"{name}.yaml")
 
     return write
+
+
+def write_changed(base: dict[str, Any], changes: dict[str, Any], path: Path) -> Path:
+    """Write `base` with `changes`, `{"arte.elicit.questions": 3}`, to `path`; None takes a key out."""
+    config = copy.deepcopy(base)
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        block = config
+        for parent in parents:
+            block = block[int(parent)] if isinstance(block, list) else block.setdefault(parent, {})
+        if value is None:
+            block.pop(last, None)
+        else:
+            block[last] = value
+    path.write_text(yaml.safe_dump(config))
+    return path
 
 
 def axolotl(*arguments: str, timeout: float = 600, **env: str) -> subprocess.CompletedProcess[str]:

@@ -14,14 +14,15 @@ def test_quickstart_on_the_real_models(demo_models, tmp_path):
     block = config["arte"]
     block["student"]["base_model"] = str(demo_models / "student")
     block["tasks"] = block["tasks"][:1]
-    block["tasks"][0] |= {"validation_questions": 4, "test_questions": 3}
+    block["tasks"][0] |= {"validation_questions": 3, "test_questions": 2}
     block["student"]["sft"]["num_epochs"] = 1
     block["elicit"]["questions"] = 2
     student = {"base_model": block["student"]["base_model"], "shots": [0, 1]}
-    block["preference_set"] |= {"size": 3, "respondents": [student]}
+    block["preference_set"] |= {"size": 2, "respondents": [student]}
+    block["probe"]["max_new_tokens"] = 40
     block["pair"]["question_pairs"] = 1
-    block["regenerate"]["questions"] = 3
-    block["evaluate"]["shots"] = [0]
+    block["regenerate"]["questions"] = 2
+    block["evaluate"] = {"shots": [0], "max_new_tokens": 24}
     path = tmp_path / "quickstart.yaml"
     path.write_text(yaml.safe_dump(config))
     # Under `accelerate launch` the plugin would take all cores, and the test beside this one needs its own.

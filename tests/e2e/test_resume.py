@@ -12,30 +12,26 @@ import pytest
 
 from arte_plugin.manifest import Manifest
 from arte_plugin.rows import Draft, Probe, Score, read_rows
-from tests.e2e.conftest import arte, axolotl, start
+from tests.e2e.conftest import arte, axolotl, start, write_changed
 
 ROWS = ["01-elicit/drafts.jsonl", "03-probe/probes.jsonl", "03-probe/scores.jsonl", "04-pair/pairs.jsonl"]
+#: Stored in small parts, so that there is something to lose and something to share.
+PARTS = {"arte.elicit.batch_size": 4, "arte.probe.batch_size": 24}
 #: Longer training, so that there is time to kill it, with a checkpoint a step.
 SLOW = {
     "save_strategy": "steps",
     "save_steps": 1,
-    "num_epochs": 6,
-    "arte.student.sft.num_epochs": 8,
+    "num_epochs": 4,
+    "arte.student.sft.num_epochs": 6,
     "arte.student.sft.save_steps": 2,
 }
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tiny_config, tmp_path_factory) -> Path:
-    import copy
-
-    import yaml
-
     place = tmp_path_factory.mktemp("uninterrupted")
-    config = copy.deepcopy(tiny_config)
-    config["output_dir"] = str(place / "out")
-    (place / "arte.yaml").write_text(yaml.safe_dump(config))
-    done = arte("pair", str(place / "arte.yaml"))
+    config = write_changed(tiny_config, {"output_dir": str(place / "out"), **PARTS}, place / "arte.yaml")
+    done = arte("pair", str(config))
     assert done.returncode == 0, done.stderr[-3000:]
     return place / "out" / "arte"
 
@@ -50,7 +46,7 @@ def answered(folder: Path) -> int:
 
 
 def test_killed_at_every_stage_goes_on_and_makes_the_same_rows(uninterrupted, write_config, tmp_path):
-    config = write_config(SLOW)
+    config = write_config({**PARTS, **SLOW})
     folder = tmp_path / "arte" / "arte"
     moments = {
         "elicit": lambda: answered(folder) >= 4,
@@ -79,7 +75,7 @@ def test_killed_at_every_stage_goes_on_and_makes_the_same_rows(uninterrupted, wr
 
 def test_two_ranks_share_the_requests_and_make_the_same_rows(uninterrupted, write_config, tmp_path):
     logs = tmp_path / "logs"
-    command = [str(Path(sys.executable).parent / "arte"), "pair", str(write_config())]
+    command = [str(Path(sys.executable).parent / "arte"), "pair", str(write_config(PARTS))]
     options = ["--standalone", "--nproc-per-node", "2", "--no-python", "--log-dir", str(logs), "--redirects", "3"]
     run = start("torchrun", *options, *command, log=tmp_path / "torchrun.log")
     assert run.wait(timeout=300) == 0, (tmp_path / "torchrun.log").read_text()[-3000:]

@@ -156,7 +156,7 @@ def test_a_failure_shows_the_end_of_the_log(tailored, tmp_path, monkeypatch):
     message = str(caught.value)
     assert "ended with exit code 3" in message
     assert message.endswith("\n".join(f"line {i}" for i in range(15, 30)))
-    assert child.command[1:4] == ["-m", "axolotl.cli.main", "train"]
+    assert child.command[3:] == ["train", str(tmp_path / "07-sft/student.yaml"), "--launcher", "python"]
     text = (tmp_path / "07-sft/student.yaml").read_text()
     assert yaml.safe_load(text) == config(tailored)
     assert f"axolotl train {tmp_path / '07-sft/student.yaml'}" in text
