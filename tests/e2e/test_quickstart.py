@@ -20,7 +20,7 @@ def test_quickstart_on_the_real_models(demo_models, tmp_path):
     student = {"base_model": block["student"]["base_model"], "shots": [0, 1]}
     block["preference_set"] |= {"size": 2, "respondents": [student]}
     block["probe"]["max_new_tokens"] = 40
-    block["pair"]["question_pairs"] = 1
+    block["pair"] = {"question_pairs": 1, "rationale_pairs": 1}
     block["regenerate"]["questions"] = 2
     block["evaluate"] = {"shots": [0], "max_new_tokens": 24}
     path = tmp_path / "quickstart.yaml"
