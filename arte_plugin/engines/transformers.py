@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import (
@@ -21,6 +21,7 @@ from arte_plugin.engines.base import Completion, Keep, Likelihood, Reply, Reques
 from arte_plugin.engines.likelihood import log_likelihoods
 from arte_plugin.engines.shared_prefix import CHUNK, Prefix, SharedPrefixModel, can_share, token_bytes
 from arte_plugin.errors import DataError
+from arte_plugin.loaded import describe_model
 from arte_plugin.memory import release
 from arte_plugin.ranks import LOGGER
 
@@ -62,6 +63,8 @@ class TransformersEngine:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self._base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        # Now: on a CPU bitsandbytes packs 4-bit weights anew when they are first used.
+        self._described = describe_model(model)
         named = getattr(self._base.generation_config, "eos_token_id", None)
         ends = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id]
         self._ends = sorted({token for token in ends if token is not None})
@@ -112,6 +115,10 @@ class TransformersEngine:
         if computed >= 0.95 * asked:
             return ""
         return f"{computed:,} prompt tokens computed for {asked:,} asked ({100 * computed / asked:.0f} %)"
+
+    def describe(self) -> dict[str, Any]:
+        """What the model really is, and whether it went through continuous batching."""
+        return {**self._described, "paged": self._paged and self._sent > 0, "shared": bool(self._shares)}
 
     def close(self) -> None:
         """Give back the memory: the engine can't be used any more, and the caller lets go of the model itself."""
