@@ -46,19 +46,9 @@ def regenerate(run: Run) -> None:
         inputs |= {"drafts": hash_file(drafts_file), "scores": hash_file(scores_file), "weights": run.weights}
 
     def work() -> Made:
-        made = [
-            regenerate(
-                task,
-                teachers,
-                wanted,
-                [draft for draft in drafts if draft.task == task.name],
-                scored,
-                run.args.regenerate,
-                run.args.elicit,
-                run.args.seed,
-            )
-            for task in run.tasks
-        ]
+        made = regenerate(
+            run.tasks, teachers, wanted, drafts, scored, run.args.regenerate, run.args.elicit, run.args.seed
+        )
         files: Files = {}
         counts: list[Count] = []
         dropped = [row for of_task in made for row in of_task.dropped_questions]

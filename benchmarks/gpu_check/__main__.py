@@ -38,7 +38,8 @@ OFFLINE = {
     "HF_HUB_OFFLINE": "1", "AXOLOTL_DO_NOT_TRACK": "1", "DO_NOT_TRACK": "1", "WANDB_MODE": "disabled",
     "TOKENIZERS_PARALLELISM": "false",
 }  # fmt: skip
-DONE, FAILED, CALL_AGAIN = 0, 1, 3
+LOOP = [sys.executable, "-m", "axolotl.cli.main", "train"]
+FAILED, CALL_AGAIN = 1, 3
 #: Seconds at the end of a limited call: for the loop to end, and for what is written afterwards.
 MARGIN = GRACE + 15
 
@@ -111,8 +112,7 @@ def _run(state: "State", config: Path, log: Path, started: float, limit: float |
         _fail(f"--limit leaves no time: {MARGIN:.0f} s are kept for the end of a call")
     _say(f"the loop is running; its log is {log}")
     began, size = time.monotonic(), log.stat().st_size if log.is_file() else 0
-    command = [sys.executable, "-m", "axolotl.cli.main", "train", str(config), "--launcher", "python"]
-    code = run_limited(command, log, left)
+    code = run_limited([*LOOP, str(config), "--launcher", "python"], log, left)
     ended = "limit" if code is None else "failed" if code else "finished"
     state.content.setdefault("calls", []).append({"seconds": round(time.monotonic() - began, 1), "ended": ended})
     state.content["finished"] = code == 0
