@@ -45,14 +45,15 @@ minute or two, on 4-bit weights too.
 - The teacher's linear layers, as they were loaded to write, to be trained and to write again, are bitsandbytes' 4-bit
   ones: NF4, the scales quantised as well.
 - The attention is the one that was asked for, the student is in bfloat16 on the GPU, and its probes went through
-  continuous batching. Kinds of attention are tried in this order, each on two layers of the models: {wanted}.
+  continuous batching. Kinds of attention are tried in this order, each on two layers of the models:
+  {wanted}.
 - After every stage the GPU's memory is back to within 200 MB of what it was.
 
 ## How to read the tables
 
 - **Peak allocated, peak reserved**: by PyTorch, in the stage's process, the whole stage long (`align`: from before the
   model is loaded until the adapter is saved). Of `sft`, a process of its own, what its trainer logged.
-- **Kept**: memory reserved after the stage, beyond what was reserved before it.
+- **Not given back**: memory reserved after the stage, beyond what was reserved before it.
 - **Tokens/s**: of the requests that were answered by a model in the call that finished the stage; loading it is part of
   the time.
 

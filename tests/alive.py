@@ -12,7 +12,7 @@ ALIVE_FILE = "ARTE_TEST_ALIVE"
 
 
 def alive_models(shape: tuple[int, int]) -> int:
-    """How many models are there whose embedding matrix, which nothing quantises, has this `shape`.
+    """How many models are there whose embedding matrix, which nothing quantises, has this `shape`; copies count too.
 
     What `gc.freeze` has put aside is looked through too: no model must be there.
     """
@@ -23,7 +23,8 @@ def alive_models(shape: tuple[int, int]) -> int:
     found = {
         one.untyped_storage().data_ptr(): one
         for one in gc.get_objects()
-        if isinstance(one, torch.nn.Parameter) and tuple(one.shape) == shape and one.device.type != "meta"
+        # Not `isinstance`: it would wake up modules that are imported when they are first used.
+        if issubclass(type(one), torch.Tensor) and tuple(one.shape) == shape and one.device.type != "meta"
     }
     return len(found)
 

@@ -67,6 +67,8 @@ def main(
         if not (model / "config.json").is_file():
             _fail(f"there is no model in {model}: `arte demo-models models` writes the two that are taken by default")
     if device == "cuda":
+        # One is what is checked, however many there are.
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
         import torch
 
         if not torch.cuda.is_available():

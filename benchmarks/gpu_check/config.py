@@ -19,6 +19,8 @@ SMALL: dict[str, Any] = {
     "arte.student.sft.num_epochs": 2,
     "arte.student.sft.save_steps": 2,
     "save_steps": 2,
+    "micro_batch_size": 1,
+    "gradient_accumulation_steps": 1,
 }
 SMALL_TASK: dict[str, Any] = {"validation_questions": 12, "test_questions": 12}
 

@@ -43,14 +43,15 @@ def _attention(results: Mapping[str, Any]) -> str:
 
 
 def _stages(stages: Mapping[str, Any]) -> list[list[str]]:
-    lines = [["stage", "time", "peak allocated", "peak reserved", "kept", "asked", "prompt tokens/s", "new tokens/s"]]
+    memory = ["peak allocated", "peak reserved", "not given back"]
+    lines = [["stage", "time", *memory, "asked", "prompt tokens/s", "new tokens/s"]]
     for name, row in stages.items():
-        memory = row["memory"]
+        taken = row["memory"]
         lines.append(
             [
                 name,
                 duration(row["seconds"]),
-                *(size(memory[key]) if key in memory else "" for key in ("allocated", "reserved")),
+                *(size(taken[key]) if key in taken else "" for key in ("allocated", "reserved")),
                 f"{row['memory_kept'] / 1e6:.0f} MB" if "memory_kept" in row else "",
                 f"{row['asked']:,}" if "asked" in row else "",
                 *(f"{row[f'{kind}_tokens_per_second']:,.0f}" if "asked" in row else "" for kind in ("prompt", "new")),
