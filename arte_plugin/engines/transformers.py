@@ -74,6 +74,8 @@ class TransformersEngine:
         self._memory = memory
         self._token_bytes = token_bytes(self._base)
         self._most_rows = MOST_ROWS.get(self._base.device.type, max(MOST_ROWS.values()))
+        #: Why something that was to be done is not.
+        self._reasons: dict[str, str] = {}
         #: Whether attention can be split; unknown until there is something to try it on.
         self._shares: bool | None = None
         self._last: _Family | None = None
@@ -117,8 +119,9 @@ class TransformersEngine:
         return f"{computed:,} prompt tokens computed for {asked:,} asked ({100 * computed / asked:.0f} %)"
 
     def describe(self) -> dict[str, Any]:
-        """What the model really is, and whether it went through continuous batching."""
-        return {**self._described, "paged": self._paged and self._sent > 0, "shared": bool(self._shares)}
+        """What the model really is, and how it was run: by continuous batching (`paged`), with shared prefixes."""
+        how = {"paged": self._paged and self._sent > 0, "shared": bool(self._shares)}
+        return {**self._described, **how, **({"why_not": self._reasons} if self._reasons else {})}
 
     def close(self) -> None:
         """Give back the memory: the engine can't be used any more, and the caller lets go of the model itself."""
@@ -142,6 +145,7 @@ class TransformersEngine:
             reason = can_share(self.model, self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
             self._shares = not reason
             if reason:
+                self._reasons["shared"] = reason
                 LOG.warning("Shared prefixes are off, padded batches are used instead: %s.", reason)
         return self._shares
 
@@ -330,6 +334,7 @@ class TransformersEngine:
                     send(sibling)
 
     def _no_paging(self, reason: str) -> None:
+        self._reasons["paged"] = reason
         LOG.warning("Paged generation is off, padded batches are used instead: %s.", reason)
         self._paged = False
 

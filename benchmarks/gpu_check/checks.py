@@ -71,7 +71,8 @@ def _models(results: Mapping[str, Any], device: str) -> Iterator[Check]:
                 yield Check(f"{stage}: precision", model["dtype"] == "bfloat16", model["dtype"])
     if device == "cuda":
         for model in loaded.get("probe", []):
-            how = "generate_batch" if model["paged"] else "another way of the engine: see the log for its reason"
+            reason = model.get("why_not", {}).get("paged", "no request was sent to it")
+            how = "generate_batch" if model["paged"] else f"not used: {reason}"
             yield Check("probe: continuous batching", model["paged"], how)
 
 

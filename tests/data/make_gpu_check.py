@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu_check --device cpu --size small --model-student tests/models/taught \
         --model-teacher tests/models/taught --out OUT
-    python -m tests.data.make_gpu_check OUT
+    python tests/data/make_gpu_check.py OUT
 """
 
 import json

@@ -31,7 +31,7 @@ def results():
 def test_a_finished_run_is_read_from_its_files(results):
     made = json.loads((FINISHED / "results.json").read_text())
     assert results == {**made, "checks": results["checks"]}
-    assert len(results["losses"]["dpo"]) > 2
+    assert results["losses"]["dpo"]
     assert len(results["losses"]["sft"]) > 2
     assert results["stages"]["probe"]["new_tokens_per_second"] > 0
     assert 0 < results["adapter"]["changed"] <= 1
@@ -74,7 +74,7 @@ WRONG = {
     "another attention": ("loaded.probe.0.attention", "eager", "probe: attention: eager, asked: sdpa"),
     "another device": ("loaded.probe.0.device", "cpu", "probe: device: cpu, asked: cuda"),
     "another precision": ("loaded.probe.0.dtype", "float32", "probe: precision: float32"),
-    "plain generation": ("loaded.probe.0.paged", False, "probe: continuous batching: another way of the engine"),
+    "plain generation": ("loaded.probe.0.paged", False, "probe: continuous batching: not used: no request"),
     "memory kept": ("stages.align.memory_kept", 300 * 10**6, "align: memory given back: 300 MB kept, at most 200 MB"),
     "no figures": ("stages.align.memory", {}, "align: its memory: nothing is known of it"),
     "a stage too few": ("stages.evaluate", None, "every stage has been run: not run: evaluate"),
