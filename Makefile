@@ -15,6 +15,8 @@ MODELS := models
 MODEL ?= $(MODELS)/student
 BBH ?=
 BENCH ?=
+# `make gpu-check`: its options.
+GPU_CHECK ?=
 
 # Axolotl looks for `accelerate` on the path.
 export PATH := $(abspath $(BIN)):$(PATH)
@@ -27,7 +29,7 @@ export TOKENIZERS_PARALLELISM := false
 # Python keeps what it has compiled: without, every start of a program would compile torch and all else anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test unit bench lint install models docs clean
+.PHONY: demo test unit bench gpu-check lint install models docs clean
 
 demo: models
 	$(BIN)/axolotl train yaml_examples/quickstart-cpu.yaml
@@ -44,6 +46,9 @@ unit: install
 bench: models
 	$(BIN)/python -m benchmarks.probing.run --model "$(MODEL)" $(if $(BBH),--questions "$(BBH)") $(BENCH)
 
+gpu-check: models
+	$(BIN)/python -m benchmarks.gpu_check $(GPU_CHECK)
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -55,6 +60,7 @@ docs: install
 	$(BIN)/python docs/make_answers.py
 	$(BIN)/python docs/make_fewer_calls.py
 	$(BIN)/python docs/make_performance.py
+	$(BIN)/python docs/make_gpu.py
 	$(BIN)/python docs/make_scaling.py
 
 models: $(MODELS)/teacher/demo-model.json

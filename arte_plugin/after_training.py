@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 
 from arte_plugin.errors import StageError
 from arte_plugin.manifest import Count, count_rows, hash_file, hash_of
+from arte_plugin.memory import logged_peaks
 from arte_plugin.models import fingerprint_model, student_dtype, teacher_model
 from arte_plugin.results import result_lines
 from arte_plugin.rows import Draft, Score, TailoredExample, read_rows
@@ -45,19 +46,9 @@ def regenerate(run: Run) -> None:
         inputs |= {"drafts": hash_file(drafts_file), "scores": hash_file(scores_file), "weights": run.weights}
 
     def work() -> Made:
-        made = [
-            regenerate(
-                task,
-                teachers,
-                wanted,
-                [draft for draft in drafts if draft.task == task.name],
-                scored,
-                run.args.regenerate,
-                run.args.elicit,
-                run.args.seed,
-            )
-            for task in run.tasks
-        ]
+        made = regenerate(
+            run.tasks, teachers, wanted, drafts, scored, run.args.regenerate, run.args.elicit, run.args.seed
+        )
         files: Files = {}
         counts: list[Count] = []
         dropped = [row for of_task in made for row in of_task.dropped_questions]
@@ -98,6 +89,8 @@ def _sft(run: Run, training: Training, like: Training) -> None:
         "config": hash_of(sft.decisive(config)),
     }
 
+    peaks: dict[str, int] = {}
+
     def work() -> Made:
         examples = read_rows(tailored, TailoredExample)
         dropped = sft.too_long(examples, config)
@@ -105,12 +98,13 @@ def _sft(run: Run, training: Training, like: Training) -> None:
             trained, note = there, f"trained in {run.source.name}"
         elif like is training:
             trained, note = asdict(sft.train(config, folder)), ""
+            peaks.update(logged_peaks(folder / "train.log"))
         else:
             trained, note = run.out.manifest.stages()[like.stage].result, f"the same examples as {like.arm}"
         counts = [count_rows("examples", len(examples) - len(dropped), dropped, note)]
         return {folder / "dropped.jsonl": dropped}, counts, trained
 
-    run.out.stage(training.stage, inputs, work)
+    run.out.stage(training.stage, inputs, work, peaks=lambda: peaks)
 
 
 def candidates(run: Run) -> list[Candidate]:

@@ -43,6 +43,11 @@ class StageRecord:
     versions: dict[str, str]
     #: What later stages need to know of this one, such as the path of a trained student.
     result: dict[str, Any] = field(default_factory=dict)
+    #: Bytes of the GPU's memory (`memory.Meter.stop`, or a child's peaks); empty where the stage used none.
+    memory: dict[str, int] = field(default_factory=dict)
+    #: What the models really were once loaded (`engines.base.Describes`), by name; those that were asked nothing are
+    #: not there.
+    loaded: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Manifest:
@@ -73,7 +78,8 @@ class Manifest:
 
     def record(
         self, name: str, inputs: Mapping[str, Any], counts: list[Count], usage: Mapping[str, float], seconds: float,
-        result: Mapping[str, Any] | None = None,
+        result: Mapping[str, Any] | None = None, memory: Mapping[str, int] | None = None,
+        loaded: Mapping[str, dict[str, Any]] | None = None,
     ) -> None:  # fmt: skip
         """Enter a finished stage."""
         stages = self.stages()
@@ -86,10 +92,17 @@ class Manifest:
             finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             versions=_versions(),
             result=dict(result or {}),
+            memory=dict(memory or {}),
+            loaded=dict(loaded or {}),
         )
-        content = {"format": 1, "stages": {stage: asdict(record) for stage, record in stages.items()}}
+        content = {"format": 1, "stages": {stage: _as_entered(record) for stage, record in stages.items()}}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _as_entered(record: StageRecord) -> dict[str, Any]:
+    """Without what there is nothing to say about."""
+    return {key: value for key, value in asdict(record).items() if value or key not in ("memory", "loaded")}
 
 
 def count_rows(what: str, kept: int, dropped: Iterable[Dropped] = (), note: str = "") -> Count:

@@ -1,6 +1,17 @@
 """A model's memory goes back before the next is loaded: the teacher is never there twice, nor beside a student."""
 
 import gc
+import logging
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from arte_plugin.ranks import LOGGER
+
+LOG = logging.getLogger(LOGGER)
+
+#: Bytes of the device's memory that may stay behind: libraries keep workspaces of their own once they were used.
+TOLERANCE = 200 * 10**6
 
 
 def settle() -> None:
@@ -20,3 +31,95 @@ def release() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+class Meter:
+    """What a stage takes of the GPUs' memory, from when this is made until `stop`. Without a GPU it does nothing."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self._peaks = {"allocated": 0, "reserved": 0}
+        self._reset: Callable[..., None] | None = None
+        if not torch.cuda.is_available():
+            return
+        self._before = _held()
+        self._allocated = max(_each(torch.cuda.memory_allocated))
+        self._reset = torch.cuda.reset_peak_memory_stats
+        if torch.cuda.is_initialized():
+            for device in range(torch.cuda.device_count()):
+                self._reset(device)
+        # Axolotl starts the counts anew with every line that its trainer logs, and whenever it loads a model.
+        torch.cuda.reset_peak_memory_stats = self._note_and_reset
+
+    def stop(self) -> dict[str, int]:
+        """Bytes: the peaks (`allocated`, `reserved`) of the GPU that had most, and what is reserved on all of them, at
+        the start (`before`) and now that what nobody holds has been given back (`after`).
+
+        Empty where nothing was allocated, and from the second time on.
+        """
+        import torch
+
+        if self._reset is None:
+            return {}
+        self._note()
+        torch.cuda.reset_peak_memory_stats = self._reset
+        self._reset = None
+        release()
+        if self._peaks["allocated"] <= self._allocated:
+            return {}
+        return {**self._peaks, "before": self._before, "after": _held()}
+
+    def _note_and_reset(self, device: object = None) -> None:
+        self._note()
+        if self._reset is not None:
+            self._reset(device)
+
+    def _note(self) -> None:
+        import torch
+
+        peaks = {"allocated": torch.cuda.max_memory_allocated, "reserved": torch.cuda.max_memory_reserved}
+        for name, peak in peaks.items():
+            self._peaks[name] = max(self._peaks[name], *_each(peak))
+
+
+def kept(used: Mapping[str, int]) -> int:
+    """Bytes that a stage has not given back, from what `Meter.stop` told of it."""
+    return max(0, used.get("after", 0) - used.get("before", 0))
+
+
+def check_given_back(stage: str, used: Mapping[str, int]) -> None:
+    """Warn where a stage has kept more than `TOLERANCE`: the next model may not fit beside it."""
+    if kept(used) > TOLERANCE:
+        LOG.warning(
+            "%s has not given back %.0f MB of the GPU's memory (%.0f MB reserved before, %.0f MB now). What comes next "
+            "has so much less; should it run out of memory, start the run again: it goes on from here.",
+            stage, kept(used) / 1e6, used["before"] / 1e6, used["after"] / 1e6,
+        )  # fmt: skip
+
+
+def logged_peaks(log: Path) -> dict[str, int]:
+    """The peaks of a child's `axolotl train`, in bytes, from the lines of its trainer; empty where it had no GPU."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    peaks = {}
+    for name, key in {"allocated": "max_allocated", "reserved": "device_reserved"}.items():
+        # Each is the peak since the line before.
+        found = [float(one) for one in re.findall(rf"'memory/{key} \(GiB\)': '?([\d.]+)", text)]
+        if found and max(found) > 0:
+            peaks[name] = int(max(found) * 2**30)
+    return peaks
+
+
+def _held() -> int:
+    import torch
+
+    return sum(_each(torch.cuda.memory_reserved))
+
+
+def _each(count: Callable[[int], int]) -> list[int]:
+    """Of every GPU that this process sees; asking before the first is used would start CUDA."""
+    import torch
+
+    if not torch.cuda.is_initialized():
+        return [0]
+    return [count(device) for device in range(torch.cuda.device_count())]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from arte_plugin import ranks, serving, sharding
 from arte_plugin.args import ArteArgs, RespondentArgs, StudentArgs
-from arte_plugin.engines.base import Completion, Engine, Request, plan_batches, plan_queue
+from arte_plugin.engines.base import Completion, Describes, Engine, Request, plan_batches, plan_queue
 from arte_plugin.errors import ConfigError
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rendering import Renderer
@@ -55,6 +55,8 @@ class Model:
     #: By servers: they make batches of their own, and are asked by one process only, whose requests fill them.
     served: bool = False
     usage: Usage = field(default_factory=Usage)
+    #: What it really was, once it has been loaded and closed again.
+    loaded: dict[str, Any] = field(default_factory=dict)
     _engine: Engine | None = None
 
     def ask(self, requests: Sequence[Request], what: str) -> list[Completion]:
@@ -154,6 +156,8 @@ class Model:
     def close(self) -> None:
         """Give back the model's memory; it is loaded again when it is asked again."""
         if self._engine is not None:
+            if isinstance(self._engine, Describes):
+                self.loaded = self._engine.describe()
             self._engine.close()
             self._engine = None
 

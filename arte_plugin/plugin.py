@@ -29,6 +29,8 @@ class ArtePlugin(BasePlugin):
         self._started = 0.0
         self._trainer_state: Any = None
         self._trained = 0
+        self._meter: memory.Meter | None = None
+        self._loaded: dict[str, Any] = {}
 
     def get_input_args(self) -> str:
         """The config class that Axolotl validates with."""
@@ -63,6 +65,7 @@ class ArtePlugin(BasePlugin):
             self._align_inputs = run.align_inputs()
             align.prepare_training(cfg, run, self._align_inputs)
             self._started = time.monotonic()
+            self._meter = memory.Meter()
 
     def pre_model_load(self, cfg: Any) -> None:
         """Seed the adapter's initial weights: Axolotl 0.19 does so for no config."""
@@ -75,6 +78,10 @@ class ArtePlugin(BasePlugin):
         """Keep the trainer's log, not the trainer, which holds the model."""
         from transformers import TrainerCallback
 
+        from arte_plugin.loaded import describe_model
+
+        if self._run is not None and not self._loaded:
+            self._loaded = describe_model(trainer.model)
         plugin = self
 
         class KeepState(TrainerCallback):
@@ -97,7 +104,10 @@ class ArtePlugin(BasePlugin):
             # The trained teacher, which is loaded again to generate.
             memory.release()
             seconds = time.monotonic() - self._started
-            self._run.record_aligned(self._align_inputs, seconds, align.describe(self._trainer_state))
+            used = self._meter.stop() if self._meter else {}
+            memory.check_given_back("align", used)
+            note = align.describe(self._trainer_state)
+            self._run.record_aligned(self._align_inputs, seconds, note, used, self._loaded)
             self._after_align(self._run)
 
     def _after_align(self, run: Run) -> None:

@@ -139,11 +139,17 @@ class Run:
             "align", hash_of(self.align_inputs())
         )
 
-    def record_aligned(self, inputs: Mapping[str, Any], seconds: float, note: str) -> None:
+    def record_aligned(
+        self, inputs: Mapping[str, Any], seconds: float, note: str, memory: Mapping[str, int],
+        loaded: Mapping[str, Any],
+    ) -> None:  # fmt: skip
         """Enter the teacher's finished training; ranks other than the first wait until it is entered."""
         if ranks.is_first():
             pairs = len(read_rows(self.pairs_file, PreferencePair))
-            self.out.manifest.record("align", inputs, [Count("pairs", pairs, pairs, note=note)], {}, seconds)
+            self.out.manifest.record(
+                "align", inputs, [Count("pairs", pairs, pairs, note=note)], {}, seconds,
+                memory=memory, loaded={self.cfg["base_model"]: dict(loaded)},
+            )  # fmt: skip
         self.out.wait_for("align", hash_of(inputs))
 
     def summary(self) -> str:

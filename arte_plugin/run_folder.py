@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from arte_plugin import ranks
+from arte_plugin import memory, ranks
 from arte_plugin.manifest import Count, Manifest, StageRecord, count_rows, hash_of
 from arte_plugin.models import Model, Usage
 from arte_plugin.ranks import LOGGER
@@ -36,11 +36,13 @@ class RunFolder:
         return self.path / STAGES[stage] / name
 
     def stage(
-        self, name: str, inputs: Mapping[str, Any], work: Callable[[], Made], models: Sequence[Model] = ()
-    ) -> StageRecord:
+        self, name: str, inputs: Mapping[str, Any], work: Callable[[], Made], models: Sequence[Model] = (),
+        peaks: Callable[[], Mapping[str, int]] = dict,
+    ) -> StageRecord:  # fmt: skip
         """Do `work`, write what it made and enter it in the manifest, unless that is done for the same `inputs`.
 
-        The first rank writes; the others wait until it has. `models` are closed in any case.
+        The first rank writes; the others wait until it has. `models` are closed in any case. `peaks` tells, once the
+        work is done, what a child process took of the GPU's memory.
         """
         inputs_hash = hash_of(inputs)
         if self.manifest.finished(name, inputs_hash):
@@ -48,11 +50,14 @@ class RunFolder:
             return self.manifest.stages()[name]
         LOG.info("%s", name)
         started = time.monotonic()
+        meter = memory.Meter()
         try:
             files, counts, result = work()
         finally:
             for model in models:
                 model.close()
+            used = meter.stop()
+        memory.check_given_back(name, used)
         if ranks.is_first():
             for path, content in files.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +66,10 @@ class RunFolder:
                 else:
                     write_rows(path, content)
             usage = _sum_usage([model.usage for model in models])
-            self.manifest.record(name, inputs, counts, usage, time.monotonic() - started, result)
+            loaded = {model.name: model.loaded for model in models if model.loaded}
+            self.manifest.record(
+                name, inputs, counts, usage, time.monotonic() - started, result, peaks() or used, loaded
+            )
         self.wait_for(name, inputs_hash)
         record = self.manifest.stages()[name]
         if ranks.is_first():

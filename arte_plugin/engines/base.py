@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,14 @@ class Weighs(Protocol):
 
     def likelihoods(self, batch: Sequence[Reply]) -> list[Likelihood]:
         """How likely the model finds each of `batch`, in its order."""
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """An engine that can tell what the model that it runs really is, whatever the config asked for."""
+
+    def describe(self) -> dict[str, Any]:
+        """Attention, precision, linear layers by type, quantisation, and how it is run."""
 
 
 def plan_batches(requests: Sequence[Request], batch_size: int) -> list[list[Request]]:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import (
@@ -21,6 +21,7 @@ from arte_plugin.engines.base import Completion, Keep, Likelihood, Reply, Reques
 from arte_plugin.engines.likelihood import log_likelihoods
 from arte_plugin.engines.shared_prefix import CHUNK, Prefix, SharedPrefixModel, can_share, token_bytes
 from arte_plugin.errors import DataError
+from arte_plugin.loaded import describe_model
 from arte_plugin.memory import release
 from arte_plugin.ranks import LOGGER
 
@@ -62,6 +63,8 @@ class TransformersEngine:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self._base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        # Now: on a CPU bitsandbytes packs 4-bit weights anew when they are first used.
+        self._described = describe_model(model)
         named = getattr(self._base.generation_config, "eos_token_id", None)
         ends = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id]
         self._ends = sorted({token for token in ends if token is not None})
@@ -71,6 +74,8 @@ class TransformersEngine:
         self._memory = memory
         self._token_bytes = token_bytes(self._base)
         self._most_rows = MOST_ROWS.get(self._base.device.type, max(MOST_ROWS.values()))
+        #: Why something that was to be done is not.
+        self._reasons: dict[str, str] = {}
         #: Whether attention can be split; unknown until there is something to try it on.
         self._shares: bool | None = None
         self._last: _Family | None = None
@@ -113,6 +118,11 @@ class TransformersEngine:
             return ""
         return f"{computed:,} prompt tokens computed for {asked:,} asked ({100 * computed / asked:.0f} %)"
 
+    def describe(self) -> dict[str, Any]:
+        """What the model really is, and how it was run: by continuous batching (`paged`), with shared prefixes."""
+        how = {"paged": self._paged and self._sent > 0, "shared": bool(self._shares)}
+        return {**self._described, **how, **({"why_not": self._reasons} if self._reasons else {})}
+
     def close(self) -> None:
         """Give back the memory: the engine can't be used any more, and the caller lets go of the model itself."""
         self._last = None
@@ -135,6 +145,7 @@ class TransformersEngine:
             reason = can_share(self.model, self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
             self._shares = not reason
             if reason:
+                self._reasons["shared"] = reason
                 LOG.warning("Shared prefixes are off, padded batches are used instead: %s.", reason)
         return self._shares
 
@@ -323,6 +334,7 @@ class TransformersEngine:
                     send(sibling)
 
     def _no_paging(self, reason: str) -> None:
+        self._reasons["paged"] = reason
         LOG.warning("Paged generation is off, padded batches are used instead: %s.", reason)
         self._paged = False
 

@@ -3,7 +3,7 @@
 Other arms (`arms.py`) share what is written for ARTE's own data set, and ask for no more than they need.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 from arte_plugin import prompts
@@ -39,6 +39,43 @@ class Regenerated:
 
 
 def regenerate(
+    tasks: Sequence[Task],
+    teachers: Teachers,
+    arms: Sequence[Arm],
+    drafts: Sequence[Draft],
+    scored: Mapping[str, float],
+    settings: RegenerateArgs,
+    asking: ElicitArgs,
+    seed: int,
+) -> list[Regenerated]:
+    """The examples of each arm, task by task; `asking` says how questions are asked for, as in stage 1.
+
+    `scored` is s_r by draft id, empty where no arm uses drafts. The aligned teacher is let go before the one that is
+    not is loaded. Raises `TeacherError` when a teacher writes nothing usable, `DataError` when an arm needs drafts of a
+    task and there are none with a score.
+    """
+    begun = [
+        _regenerate(
+            task, teachers, arms, [draft for draft in drafts if draft.task == task.name], scored, settings, asking, seed
+        )
+        for task in tasks
+    ]
+    for one in begun:
+        next(one)
+    if teachers.unaligned is not None:
+        teachers.aligned.close()
+    return [_finished(one) for one in begun]
+
+
+def _finished(work: Generator[None, None, Regenerated]) -> Regenerated:
+    try:
+        next(work)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("it pauses once")
+
+
+def _regenerate(
     task: Task,
     teachers: Teachers,
     arms: Sequence[Arm],
@@ -47,13 +84,8 @@ def regenerate(
     settings: RegenerateArgs,
     asking: ElicitArgs,
     seed: int,
-) -> Regenerated:
-    """The examples of each arm for one task; `asking` says how questions are asked for, as in stage 1.
-
-    `drafts` are those of the task, `scored` is s_r by draft id; empty where no arm uses them. Raises `TeacherError`
-    when a teacher writes nothing usable, `DataError` when an arm needs drafts of this task and there are none with a
-    score.
-    """
+) -> Generator[None, None, Regenerated]:
+    """One task. It pauses where the aligned teacher has written all that it is to write."""
     if uses_drafts(arms):
         drafts = [draft for draft in drafts if draft.draft_id in scored]
         if not drafts:
@@ -87,12 +119,16 @@ def regenerate(
     asked["drafted"] = list(drafted.values())[: settings.questions]
 
     made: dict[Source, tuple[list[TailoredExample], list[Dropped]]] = {}
-    for source in dict.fromkeys(ARMS[arm] for arm in arms):
-        teacher = {"aligned": teachers.aligned, "unaligned": teachers.unaligned}.get(source.rationales)
-        if teacher is None:
+    sources = list(dict.fromkeys(ARMS[arm] for arm in arms))
+    for source in sources:
+        if source.rationales == "aligned":
+            made[source] = _answered(task, teachers.aligned, asked[source.questions], settings, asking, seed)
+    yield
+    for source in sources:
+        if source.rationales == "unaligned" and teachers.unaligned is not None:
+            made[source] = _answered(task, teachers.unaligned, asked[source.questions], settings, asking, seed)
+        elif source not in made:
             made[source] = drafted_examples(drafts, scored, source.rationales, settings.questions, seed)
-        else:
-            made[source] = _answered(task, teacher, asked[source.questions], settings, asking, seed)
     examples, surplus = cut_to_equal_size({arm: made[ARMS[arm]][0] for arm in arms})
     dropped = {
         arm: made[ARMS[arm]][1] + surplus[arm] + (leaks if ARMS[arm].questions == "drafted" else []) for arm in arms

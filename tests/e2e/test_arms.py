@@ -4,7 +4,8 @@ import json
 
 from arte_plugin.manifest import Manifest
 from arte_plugin.rows import Draft, TailoredExample, read_rows
-from tests.e2e.conftest import axolotl
+from tests.alive import ALIVE_FILE
+from tests.e2e.conftest import ROOT, axolotl
 
 # Each way to come by an example once, but for `random_technique` and `task_consistent`, which are `most_preferred` with
 # another draft.
@@ -21,10 +22,16 @@ def test_arms_share_what_is_generated_with_one_another_and_with_later_runs(
         "arte.evaluate.shots": [0],
         "arte.evaluate.limit": 6,
     }
-    config = write_config(changes)
-    done = axolotl("train", str(config), "--launcher", "python")
+    config = write_config({**changes, "plugins": ["tests.alive.AlivePlugin", "arte_plugin.ArtePlugin"]})
+    alive = tmp_path / "alive"
+    done = axolotl("train", str(config), "--launcher", "python", PYTHONPATH=str(ROOT), **{ALIVE_FILE: str(alive)})
     assert done.returncode == 0, done.stderr[-3000:]
     folder = tmp_path / "arte/arte"
+    # Teacher, respondent, student; the teacher is trained, and gone when its training is over; it writes as it was
+    # aligned, then as it was. Before a model is loaded there is none, and it is alone while it is there.
+    generates = ["load 0", "engine 1"]
+    trained = ["load 0", "trainer 1", "unload 0"]
+    assert alive.read_text().splitlines() == [*generates, "engine 1", "engine 1", *trained, *generates, *generates]
 
     rows = {
         arm: read_rows(folder / "06-regenerate" / f"{'tailored' if arm == 'arte' else arm}.jsonl", TailoredExample)

@@ -16,6 +16,8 @@ from arte_plugin.config_check import check_config
 from arte_plugin.errors import ConfigError
 from arte_plugin.sharding import as_in_one_process, switched_off
 from arte_plugin.stages.sft import student_config
+from benchmarks.gpu_check.attention import WANTED
+from benchmarks.gpu_check.config import loop_config
 from tests.e2e.conftest import ROOT, arte
 
 EXAMPLES = sorted((ROOT / "yaml_examples").glob("*.yaml"))
@@ -110,6 +112,20 @@ def test_axolotl_takes_its_students(example, untaught, tmp_path):
             assert wanted["bf16"] is True
             assert wanted["attn_implementation"] == "flash_attention_2"
         assert_kept({key: value for key, value in wanted.items() if key != "datasets"}, validate(wanted, gpus(example)))
+
+
+@pytest.mark.parametrize("attention", WANTED)
+@pytest.mark.parametrize("size", ["small", "full"])
+def test_axolotl_takes_what_gpu_check_runs(size, attention, untaught, tmp_path):
+    config = loop_config("cuda", size, untaught, untaught, attention, tmp_path / "run")
+    check_config(config)
+    made = validate(config, 1)
+    assert_kept({key: value for key, value in config.items() if key not in ("arte", "datasets")}, made)
+    (tmp_path / "tailored.jsonl").write_text("")
+    student = ArteArgs.model_validate(config["arte"]).students[0]
+    wanted = student_config(made, student, tmp_path / "tailored.jsonl", tmp_path, seed=1)
+    assert (wanted["bf16"], wanted["attn_implementation"]) == (True, attention)
+    assert_kept({key: value for key, value in wanted.items() if key != "datasets"}, validate(wanted, 1))
 
 
 @each_example

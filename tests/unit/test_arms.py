@@ -81,7 +81,7 @@ def test_drafts_without_scores_are_refused_before_a_teacher_is_asked(arm):
     task = Task(TaskArgs(name="sums", description="Add.", questions={"path": "unread.jsonl"}), [], [], [], 0)
     never = Teachers(cast(Model, None))
     with pytest.raises(DataError, match=f"Task sums: of its arms {arm} take .* not one draft of this task has a score"):
-        regenerate(task, never, ["arte", arm], DRAFTS, {}, RegenerateArgs(), ElicitArgs(), 1)
+        regenerate([task], never, ["arte", arm], DRAFTS, {}, RegenerateArgs(), ElicitArgs(), 1)
 
 
 def test_arms_are_cut_to_the_smallest():

@@ -110,8 +110,8 @@ def test_drafts_that_repeat_this_runs_questions_are_dropped():
     drafts = [draft("sums", "q1", "what is 2 + 2?"), draft("sums", "q2")]
     scored = {row.draft_id: 0.5 for row in drafts}
     never = Teachers(None)  # type: ignore[arg-type]
-    made = regenerate(task, never, ["original_teacher"], drafts, scored, RegenerateArgs(), ElicitArgs(), 1)
+    [made] = regenerate([task], never, ["original_teacher"], drafts, scored, RegenerateArgs(), ElicitArgs(), 1)
     assert [row.question for row in made.examples["original_teacher"]] == ["text of q2"]
     assert [(row.reason, row.id) for row in made.dropped["original_teacher"]] == [("repeats_test", "q1")]
     with pytest.raises(DataError, match="every draft repeats one of this run's own questions"):
-        regenerate(task, never, ["original_teacher"], drafts[:1], scored, RegenerateArgs(), ElicitArgs(), 1)
+        regenerate([task], never, ["original_teacher"], drafts[:1], scored, RegenerateArgs(), ElicitArgs(), 1)
