@@ -171,5 +171,5 @@ def check_loaded(model: Any, adapter: str | Path) -> None:
     if missing:
         raise StageError(
             f"{len(missing)} of the {len(wanted)} weights of the aligned teacher's adapter are not in {file}, such as "
-            f"{missing[0]}: the teacher would be the unaligned one. Is the `adapter_config.json` there another training's?"
+            f"{missing[0]}: the teacher would be the unaligned one. Is its adapter_config.json another training's?"
         )

@@ -100,11 +100,10 @@ def test_axolotl_still_gathers_under_these_names(model, tmp_path):
     # As TRL puts the adapter on: Axolotl goes on with what is below.
     get_peft_model(base, LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM"))
     assert save_fsdp2_lora_adapter(base, str(tmp_path))
-    assert all(name.startswith("model.layers.") for name in load_file(tmp_path / "adapter_model.safetensors"))
+    file = tmp_path / "adapter_model.safetensors"
+    assert all(name.startswith("model.layers.") for name in load_file(file))
     aligned_weights.make_whole(tmp_path, adapter=True, timeout=1)
-    assert all(
-        name.startswith("base_model.model.model.layers.") for name in load_file(tmp_path / "adapter_model.safetensors")
-    )
+    assert all(name.startswith("base_model.model.model.layers.") for name in load_file(file))
 
 
 def test_an_adapters_config_alone_is_no_teacher(adapter):
