@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 
+from arte_plugin import aligned_weights
 from arte_plugin.errors import StageError
 from arte_plugin.manifest import Count, count_rows, hash_file, hash_of
 from arte_plugin.memory import logged_peaks
@@ -28,6 +29,7 @@ def regenerate(run: Run) -> None:
     if run.source is not None:
         run.record_source(run.source)
     wanted = run.args.arms
+    aligned_weights.make_whole(run.aligned_dir, bool(run.cfg.get("adapter")), run.args.engine.rank_timeout)
     aligned = teacher_model(run.cfg, run.args, run.cache, run.aligned_dir)
     teachers = Teachers(aligned)
     asking = run.args.elicit.model_dump(include={"seeds_per_prompt", "questions_per_prompt", "prefill", "max_calls"})

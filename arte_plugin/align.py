@@ -4,10 +4,10 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from arte_plugin import ranks
+from arte_plugin.aligned_weights import last_checkpoint
 from arte_plugin.args import SENTINEL
 from arte_plugin.manifest import hash_of
 from arte_plugin.models import stay_on_cpu
@@ -45,12 +45,6 @@ def _resume(cfg: Any, run: Run, inputs_hash: str) -> None:
     if ranks.is_first() and not same:
         run.out.path.mkdir(parents=True, exist_ok=True)
         write_text(started, json.dumps({"inputs_hash": inputs_hash}) + "\n")
-
-
-def last_checkpoint(output_dir: Path) -> Path | None:
-    """The newest checkpoint that was written to its end: the trainer's state is the last file of one."""
-    whole = [path for path in output_dir.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def describe(trainer_state: Any) -> str:

@@ -21,6 +21,7 @@ from arte_plugin import presets
 from arte_plugin.block import Block
 from arte_plugin.engine_args import ServerEngineArgs, TransformersEngineArgs, check_aligned_teacher_can_be_served
 from arte_plugin.task_args import TaskArgs
+from arte_plugin.teacher_args import check_own_adapter
 
 SENTINEL = "arte://pairs"
 PAIRS_STRATEGY = "arte_plugin.preference_pairs"
@@ -483,6 +484,7 @@ class ArteConfig(BaseModel):
         rl = getattr(values.get("rl"), "value", values.get("rl"))
         if rl != "dpo":
             raise ValueError(f"ARTE aligns the teacher with DPO: set `rl: dpo` (found {rl!r})")
+        check_own_adapter(values)
         check_aligned_teacher_can_be_served(values)
         # Axolotl has turned the entries into its own models by the time it validates.
         datasets = [entry if isinstance(entry, dict) else vars(entry) for entry in values.get("datasets") or []]

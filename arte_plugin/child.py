@@ -54,6 +54,18 @@ def axolotl(log: IO[bytes], *arguments: str) -> int:
     ).returncode
 
 
+def merge_pieces(log: IO[bytes], pieces: Path, target: Path) -> int:
+    """Put an FSDP checkpoint's pieces together in `target` with Axolotl's function, whose command wants a config."""
+    program = (
+        "import sys; from axolotl.cli.merge_sharded_fsdp_weights import merge_fsdp_weights; "
+        "merge_fsdp_weights(*sys.argv[1:])"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program, str(pieces), str(target)],
+        stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(), preexec_fn=end_with_parent(),
+    ).returncode  # fmt: skip
+
+
 def failure(code: int, log_file: Path) -> str:
     """How a child ended, and the end of its log: "ended with exit code 1. The end of its log …"."""
     ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"

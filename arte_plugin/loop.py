@@ -1,12 +1,13 @@
 """The loop: the stages in their order. Stage 5, the teacher's training, is Axolotl's own and lies between the two."""
 
-from arte_plugin import after_training, before_training, memory, ranks
+from arte_plugin import after_training, before_training, memory, merging, ranks
 from arte_plugin.run import Run
 
 
 def until(run: Run, last: str) -> None:
     """Run the stages before the teacher's training, up to and with `last`; skip what is done."""
     memory.settle()
+    merging.start_from_whole_teacher(run)
     steps = {
         "elicit": before_training.elicit,
         "preference-set": before_training.preference_set,
@@ -30,6 +31,7 @@ def until(run: Run, last: str) -> None:
 
 def after_align(run: Run, last: str = "evaluate") -> None:
     """Run the stages after the teacher's training, up to and with `last`; the student is rank 0's business."""
+    merging.start_from_whole_teacher(run)
     after_training.regenerate(run)
     if ranks.is_first() and last != "regenerate":
         after_training.sft(run)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arte_plugin import ranks, serving, sharding
+from arte_plugin import aligned_weights, ranks, serving, sharding
 from arte_plugin.args import ArteArgs, RespondentArgs, StudentArgs
 from arte_plugin.engines.base import Completion, Describes, Engine, Request, plan_batches, plan_queue
 from arte_plugin.errors import ConfigError
@@ -233,6 +233,8 @@ def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path |
         if cfg.get("adapter") and not adapter:
             # Quantisation in Axolotl comes with the adapter; a fresh one must not have a say.
             model = model.unload()
+        if adapter:
+            aligned_weights.check_loaded(model, adapter)
         model.requires_grad_(False)
         return TransformersEngine(model, tokenizer, **_engine_settings(args))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from axolotl.integrations.base import BasePlugin
 
-from arte_plugin import align, loop, memory, ranks, rounds
+from arte_plugin import align, loop, memory, merging, ranks, rounds
 from arte_plugin.config_check import check_config
 from arte_plugin.errors import shown_errors
 from arte_plugin.ranks import LOGGER
@@ -64,6 +64,7 @@ class ArtePlugin(BasePlugin):
                 raise SystemExit(0)
             self._align_inputs = run.align_inputs()
             align.prepare_training(cfg, run, self._align_inputs)
+            merging.hand_over(cfg, run)
             self._started = time.monotonic()
             self._meter = memory.Meter()
 

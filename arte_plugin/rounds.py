@@ -18,6 +18,7 @@ from arte_plugin import child
 from arte_plugin.config_check import raw_config
 from arte_plugin.errors import StageError
 from arte_plugin.manifest import Count, Manifest
+from arte_plugin.merging import merge
 from arte_plugin.models import fingerprint_model
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rows import Result, write_text
@@ -101,7 +102,7 @@ def _next_config(run: Run, config: Mapping[str, Any], number: int, before: Path,
     # A LoRA teacher is merged first: Axolotl's DPO starts a new adapter, and the model below it is the reference.
     teacher = folder / "teacher" / "merged" if made.get("adapter") else before
     made |= {"base_model": str(teacher.absolute()), "output_dir": str(folder)}
-    for key in ("base_model_config", "revision_of_model"):
+    for key in ("base_model_config", "revision_of_model", "lora_model_dir"):
         made.pop(key, None)
     block = made["arte"]
     block |= {"round": number, "cache": str(run.cache.path.absolute())}
@@ -130,7 +131,8 @@ def _run_round(
         log_file = folder / "round.log"
         with child.locked_log(log_file, f"round {number}") as log:
             if config.get("adapter"):
-                _merge_teacher(log, log_file, config_before, before, folder / "teacher")
+                base = run.cfg["base_model"] if number == 2 else raw_config(str(config_before))["base_model"]
+                merge(log, log_file, config_before, base, before, folder / "teacher")
             for name, student in students.items():
                 if student.adapter:
                     _merge_student(student, folder / "students" / name)
@@ -153,19 +155,6 @@ def _tuned(run: Run, before: Path, name: str) -> TrainedStudent:
     stages = Manifest(before / "arte/manifest.json").stages()
     training = next(one for one in trainings(run.args) if one.student.name == name and one.arm == "arte")
     return TrainedStudent(**stages[training.stage].result)
-
-
-def _merge_teacher(log: Any, log_file: Path, config_before: Path, before: Path, target: Path) -> None:
-    """The adapter of the round before, merged into its base by Axolotl, unless that is done."""
-    marker, of = target / "merged-from.json", json.dumps({"adapter": fingerprint_model(str(before))}) + "\n"
-    if marker.is_file() and marker.read_text() == of:
-        return
-    LOG.info("merging the aligned teacher's adapter into %s", target / "merged")
-    arguments = [str(config_before), f"--lora-model-dir={before.absolute()}", f"--output-dir={target.absolute()}"]
-    code = child.axolotl(log, "merge-lora", *arguments)
-    if code != 0 or not (target / "merged/config.json").is_file():
-        raise StageError(f"Merging the teacher's adapter {child.failure(code, log_file)}")
-    write_text(marker, of)
 
 
 def _merge_student(student: TrainedStudent, target: Path) -> None:

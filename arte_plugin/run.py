@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from arte_plugin import answers, prompts, question_tags, ranks, sharding
+from arte_plugin import aligned_weights, answers, prompts, question_tags, ranks, sharding
 from arte_plugin.args import SENTINEL, Arm, ArteArgs, RespondentArgs
 from arte_plugin.manifest import Count, hash_file, hash_of
 from arte_plugin.models import Model, fingerprint_model, stay_on_cpu
@@ -55,6 +55,7 @@ class Run:
         students = [student.base_model for student in self.args.students]
         for path in {cfg["base_model"], *students, *(r.base_model for r in self.respondents)}:
             fingerprint_model(path)
+        aligned_weights.refuse_pieces_without_checkpoint(cfg)
         benchmarks.check_names(self.args.evaluate.benchmarks)
         self.source = (
             SourceRun(self.args.from_run, self.cfg, self.args.teacher.prompt_style) if self.args.from_run else None
@@ -98,6 +99,9 @@ class Run:
         training = {
             key: value for key, value in dict(self.cfg).items() if key not in _NOT_TRAINING and value is not None
         }
+        # A model that this run has made, such as the teacher with its own adapter merged, moves with the run's folder.
+        own = str(self.out.path.absolute())
+        training = {key: value for key, value in training.items() if not str(value).startswith(own)}
         training["datasets"] = [
             entry for entry in map(dict, training.get("datasets") or []) if entry.get("path") != SENTINEL
         ]
@@ -134,8 +138,7 @@ class Run:
         """Whether the teacher in `output_dir` is the one that these pairs and this YAML make, or another run's."""
         if self.source:
             return True
-        weights = "adapter_config.json" if self.cfg.get("adapter") else "config.json"
-        return (self.output_dir / weights).is_file() and self.out.manifest.finished(
+        return aligned_weights.are_there(self.output_dir, bool(self.cfg.get("adapter"))) and self.out.manifest.finished(
             "align", hash_of(self.align_inputs())
         )
 

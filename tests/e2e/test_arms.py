@@ -1,12 +1,14 @@
-"""The paper's data sets in one run."""
+"""The paper's data sets in one run, of a teacher that is aligned in full."""
 
 import json
 
 from arte_plugin.manifest import Manifest
+from arte_plugin.models import fingerprint_model
 from arte_plugin.rows import Draft, TailoredExample, read_rows
 from tests.alive import ALIVE_FILE
 from tests.e2e.conftest import ROOT, axolotl
 
+FULL = {"adapter": None, "lora_r": None, "lora_alpha": None, "lora_target_linear": None, "learning_rate": 1e-5}
 # Each way to come by an example once, but for `random_technique` and `task_consistent`, which are `most_preferred` with
 # another draft.
 ARMS = ["arte", "original_teacher", "rationale_only", "question_only", "most_preferred"]
@@ -16,6 +18,7 @@ def test_arms_share_what_is_generated_with_one_another_and_with_later_runs(
     write_config, tmp_path, tiny_config, untaught
 ):
     changes = {
+        **FULL,
         "arte.arms": ARMS,
         "arte.elicit.questions": 5,
         "arte.regenerate.questions": 4,
@@ -49,6 +52,9 @@ def test_arms_share_what_is_generated_with_one_another_and_with_later_runs(
     assert rows["most_preferred"] == rows["original_teacher"]
 
     stages = Manifest(folder / "manifest.json").stages()
+    drafting, aligned = (stages[stage].inputs["model"] for stage in ("elicit", "regenerate"))
+    assert drafting["adapter"] is aligned["adapter"] is None
+    assert aligned["model"] == fingerprint_model(str(tmp_path / "arte")) != drafting["model"]
     assert stages["sft/most_preferred"].result == stages["sft/original_teacher"].result
     students = {stages["sft" if arm == "arte" else f"sft/{arm}"].result["model"] for arm in ARMS}
     assert len(students) == len({tuple(rows[arm]) for arm in ARMS}) > 2
@@ -87,7 +93,7 @@ def _same_config_from_that_run(write_config, tmp_path, changes, rows):
     )
     assert here["results"] == there["results"]
     assert "not run yet" not in done.stdout
-    assert not (tmp_path / "again/adapter_config.json").exists()
+    assert not (tmp_path / "again/model.safetensors").exists()
 
 
 def _another_task_and_student_from_that_run(write_config, tmp_path, changes, tiny_config, untaught):
@@ -110,7 +116,7 @@ def _another_task_and_student_from_that_run(write_config, tmp_path, changes, tin
     trained = [f"sft/original_teacher/seed-{seed}" for seed in (1, 2)]
     assert list(stages) == ["elicit", "preference-set", "probe", "align", "regenerate", *trained, "evaluate"]
     assert stages["align"].counts[0].note == f"from {tmp_path / 'arte'}"
-    assert not (tmp_path / "others/adapter_config.json").exists()
+    assert not (tmp_path / "others/model.safetensors").exists()
     # What the unaligned teacher drafts here is what the arm of its own data is trained on.
     drafted = {draft.question for draft in read_rows(folder / "01-elicit/drafts.jsonl", Draft)}
     taken = read_rows(folder / "06-regenerate/original_teacher.jsonl", TailoredExample)

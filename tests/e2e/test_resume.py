@@ -1,14 +1,15 @@
 """`kill -9` at four moments, and several ranks: the rows are the same to the last byte."""
 
+import math
 import os
 import shutil
 import signal
 import sqlite3
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from arte_plugin.manifest import Manifest
 from arte_plugin.rows import Draft, Probe, Score, read_rows
@@ -73,12 +74,13 @@ def test_killed_at_every_stage_goes_on_and_makes_the_same_rows(uninterrupted, wr
     assert Manifest(folder / "manifest.json").stages()["probe"].usage["asked"] < stages["probe"].usage["asked"]
 
 
-def test_two_ranks_share_the_requests_and_make_the_same_rows(uninterrupted, write_config, tmp_path):
+def test_two_ranks_share_the_requests_make_the_same_rows_and_train_together(uninterrupted, write_config, tmp_path):
     logs = tmp_path / "logs"
-    command = [str(Path(sys.executable).parent / "arte"), "pair", str(write_config(PARTS))]
-    options = ["--standalone", "--nproc-per-node", "2", "--no-python", "--log-dir", str(logs), "--redirects", "3"]
-    run = start("torchrun", *options, *command, log=tmp_path / "torchrun.log")
-    assert run.wait(timeout=300) == 0, (tmp_path / "torchrun.log").read_text()[-3000:]
+    config = write_config({**PARTS, "micro_batch_size": 1})
+    options = ["--standalone", "--nproc-per-node", "2", "--log-dir", str(logs), "--redirects", "3"]
+    log = tmp_path / "torchrun.log"
+    run = start("torchrun", *options, "-m", "axolotl.cli.train", str(config), log=log, ARTE_UNTIL="align")
+    assert run.wait(timeout=300) == 0, log.read_text()[-3000:]
     folder = tmp_path / "arte" / "arte"
     for name in ROWS:
         assert (folder / name).read_bytes() == (uninterrupted / name).read_bytes(), name
@@ -86,6 +88,11 @@ def test_two_ranks_share_the_requests_and_make_the_same_rows(uninterrupted, writ
     assert 0 < usage["asked"] < usage["requests"], "rank 0 answered everything itself"
     told = [next(logs.rglob(f"{rank}/stdout.log")).read_text() for rank in range(2)]
     assert ["stage  " in text for text in told] == [True, False]
+    pairs = Manifest(folder / "manifest.json").stages()["align"].counts[0]
+    # Data parallel: two pairs a step.
+    assert f"{math.ceil(pairs.kept / 2)} steps, loss" in pairs.note
+    weights = load_file(folder.parent / "adapter_model.safetensors")
+    assert any(value.abs().max() > 0 for name, value in weights.items() if "lora_B" in name)
 
 
 def test_racing_over_a_finished_run_takes_its_probes_from_there(uninterrupted, write_config, tmp_path):

@@ -2,8 +2,13 @@
 
 import csv
 import json
+from pathlib import Path
 
+import pytest
+import torch
 import yaml
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
 from arte_plugin.manifest import Manifest
 from arte_plugin.rows import Draft, Response, Score, read_rows
@@ -53,7 +58,8 @@ def test_a_second_round_starts_from_what_the_first_one_made(write_config, tmp_pa
     adapted, whole = made["arte"]["student"]
     assert adapted["base_model"] == str(second / "students/adapted")
     assert whole["base_model"] == str(first / "arte/07-sft/whole/arte/student")
-    assert (second / "teacher/merged/config.json").is_file()
+    assert _logits(second / "teacher/merged") == pytest.approx(_logits(taught, first), abs=1e-4)
+    assert _logits(second / "teacher/merged") != pytest.approx(_logits(taught), abs=1e-4)
     assert not (second / "students/adapted/adapter_config.json").exists()
     assert made["arte"]["cache"] == str(first / "arte/requests.sqlite")
     assert not (second / "arte/requests.sqlite").exists()
@@ -95,3 +101,12 @@ def test_a_second_round_starts_from_what_the_first_one_made(write_config, tmp_pa
     shown = arte("status", str(second / "config.yaml"))
     assert shown.returncode == 0, shown.stderr[-3000:]
     assert "sft/adapted/arte" in shown.stdout
+
+
+def _logits(model: Path, adapter: Path | None = None) -> list[float]:
+    """What a model, with an adapter or without, makes of a few tokens."""
+    made = AutoModelForCausalLM.from_pretrained(model)
+    if adapter:
+        made = PeftModel.from_pretrained(made, adapter)
+    with torch.inference_mode():
+        return made(torch.arange(3, 40)[None]).logits[0, -1].tolist()

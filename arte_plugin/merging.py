@@ -1,0 +1,79 @@
+"""An adapter merged into its base by Axolotl: what is trained next starts from the whole, and so does its reference."""
+
+import json
+import logging
+from pathlib import Path
+from typing import IO, Any
+
+from arte_plugin import child, ranks
+from arte_plugin.errors import StageError
+from arte_plugin.models import fingerprint_model
+from arte_plugin.ranks import LOGGER
+from arte_plugin.rows import write_text
+from arte_plugin.run import Run
+
+LOG = logging.getLogger(LOGGER)
+
+
+def start_from_whole_teacher(run: Run) -> None:
+    """Merge the teacher's own adapter, `lora_model_dir`, once, and put the result in its place in `run.cfg`.
+
+    Axolotl's DPO takes no weights from `lora_model_dir`: TRL puts a new adapter on the bare base, and takes that base
+    for the reference. What would be aligned is another teacher than the one that wrote the drafts. Raises `StageError`
+    when merging fails.
+    """
+    adapter = run.cfg.get("lora_model_dir")
+    if not adapter:
+        return
+    base, target = run.cfg["base_model"], run.out.path / "teacher"
+    origin = _origin(base, adapter)
+    if ranks.is_first() and not _is_merged(target, origin):
+        log_file = target / "merge.log"
+        with child.locked_log(log_file, "merging the teacher's adapter") as log:
+            merge(log, log_file, run.cfg["axolotl_config_path"], base, adapter, target)
+    done = lambda: int(_is_merged(target, origin))  # noqa: E731
+    ranks.wait_until(done, 1, run.args.engine.rank_timeout, "rank 0 to merge the teacher's adapter")
+    merged = str((target / "merged").absolute())
+    for key in ("base_model", "base_model_config", "tokenizer_config"):
+        if run.cfg.get(key) == base:
+            run.cfg[key] = merged
+    run.cfg["lora_model_dir"] = None
+
+
+def hand_over(cfg: Any, run: Run) -> None:
+    """Give the training of `cfg` the teacher that `run` asks."""
+    for key in ("base_model", "base_model_config", "tokenizer_config", "lora_model_dir"):
+        if cfg.get(key) != run.cfg.get(key):
+            cfg[key] = run.cfg.get(key)
+
+
+def merge(log: IO[bytes], log_file: Path, config_file: Any, base: str, adapter: str | Path, target: Path) -> None:
+    """`axolotl merge-lora` of `adapter` into `base`, to `target/merged`, unless that is done.
+
+    Raises `StageError` when it fails, with the end of its log.
+    """
+    origin = _origin(base, adapter)
+    if _is_merged(target, origin):
+        return
+    LOG.info("merging the teacher's adapter %s into %s", adapter, target / "merged")
+    (target / _MARKER).unlink(missing_ok=True)
+    places = {"base-model": base, "lora-model-dir": Path(adapter).absolute(), "output-dir": target.absolute()}
+    # Told of 4 bits, Axolotl rounds all matrices to them on the way, also those that QLoRA never quantises.
+    exact = ["--adapter=lora", "--no-load-in-4bit", "--no-load-in-8bit"]
+    options = [*(f"--{key}={value}" for key, value in places.items()), *exact]
+    code = child.axolotl(log, "merge-lora", str(config_file), *options)
+    if code != 0 or not (target / "merged/config.json").is_file():
+        raise StageError(f"Merging the teacher's adapter {child.failure(code, log_file)}")
+    write_text(target / _MARKER, origin)
+
+
+_MARKER = "merged-from.json"
+
+
+def _origin(base: str, adapter: str | Path) -> str:
+    return json.dumps({"base": fingerprint_model(base), "adapter": fingerprint_model(str(adapter))}) + "\n"
+
+
+def _is_merged(target: Path, origin: str) -> bool:
+    marker = target / _MARKER
+    return marker.is_file() and marker.read_text(encoding="utf-8") == origin
