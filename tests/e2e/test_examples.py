@@ -198,7 +198,7 @@ def test_one_process_goes_on_from_a_sharded_training(name, untaught):
 
 
 def test_by_the_command(untaught, tiny_config, tmp_path):
-    """It needs neither GPUs nor DeepSpeed for what runs in one process; the quickstart has a test of its own."""
+    """It needs neither GPUs nor DeepSpeed for what runs in one process."""
     name = "multi-gpu-deepspeed"
     config = yaml.safe_load((ROOT / "yaml_examples" / f"{name}.yaml").read_text())
     # Any model will do to look at the keys and the data.
