@@ -34,8 +34,8 @@ python -m benchmarks.gpu_check --help                  # without make: what must
 
 It works on a machine with PyTorch and transformers but no network, once wheels of the rest and two small models are
 there; the help says which. `--limit SECONDS` ends a call in time, with exit code 3: the same call again goes on from
-there, with what was asked and trained until then. `--device cpu --size small` rehearses all of it without a GPU, in a
-minute or two, on 4-bit weights too.
+there, with what was asked and trained until then. `--device cpu --size small` rehearses all of it without a GPU, on
+4-bit weights too.
 
 ## What is checked
 

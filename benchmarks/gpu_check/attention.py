@@ -4,6 +4,7 @@
 """
 
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -101,7 +102,7 @@ def _has_module(package: str, part: str) -> bool:
 def _in_cache(repository: str) -> bool:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    folder = Path(HF_HUB_CACHE)
+    folder = Path(os.environ.get("KERNELS_CACHE") or HF_HUB_CACHE)
     # Builds lie among the models, or, for newer versions of the package, among kernels.
     return any(any(folder.glob(f"{kind}--{repository.replace('/', '--')}/snapshots/*/build/*")) for kind in
                ("models", "kernels"))  # fmt: skip

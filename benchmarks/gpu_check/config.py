@@ -10,7 +10,7 @@ import yaml
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
-#: What makes it a matter of two minutes: one task, few questions. Keys with dots lead into blocks.
+#: One task, few questions. Keys with dots lead into blocks.
 SMALL: dict[str, Any] = {
     "arte.elicit.questions": 8,
     "arte.preference_set.size": 6,

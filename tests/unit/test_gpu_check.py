@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.gpu_check import __main__ as gpu_check
-from benchmarks.gpu_check.attention import choose_attention, try_layer
+from benchmarks.gpu_check.attention import choose_attention, missing, try_layer
 from benchmarks.gpu_check.checks import check, failures
 from benchmarks.gpu_check.limited import run_limited
 from benchmarks.gpu_check.results import adapter_change, collect, dpo_losses, logged_losses
@@ -31,7 +31,7 @@ def results():
 def test_a_finished_run_is_read_from_its_files(results):
     made = json.loads((FINISHED / "results.json").read_text())
     assert results == {**made, "checks": results["checks"]}
-    assert results["losses"]["dpo"]
+    assert len(results["losses"]["dpo"]) > 2
     assert len(results["losses"]["sft"]) > 2
     assert results["stages"]["probe"]["new_tokens_per_second"] > 0
     assert 0 < results["adapter"]["changed"] <= 1
@@ -241,3 +241,32 @@ def test_attention_is_chosen_with_a_reason_for_each_that_is_passed_over():
     try_layer("sdpa", "cpu", str(TAUGHT))
     with pytest.raises((ImportError, ValueError)):
         try_layer("flash_attention_2", "cpu", str(TAUGHT))
+
+
+def test_what_an_attention_lacks(tmp_path, monkeypatch):
+    def lacks(name, *capability):
+        monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
+        return missing(name, "cuda")
+
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "flash_attn"
+    (package / "cute").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    # flash-attn-4 alone: a part of the same package.
+    assert lacks("flash_attention_2", 9, 0) == "the package flash-attn is not installed"
+    assert lacks("flash_attention_4", 9, 0) == ""
+    assert lacks("flash_attention_4", 8, 6).endswith("this device has 8.6")
+    (package / "flash_attn_interface.py").touch()
+    assert "Axolotl takes flash_attention_4 in its place" in lacks("flash_attention_2", 9, 0)
+    assert lacks("flash_attention_2", 8, 6) == ""
+    (package / "cute").rmdir()
+    assert lacks("flash_attention_2", 9, 0) == ""
+    assert lacks("flash_attention_4", 9, 0) == "the package flash-attn-4 is not installed"
+
+    kernel = "kernels-community/flash-attn2"
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels/__init__.py").touch()
+    monkeypatch.setenv("KERNELS_CACHE", str(tmp_path / "cache"))
+    assert lacks(kernel, 9, 0) == "no build of it is in the local cache"
+    (tmp_path / "cache/kernels--kernels-community--flash-attn2/snapshots/1/build/torch-cuda").mkdir(parents=True)
+    assert lacks(kernel, 9, 0) == ""
