@@ -47,6 +47,41 @@ def validate(config: str) -> None:
     click.echo(f"{config} is fine.")
 
 
+@cli.command(short_help="Before a run: calls, tokens, GPU-hours, memory and disk; no model is loaded.")
+@CONFIG
+@click.option("--gpus", type=click.IntRange(1), help="GPUs of one training; default: those that are visible, or 1.")
+@click.option(
+    "--config-of", "configs", multiple=True, metavar="MODEL=FILE", help="A config.json for a model that is not here."
+)
+@click.option(
+    "--teacher-rates",
+    type=click.FloatRange(0, min_open=True),
+    nargs=2,
+    default=(2_000, 400),
+    show_default=True,
+    help="Tokens a second of one GPU: of the teacher's prompts, of its replies.",
+)
+@click.option(
+    "--student-rates", type=click.FloatRange(0, min_open=True), nargs=2, default=(50_000, 10_000), show_default=True,
+    help="The same for the student.",
+)  # fmt: skip
+def plan(
+    config: str, gpus: int | None, configs: tuple[str, ...], teacher_rates: tuple[float, float],
+    student_rates: tuple[float, float],
+) -> None:  # fmt: skip
+    """Say what the run of CONFIG will take, from the config alone: nothing is loaded, asked or downloaded."""
+    from arte_plugin.config_check import check_config, raw_config
+
+    with shown_errors():
+        cfg = raw_config(config)
+        args = check_config(cfg).arte
+        from arte_plugin.plan.make import check_configs, make_plan, visible_gpus
+        from arte_plugin.plan.text import as_text
+
+        made = make_plan(cfg, args, gpus or visible_gpus(), check_configs(configs))
+        click.echo(as_text(made, {"teacher": teacher_rates, "student": student_rates}), nl=False)
+
+
 @cli.command(short_help="Where a run is: the stage table, and the accuracies if it is done.")
 @CONFIG
 def status(config: str) -> None:

@@ -1,0 +1,156 @@
+"""A whole plan: calls, memory and disk of a config."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from arte_plugin.args import ArteArgs, StudentArgs
+from arte_plugin.errors import ConfigError
+from arte_plugin.plan import disk, memory, shapes, sizes
+from arte_plugin.plan.calls import Work, works
+from arte_plugin.plan.lengths import longest_rows
+from arte_plugin.stages.sft import RECIPE, SHARED_KEYS
+from arte_plugin.trainings import trainings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will ask, hold and leave."""
+
+    works: list[Work]
+    needs: list[memory.Need]
+    #: Bytes by what they are.
+    disk: dict[str, float]
+    measured: sizes.Measured
+    gpus: int
+    #: Models without a config.json here, each with what to do.
+    missing: list[str] = field(default_factory=list)
+
+
+def make_plan(cfg: Mapping[str, Any], args: ArteArgs, gpus: int, configs: Mapping[str, str]) -> Plan:
+    """The plan of a YAML; `configs` are files that stand for the config.json of models that are not here.
+
+    Raises `ConfigError` and `DataError` as a run would for its tasks, and for a config.json that says nothing.
+    """
+    teacher = str(cfg["base_model"])
+    found = sizes.sizes_of(args, teacher)
+    own_drafts = sizes.makes_drafts(args, cfg)
+    works_ = [one.times(args.rounds) for one in works(args, found.tasks, own_drafts=own_drafts)]
+    missing: list[str] = []
+    known: dict[str, shapes.Shape] = {}
+    respondents = [one.base_model for one in args.preference_set.respondents]
+    for name in dict.fromkeys([teacher, *(one.base_model for one in args.students), *respondents]):
+        try:
+            known[name] = shapes.shape_of(name, shapes.find_config(configs.get(name, name)))
+        except shapes.NotHere as error:
+            missing.append(str(error))
+    needs = _needs(cfg, args, found, known, gpus, own_drafts)
+    return Plan(works_, needs, _disk(cfg, args, works_, found, known), found, gpus, missing)
+
+
+def student_training(cfg: Mapping[str, Any], student: StudentArgs) -> dict[str, Any]:
+    """The Axolotl keys of a student's fine-tuning that decide its memory, as `stages.sft.student_config` sets them."""
+    shared = {key: cfg[key] for key in SHARED_KEYS if cfg.get(key) is not None}
+    return {"sequence_len": 2048, **RECIPE, **shared, **student.sft}
+
+
+def probing_dtype(student: StudentArgs, cfg: Mapping[str, Any]) -> str:
+    """The precision that a student is asked in: `auto` goes by the YAML, for the machine may be another."""
+    if student.dtype != "auto":
+        return student.dtype
+    return "bfloat16" if cfg.get("bf16") or cfg.get("bfloat16") else "float32"
+
+
+def _needs(
+    cfg: Mapping[str, Any], args: ArteArgs, found: sizes.Measured, known: Mapping[str, shapes.Shape], gpus: int,
+    own_drafts: bool,
+) -> list[memory.Need]:  # fmt: skip
+    needs: list[memory.Need] = []
+    of_teacher, of_student = [one.teacher for one in found.tasks], [one.student for one in found.tasks]
+    served = getattr(args.engine, "kind", "") == "server"
+    pair, _ = longest_rows(of_teacher)
+    _, example = longest_rows(of_student)
+    if teacher := known.get(str(cfg["base_model"])):
+        prompt = round(max(one.chat + one.question_prompt for one in of_teacher))
+        new = round(max(args.elicit.questions_per_prompt * one.written_question for one in of_teacher))
+        if not (served and getattr(args.engine, "teacher", None)):
+            needs.append(memory.teacher_need("the teacher writes", teacher, cfg, args, prompt, new))
+        if args.from_run is None:
+            needs.append(memory.training_need("the teacher's training", teacher, cfg, gpus, pair, dpo=True))
+    shots = max((n for one in args.preference_set.respondents for n in one.shots), default=3)
+    for student in args.students:
+        if (shape := known.get(student.base_model)) is None:
+            continue
+        dtype = probing_dtype(student, cfg)
+        prompt = round(max(one.chat + one.before + shots * one.shot + one.question + one.frame for one in of_student))
+        new = round(max(one.reply for one in of_student))
+        name = f" {student.name}" if len(args.students) > 1 else ""
+        if own_drafts and not (served and getattr(args.engine, "student", None)):
+            rows = args.probe.batch_size or 1000
+            needs.append(
+                memory.student_need(
+                    f"the student{name} is probed",
+                    shape,
+                    student,
+                    cfg,
+                    args,
+                    prompt,
+                    new,
+                    rows,
+                    args.probe.max_new_tokens,
+                    dtype,
+                )  # fmt: skip
+            )
+        keys = student_training(cfg, student)
+        needs.append(memory.training_need(f"the student's training{name}", shape, keys, gpus, example, dpo=False))
+        shown = max(args.evaluate.shots)
+        prompt = round(max(one.chat + one.before + shown * one.shot + one.question + one.frame for one in of_student))
+        needs.append(
+            memory.evaluation_need(
+                f"the student{name} is evaluated",
+                shape,
+                dtype,
+                cfg,
+                args.evaluate.batch_size,
+                prompt,
+                new,
+                args.evaluate.max_new_tokens,
+            )  # fmt: skip
+        )
+    return needs
+
+
+def _disk(
+    cfg: Mapping[str, Any], args: ArteArgs, asked: Sequence[Work], found: sizes.Measured,
+    known: Mapping[str, shapes.Shape],
+) -> dict[str, float]:  # fmt: skip
+    first = found.tasks[0]
+    made = disk.rows_and_cache(asked, first.student.reply, first.teacher.rationale, disk.Bytes())
+    students = 0.0
+    for student in args.students:
+        if shape := known.get(student.base_model):
+            runs = {(one.arm, one.seed) for one in trainings(args) if one.student is student}
+            dtype = memory.setup_of(student_training(cfg, student), 1).dtype
+            students += len(runs) * shape.weights(dtype)
+    made["the students' weights"] = students * args.rounds
+    if args.from_run is None and (teacher := known.get(str(cfg["base_model"]))):
+        made["the teacher's weights"] = (
+            teacher.weights(memory.setup_of(cfg, 1).dtype, memory.packing(cfg)) * args.rounds
+        )
+    return made
+
+
+def check_configs(given: Sequence[str]) -> dict[str, str]:
+    """`MODEL=FILE` as a dictionary. Raises `ConfigError` for anything else."""
+    pairs = [one.partition("=") for one in given]
+    for name, mark, file in pairs:
+        if not (name and mark and file):
+            raise ConfigError(f"`--config-of` is MODEL=FILE (found {name}{mark}{file}).")
+    return {name: file for name, _, file in pairs}
+
+
+def visible_gpus() -> int:
+    """How many GPUs this process sees; 1 where there is none."""
+    import torch
+
+    return max(1, torch.cuda.device_count())
