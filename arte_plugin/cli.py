@@ -70,6 +70,8 @@ def plan(
     student_rates: tuple[float, float],
 ) -> None:  # fmt: skip
     """Say what the run of CONFIG will take, from the config alone: nothing is loaded, asked or downloaded."""
+    # Of libraries about themselves.
+    logging.disable(logging.WARNING)
     from arte_plugin.config_check import check_config, raw_config
 
     with shown_errors():
@@ -79,7 +81,7 @@ def plan(
         from arte_plugin.plan.text import as_text
 
         made = make_plan(cfg, args, gpus or visible_gpus(), check_configs(configs))
-        click.echo(as_text(made, {"teacher": teacher_rates, "student": student_rates}), nl=False)
+        click.echo(as_text(made, args, {"teacher": teacher_rates, "student": student_rates}), nl=False)
 
 
 @cli.command(short_help="Where a run is: the stage table, and the accuracies if it is done.")

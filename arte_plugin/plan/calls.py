@@ -5,12 +5,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from arte_plugin.args import ArteArgs
-from arte_plugin.plan.lengths import Lengths
-from arte_plugin.stages.arms import ARMS, uses_drafts
+from arte_plugin.plan.lengths import ASSUMED, Lengths
+from arte_plugin.stages.arms import ARMS
 from arte_plugin.trainings import trainings
 
 #: Tokens of a page; half of one is lost, in the mean, at the end of what is shared.
 PAGE = 16
+
+#: Tokens of an answer between its tags.
+BARE = 8
 
 #: Prompt tokens a second of one GPU, and new ones in large batches.
 Rates = tuple[float, float]
@@ -55,8 +58,8 @@ class Sizes:
     shots: Sequence[int]
     #: Tailored examples; a mean over tasks may have a fraction.
     examples: float
-    teacher: Lengths = Lengths()
-    student: Lengths = Lengths()
+    teacher: Lengths = ASSUMED
+    student: Lengths = ASSUMED
     test: int = 0
     held_out: int = 0
 
@@ -72,7 +75,7 @@ def question_calls(questions: float, per_call: int) -> int:
 
 
 def works(args: ArteArgs, tasks: Sequence[Sizes], *, own_drafts: bool = True) -> list[Work]:
-    """Every kind of call of one round, in the order of the stages, summed over `tasks`; kinds without calls left out."""
+    """Every kind of call of one round that there is, in the order of the stages, summed over `tasks`."""
     makers: list[Callable[[ArteArgs, Sizes], Iterable[Work]]] = [_regenerate, _evaluate]
     if own_drafts and not args.pair.drafts:
         makers = [_elicit, _respond, _probe, *makers]
@@ -148,7 +151,8 @@ def _of_drafts(what: str, args: ArteArgs, task: Sizes, drafts: int, probes: int)
     """Probes whose shared part is computed once for each draft."""
     of = task.student
     weighed = args.probe.score != "answers"
-    shared = of.chat_before + of.before + of.question + of.frame + of.rationale
+    rationale = BARE if args.probe.score == "likelihood_without_rationale" else of.rationale
+    shared = of.chat_before + of.before + of.question + of.frame + rationale
     own = of.question + of.frame + of.chat_behind
     new, longest = (0.0, 0) if weighed else (of.reply, args.probe.max_new_tokens)
     return Work(
@@ -178,8 +182,3 @@ def _evaluate(args: ArteArgs, task: Sizes) -> Iterable[Work]:
         prompt = of.chat + of.before + shots * of.shot + of.question + of.frame
         calls = test * (len(args.students) + len(trained)) + task.held_out * (len(args.students) + len(compared))
         yield _plain("evaluate", "evaluation", "student", calls, prompt, of.reply, longest)
-
-
-def needs_drafts(args: ArteArgs) -> bool:
-    """Whether an arm takes its questions from the drafts."""
-    return uses_drafts(args.arms)

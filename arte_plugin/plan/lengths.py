@@ -1,9 +1,8 @@
-"""How long prompts and replies are, in tokens: measured on the tasks' own texts where they are at hand, else assumed."""
+"""How long prompts and replies are, in tokens: measured on the tasks' own texts where these are at hand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
 
 from arte_plugin import prompts
 from arte_plugin.rendering import Renderer
@@ -16,7 +15,7 @@ SAMPLE = 50
 
 @dataclass(frozen=True)
 class Lengths:
-    """Means of one task, in the tokens of one model; the numbers here are Big-Bench-Hard's (benchmarks/lengths.json)."""
+    """Means of one task, in the tokens of one model. The defaults are Big-Bench-Hard's (benchmarks/lengths.json)."""
 
     question: float = 106.6
     #: The step-by-step prompt up to its first question, and what stands around a question in it.
@@ -40,6 +39,10 @@ class Lengths:
     def chat(self) -> float:
         """All that the chat template adds."""
         return self.chat_before + self.chat_behind
+
+
+#: Where nothing is at hand.
+ASSUMED = Lengths()
 
 
 def measured(args: TaskArgs, task: Task, renderer: Renderer, seeds: int, questions: int) -> Lengths:
@@ -88,8 +91,3 @@ def longest_rows(lengths: Sequence[Lengths]) -> tuple[int, int]:
     )
     example = max(one.chat + one.before + one.frame + one.question + one.rationale for one in lengths)
     return round(pair), round(example)
-
-
-def as_numbers(lengths: Lengths) -> dict[str, Any]:
-    """For a report."""
-    return {name: round(value, 1) for name, value in vars(lengths).items()}

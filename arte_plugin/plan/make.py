@@ -21,7 +21,7 @@ class Plan:
     needs: list[memory.Need]
     #: Bytes by what they are.
     disk: dict[str, float]
-    measured: sizes.Measured
+    found: sizes.Measured
     gpus: int
     #: Models without a config.json here, each with what to do.
     missing: list[str] = field(default_factory=list)
@@ -67,57 +67,57 @@ def _needs(
 ) -> list[memory.Need]:  # fmt: skip
     needs: list[memory.Need] = []
     of_teacher, of_student = [one.teacher for one in found.tasks], [one.student for one in found.tasks]
-    served = getattr(args.engine, "kind", "") == "server"
-    pair, _ = longest_rows(of_teacher)
-    _, example = longest_rows(of_student)
+    cache = args.engine.cache_gib * memory.GIB
     if teacher := known.get(str(cfg["base_model"])):
-        prompt = round(max(one.chat + one.question_prompt for one in of_teacher))
-        new = round(max(args.elicit.questions_per_prompt * one.written_question for one in of_teacher))
-        if not (served and getattr(args.engine, "teacher", None)):
-            needs.append(memory.teacher_need("the teacher writes", teacher, cfg, args, prompt, new))
+        if not serves(args, "teacher"):
+            prompt = round(max(one.chat + one.question_prompt for one in of_teacher))
+            written = round(max(args.elicit.questions_per_prompt * one.written_question for one in of_teacher))
+            longest = max(args.elicit.max_new_tokens, args.regenerate.max_new_tokens)
+            lengths = (prompt, min(written, longest), longest)
+            dtype = memory.setup_of(cfg, 1).dtype
+            needs.append(
+                memory.writing_need("the teacher at work", teacher, cfg, dtype, args.elicit.batch_size, cache, lengths)
+            )
         if args.from_run is None:
-            needs.append(memory.training_need("the teacher's training", teacher, cfg, gpus, pair, dpo=True))
+            usual, _ = longest_rows(of_teacher)
+            needs.append(memory.training_need("the teacher's training", teacher, cfg, gpus, usual, dpo=True))
+
+    def few_shot(shots: int) -> int:
+        return round(max(one.chat + one.before + shots * one.shot + one.question + one.frame for one in of_student))
+
+    reply = round(max(one.reply for one in of_student))
     shots = max((n for one in args.preference_set.respondents for n in one.shots), default=3)
     for student in args.students:
         if (shape := known.get(student.base_model)) is None:
             continue
         dtype = probing_dtype(student, cfg)
-        prompt = round(max(one.chat + one.before + shots * one.shot + one.question + one.frame for one in of_student))
-        new = round(max(one.reply for one in of_student))
         name = f" {student.name}" if len(args.students) > 1 else ""
-        if own_drafts and not (served and getattr(args.engine, "student", None)):
+        # A student is never quantised, whatever the teacher is.
+        keys = {
+            **cfg,
+            "adapter": None,
+            "attn_implementation": student.attn_implementation or cfg.get("attn_implementation"),
+        }
+        if own_drafts and not serves(args, "student"):
             rows = args.probe.batch_size or 1000
-            needs.append(
-                memory.student_need(
-                    f"the student{name} is probed",
-                    shape,
-                    student,
-                    cfg,
-                    args,
-                    prompt,
-                    new,
-                    rows,
-                    args.probe.max_new_tokens,
-                    dtype,
-                )  # fmt: skip
-            )
-        keys = student_training(cfg, student)
-        needs.append(memory.training_need(f"the student's training{name}", shape, keys, gpus, example, dpo=False))
-        shown = max(args.evaluate.shots)
-        prompt = round(max(one.chat + one.before + shown * one.shot + one.question + one.frame for one in of_student))
-        needs.append(
-            memory.evaluation_need(
-                f"the student{name} is evaluated",
-                shape,
-                dtype,
-                cfg,
-                args.evaluate.batch_size,
-                prompt,
-                new,
-                args.evaluate.max_new_tokens,
-            )  # fmt: skip
+            asked = (few_shot(shots), reply, args.probe.max_new_tokens)
+            needs.append(memory.writing_need(f"the student{name} at work", shape, keys, dtype, rows, cache, asked))
+        training = student_training(cfg, student)
+        _, usual = longest_rows(of_student)
+        needs.append(memory.training_need(f"the student{name}'s training", shape, training, gpus, usual, dpo=False))
+        asked = (
+            few_shot(max(args.evaluate.shots)),
+            min(reply, args.evaluate.max_new_tokens),
+            args.evaluate.max_new_tokens,
         )
+        rows = args.evaluate.batch_size
+        needs.append(memory.evaluation_need(f"the student{name}'s evaluation", shape, keys, dtype, rows, asked))
     return needs
+
+
+def serves(args: ArteArgs, role: str) -> bool:
+    """Whether servers run the teacher, or the student: what they hold, their commands say."""
+    return bool(getattr(args.engine, role, None))
 
 
 def _disk(

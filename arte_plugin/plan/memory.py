@@ -1,5 +1,6 @@
 """Peak memory of a device in each step, from the config alone."""
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,10 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from arte_plugin.args import ArteArgs, StudentArgs
 from arte_plugin.plan.shapes import INT8, NF4, NF4_DOUBLE, SIZES, Shape, inner_linears, on_meta
 
 GIB = 2**30
+
+#: As in engines/transformers.py, which is not imported for three numbers: rows in flight on a GPU, prompt tokens that
+#: pass at a time, and those of a long prompt.
+MOST_ROWS, PREFILL, CHUNK = 256, 2048, 512
 
 #: Bytes that an optimizer keeps for a trained number, by what its name begins with (`paged_` left out); None: twice
 #: the number itself, as Adam's two moments in its precision.
@@ -34,21 +38,24 @@ class Need:
     model: str
     weights: float
     #: Adapter, gradients kept from step to step, optimizer, a second reference model.
-    states: float
+    kept: float
     #: Activations, logits, gradients on their way, keys and values: at the usual length, and at the longest.
     usual: float
     longest: float
-    note: str = ""
+    #: The lengths meant, in tokens.
+    tokens: tuple[int, int]
+    #: Half of what is free goes to keys and values besides, on CUDA: continuous batching.
+    paged: bool = False
 
     @property
     def total(self) -> float:
         """At the usual length."""
-        return self.weights + self.states + self.usual
+        return self.weights + self.kept + self.usual
 
     @property
     def most(self) -> float:
-        """At the longest."""
-        return self.weights + self.states + self.longest
+        """At the longest. Fewer long rows are in flight than usual ones, so that may be less."""
+        return self.weights + self.kept + max(self.usual, self.longest)
 
 
 @dataclass(frozen=True)
@@ -100,43 +107,30 @@ def training_need(step: str, shape: Shape, cfg: Mapping[str, Any], gpus: int, us
     """A training: `cfg` has its Axolotl keys, `usual` is the usual length of its longer rows in tokens."""
     setup = setup_of(cfg, gpus)
     longest = int(cfg.get("sequence_len") or 512)
-    rows = int(cfg.get("micro_batch_size") or 1) * (2 if dpo else 1)
-    accumulates = int(cfg.get("gradient_accumulation_steps") or 1) > 1
-    adapter = cfg.get("adapter")
-    packed = packing(cfg)
+    lengths = (min(usual, longest), longest)
+    adapter, optimizer = cfg.get("adapter"), str(cfg.get("optimizer") or "adamw_torch_fused")
     model = _trained_model(shape, cfg, setup)
     trained = [one for one in model.parameters() if one.requires_grad]
-    numbers = sum(one.numel() for one in trained)
-    size = trained[0].element_size()
-    weights = shape.weights(setup.dtype, packed)
-    # A sharded training gives a layer's gradients away as soon as they are there.
-    held = [_peak(model, cfg, setup, rows, tokens, accumulates, dpo) for tokens in (min(usual, longest), longest)]
-    gradients, states = (
-        numbers * size,
-        numbers * optimizer_bytes(str(cfg.get("optimizer") or "adamw_torch_fused"), size),
-    )
-    adapter_bytes = gradients if adapter else 0.0
-    step_extra = gradients if str(cfg.get("optimizer") or "") == "adamw_torch" else 0.0
+    numbers, size = sum(one.numel() for one in trained), trained[0].element_size()
+    weights = shape.weights(setup.dtype, packing(cfg))
     reference = 0.0 if adapter or not dpo else weights
-    if setup.zero3 and not adapter:
-        per_number = _ZERO3_OFFLOADED if setup.offloads else _ZERO3
-        fixed = shape.parameters * per_number / setup.pieces
-        return Need(
-            step, shape.name, 0.0, fixed + reference / setup.pieces + _gathered(model), *held, _note(setup, longest)
-        )
-    if setup.pieces > 1:
-        fixed = (adapter_bytes + gradients + (0.0 if setup.offloads else states) + reference) / setup.pieces
-        return Need(step, shape.name, weights / setup.pieces, fixed + _gathered(model), *held, _note(setup, longest))
-    # Gradients are in what is held; but the optimizer's step comes when the activations are gone.
-    held = [max(one, gradients + step_extra) for one in held]
-    if gpus > 1:
+    gradients, states = float(numbers * size), numbers * optimizer_bytes(optimizer, size)
+    held = [_peak(model, cfg, setup, tokens, dpo) for tokens in lengths]
+    if setup.pieces == 1:
+        # The optimizer's step comes when activations are gone; PyTorch's AdamW needs a copy more for it.
+        held = [max(one, gradients * (2 if optimizer == "adamw_torch" else 1)) for one in held]
         # Data parallelism sends gradients in buckets of their own.
-        states += gradients
-    return Need(step, shape.name, weights, adapter_bytes + states + reference, *held, _note(setup, longest))
-
-
-def _note(setup: Setup, longest: int) -> str:
-    return f"sharded over {setup.pieces}" if setup.pieces > 1 else ""
+        buckets = gradients if gpus > 1 else 0.0
+        kept = states + buckets + reference + (gradients if adapter else 0.0)
+        return Need(step, shape.name, weights, kept, held[0], held[1], lengths)
+    if setup.zero3 and not adapter:
+        weights, kept = 0.0, numbers * (_ZERO3_OFFLOADED if setup.offloads else _ZERO3) + reference
+    else:
+        kept = (gradients if adapter else 0.0) + gradients + (0.0 if setup.offloads else states) + reference
+    gathered = _gathered(model)
+    return Need(
+        step, shape.name, weights / setup.pieces, kept / setup.pieces, held[0] + gathered, held[1] + gathered, lengths
+    )
 
 
 def packing(cfg: Mapping[str, Any]) -> float | None:
@@ -181,29 +175,23 @@ def _trained_model(shape: Shape, cfg: Mapping[str, Any], setup: Setup) -> Any:
     return model
 
 
-def _peak(
-    model: Any, cfg: Mapping[str, Any], setup: Setup, rows: int, tokens: int, accumulates: bool, dpo: bool
-) -> float:
+def _peak(model: Any, cfg: Mapping[str, Any], setup: Setup, tokens: int, dpo: bool) -> float:
     from arte_plugin.plan import trace
 
-    checkpointing = bool(
-        cfg.get("gradient_checkpointing") or (cfg.get("fsdp_config") or {}).get("activation_checkpointing")
-    )
+    sharding = cfg.get("fsdp_config") or {}
     reference = None
     if dpo and not cfg.get("adapter"):
         reference = on_meta(model.config, setup.dtype, setup.attention).eval().requires_grad_(False)
     loss = partial(trace.dpo_loss, reference=reference) if dpo else trace.sft_loss
-    hooks = []
-    if setup.pieces > 1:
-        hooks = [
-            one.register_post_accumulate_grad_hook(lambda one: setattr(one, "grad", None))
-            for one in model.parameters()
-            if one.requires_grad
-        ]
-    peak = trace.training(model, loss, trace.Step(rows, tokens, checkpointing, setup.mixed, accumulates))
-    for hook in hooks:
-        hook.remove()
-    return peak
+    step = trace.Step(
+        rows=int(cfg.get("micro_batch_size") or 1) * (2 if dpo else 1),
+        tokens=tokens,
+        checkpointing=bool(cfg.get("gradient_checkpointing") or sharding.get("activation_checkpointing")),
+        mixed=setup.mixed,
+        accumulates=int(cfg.get("gradient_accumulation_steps") or 1) > 1,
+        gives_gradients_away=setup.pieces > 1,
+    )
+    return trace.training(model, loss, step)
 
 
 def _gathered(model: Any) -> float:
@@ -216,59 +204,55 @@ def _gathered(model: Any) -> float:
     return sum(sorted(sizes.values())[-2:])
 
 
-def teacher_need(step: str, shape: Shape, cfg: Mapping[str, Any], args: ArteArgs, prompt: int, new: int) -> Need:
-    """The teacher as it writes, in one process: `prompt` and `new` tokens are the usual ones."""
-    setup = setup_of(cfg, 1)
-    packed = packing(cfg)
-    weights = shape.weights(setup.dtype, packed)
-    longest = max(args.elicit.max_new_tokens, args.regenerate.max_new_tokens)
-    held = [_writing(shape, setup, args, args.elicit.batch_size, prompt, some) for some in (new, longest)]
-    note = "" if packed else "greedy replies in pages on CUDA: takes half of what is free there"
-    return Need(step, shape.name, weights, 0.0, *held, note)
-
-
-def student_need(
-    step: str, shape: Shape, student: StudentArgs, cfg: Mapping[str, Any], args: ArteArgs, prompt: int, new: int, rows: int,
-    longest: int, dtype: str,
+def writing_need(
+    step: str, shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int, cache: float, lengths: tuple[int, int, int],
 ) -> Need:  # fmt: skip
-    """The student as it answers."""
-    attention = {**cfg, "attn_implementation": student.attn_implementation or cfg.get("attn_implementation")}
-    setup = setup_of({**attention, "bf16": dtype == "bfloat16", "fp16": dtype == "float16"}, 1)
-    held = [_writing(shape, setup, args, rows, prompt, some) for some in (new, longest)]
+    """A model that writes, in one process: `rows` requests at a time, keys and values within `cache` bytes.
+
+    `lengths` are a prompt's, a reply's as expected and as long as it may be, in tokens.
+    """
+    packed = packing(cfg)
+    prompt, usual, longest = lengths
+    held = [_writing(shape, cfg, dtype, rows, cache, prompt, new) for new in (usual, longest)]
+    weights = shape.weights(dtype, packed)
     return Need(
-        step, shape.name, shape.weights(dtype), 0.0, *held, "in pages on CUDA: takes half of what is free there"
+        step, shape.name, weights, 0.0, held[0], held[1], (prompt + usual, prompt + longest), paged=packed is None
     )
 
 
-def _writing(shape: Shape, setup: Setup, args: ArteArgs, rows: int, prompt: int, new: int) -> float:
-    """Keys and values of what is in flight, within `engine.cache_gib`, and what passing the prompts takes."""
-    from arte_plugin.plan import trace
-
-    token = shape.token_bytes * SIZES[setup.dtype] / 2
-    room = args.engine.cache_gib * GIB
-    rows = max(1, min(rows, 256, int(room / (token * (prompt + new)))))
-    model = on_meta(shape.config, setup.dtype, setup.attention)
-    # Some 2,048 prompt tokens pass at a time, with the scores of their attention in float32, three copies.
-    passing = min(rows * prompt, 2048)
-    scores = 3 * 4 * shape.config.get_text_config(decoder=True).num_attention_heads * passing * min(prompt, 2048)
-    vocabulary = 4 * 4 * rows * shape.config.get_text_config(decoder=True).vocab_size
-    return rows * token * (prompt + new) + max(trace.reading(model, 1, passing) + scores, vocabulary)
+def _writing(shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int, cache: float, prompt: int, new: int) -> float:
+    """Keys and values of what is in flight, and what passing the prompts takes."""
+    token = shape.token_bytes * SIZES[dtype] / 2
+    rows = max(1, min(rows, MOST_ROWS, int(cache / (token * (prompt + new)))))
+    # Some prompt tokens pass at a time, with the scores of their attention: in float32, and copied twice.
+    passing = min(rows * prompt, PREFILL)
+    scores = 3 * 4 * shape.text.num_attention_heads * passing * min(prompt, CHUNK)
+    logits = 4 * 4 * rows * shape.text.vocab_size
+    return rows * token * (prompt + new) + max(_reading(shape, cfg, dtype, 1, passing) + scores, logits)
 
 
 def evaluation_need(
-    step: str, shape: Shape, dtype: str, cfg: Mapping[str, Any], rows: int, prompt: int, new: int, longest: int
+    step: str, shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int, lengths: tuple[int, int, int]
 ) -> Need:
-    """The student under lm-eval: padded batches through `generate`."""
-    from arte_plugin.plan import trace
-
-    setup = setup_of({**cfg, "bf16": dtype == "bfloat16", "fp16": dtype == "float16"}, 1)
-    model = on_meta(shape.config, dtype, setup.attention)
+    """A student under lm-eval: padded batches through `generate`; `lengths` as in `writing_need`."""
+    prompt, usual, longest = lengths
     token = shape.token_bytes * SIZES[dtype] / 2
-    reading = trace.reading(model, rows, prompt)
-    layers = shape.config.get_text_config(decoder=True).num_hidden_layers
+    reading = _reading(shape, cfg, dtype, rows, prompt) + rows * prompt * token
     # A layer's keys and values are copied when a token is added.
     held = [
-        max(reading, token / layers * rows * (prompt + some)) + token * rows * (prompt + some)
-        for some in (new, longest)
+        max(reading, rows * (prompt + new) * token * (1 + 1 / shape.text.num_hidden_layers)) for new in (usual, longest)
     ]
-    return Need(step, shape.name, shape.weights(dtype), 0.0, *held)
+    whole = (prompt + usual, prompt + longest)
+    return Need(step, shape.name, shape.weights(dtype), 0.0, held[0], held[1], whole)
+
+
+def _reading(shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int, tokens: int) -> float:
+    """What a prompt takes as it passes through: nothing is kept from layer to layer, so two of them tell."""
+    from arte_plugin.plan import trace
+
+    config = copy.deepcopy(shape.config)
+    config.get_text_config(decoder=True).num_hidden_layers = 2
+    for name in ("layer_types",):
+        if getattr(config, name, None):
+            setattr(config, name, getattr(config, name)[:2])
+    return trace.reading(on_meta(config, dtype, setup_of(cfg, 1).attention), rows, tokens)

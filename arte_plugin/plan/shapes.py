@@ -32,6 +32,11 @@ class Shape:
     #: Bytes of keys and values of a token, at 2 bytes a number.
     token_bytes: int
 
+    @property
+    def text(self) -> Any:
+        """The config of the language model, where others stand beside it."""
+        return self.config.get_text_config(decoder=True)
+
     def weights(self, dtype: str, quantised: float | None = None) -> float:
         """Bytes of all weights; `quantised` is what a weight of a linear layer takes, where that is another."""
         return self.parameters * SIZES[dtype] - (self.linear * (SIZES[dtype] - quantised) if quantised else 0.0)
@@ -53,9 +58,9 @@ def find_config(name: str) -> Path:
     cached = try_to_load_from_cache(name, "config.json")
     if not isinstance(cached, str):
         raise NotHere(
-            f"{name} is neither a directory nor in the Hub's cache here, and a plan downloads nothing. It takes no more "
-            f"than the model's config.json: run `hf download {name} config.json`, or give one of a model of that size, "
-            f"`--config-of {name}=FILE`."
+            f"{name} is neither a directory nor in the Hub's cache here, and a plan downloads nothing: of its memory "
+            f"nothing can be said. Its config.json is all that it takes: `hf download {name} config.json`, or "
+            f"`--config-of {name}=FILE` with that of a model of the same size."
         )
     return Path(cached)
 

@@ -8,7 +8,7 @@ from typing import Any
 from arte_plugin.args import ArteArgs, PromptStyle
 from arte_plugin.local_files import is_local
 from arte_plugin.plan.calls import Sizes
-from arte_plugin.plan.lengths import Lengths, measured, within
+from arte_plugin.plan.lengths import ASSUMED, Lengths, measured, within
 from arte_plugin.rendering import Renderer
 from arte_plugin.stages import STAGES
 from arte_plugin.task_args import QuestionsArgs, TaskArgs
@@ -51,7 +51,7 @@ def _sizes(
     def lengths(name: str) -> Lengths:
         known = renderer(name)
         if loaded is None or known is None:
-            return Lengths()
+            return ASSUMED
         return measured(task, loaded, known, args.elicit.seeds_per_prompt, args.elicit.questions_per_prompt)
 
     if loaded is not None:

@@ -1,67 +1,112 @@
 """A plan as it is shown at the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+from arte_plugin.args import ArteArgs
 from arte_plugin.plan.calls import Rates, Work
-from arte_plugin.plan.make import Plan
+from arte_plugin.plan.make import Plan, serves
 from arte_plugin.plan.memory import GIB, Need
 from arte_plugin.tables import Lines, format_table
 
-#: GiB of GPUs that there are.
+#: GiB of the GPUs that there are.
 CARDS = (8, 12, 16, 24, 32, 40, 48, 64, 80, 96, 141, 180)
 #: What CUDA keeps for itself, in GiB, and the share that is lost between the pieces of memory.
 CONTEXT, LOST = 0.7, 0.05
 
 
-def as_text(plan: Plan, rates: Mapping[str, Rates]) -> str:
-    """The tables of calls, memory and disk, and what was assumed."""
-    parts = [format_table(call_lines(plan.works, rates)), format_table(disk_lines(plan))]
-    if plan.needs:
-        parts.insert(1, format_table(memory_lines(plan.needs)))
-    return "\n\n".join(["", *parts, *plan.missing, closing(plan)]) + "\n"
+def as_text(plan: Plan, args: ArteArgs, rates: Mapping[str, Rates]) -> str:
+    """The tables of calls, memory and disk, what was assumed, and what it comes to."""
+    tables = [call_lines(plan.works, rates), *([memory_lines(plan.needs)] if plan.needs else []), disk_lines(plan.disk)]
+    notes = "\n".join(f"- {note}" for note in (*assumed(plan, args, rates), *plan.missing))
+    return "\n\n".join([*map(format_table, tables), notes, closing(plan)]) + "\n"
 
 
-def call_lines(works: list[Work], rates: Mapping[str, Rates]) -> Lines:
+def call_lines(works: Sequence[Work], rates: Mapping[str, Rates]) -> Lines:
     """A line for each kind of call."""
     lines: Lines = [
-        ["stage", "what", "asked", "calls", "prompt tokens", "computed", "new tokens", "at most", "GPU-hours"]
+        ["stage", "what", "who", "calls", "prompt tokens", "computed", "new tokens", "at most", "GPU-hours"]
     ]
     for one in works:
-        lines.append(
-            [one.stage, one.what, one.who, f"{one.calls:,.0f}", *map(_count, (one.asked, one.computed, one.new, one.most)),
-             _figure(one.hours(rates[one.who]))]
-        )  # fmt: skip
+        tokens = [_count(figure) for figure in (one.asked, one.computed, one.new, one.most)]
+        lines.append([one.stage, one.what, one.who, f"{one.calls:,.0f}", *tokens, _figure(one.hours(rates[one.who]))])
     totals = [_count(sum(getattr(one, key) for one in works)) for key in ("asked", "computed", "new", "most")]
     hours = sum(one.hours(rates[one.who]) for one in works)
     return [*lines, ["all", "", "", f"{sum(one.calls for one in works):,.0f}", *totals, _figure(hours)]]
 
 
-def memory_lines(needs: list[Need]) -> Lines:
-    """A line for each step."""
-    lines: Lines = [["step", "model", "weights", "adapter, optimizer, reference", "beside", "in all", "at most", ""]]
+def memory_lines(needs: Sequence[Need]) -> Lines:
+    """A line for each step; figures are GiB of one device."""
+    lines: Lines = [["GiB of a GPU", "model", "weights", "kept", "beside", "in all", "tokens", "at most", "tokens"]]
     for one in needs:
-        figures = (one.weights, one.states, one.usual, one.total, one.most)
-        lines.append([one.step, one.model, *(f"{figure / GIB:.1f} GiB" for figure in figures), one.note])
+        figures = [f"{figure / GIB:.1f}" for figure in (one.weights, one.kept, one.usual, one.total, one.most)]
+        usual, longest = (f"{tokens:,}" for tokens in one.tokens)
+        lines.append([one.step, one.model, *figures[:4], usual, figures[4], longest])
     return lines
 
 
-def disk_lines(plan: Plan) -> Lines:
+def disk_lines(disk: Mapping[str, float]) -> Lines:
     """A line for each large file."""
     lines: Lines = [["on disk", "about"]]
-    lines += [[what, weight(size)] for what, size in plan.disk.items() if size >= 1e6]
-    return [*lines, ["all", weight(sum(plan.disk.values()))]]
+    lines += [[what, weight(size)] for what, size in disk.items() if size >= 1e6]
+    return [*lines, ["all", weight(sum(disk.values()))]]
+
+
+def assumed(plan: Plan, args: ArteArgs, rates: Mapping[str, Rates]) -> Iterator[str]:
+    """What the figures rest on."""
+    found = plan.found
+    first = found.tasks[0]
+    read = f"{found.read} of {len(found.tasks)} tasks"
+    strange = "" if found.read == len(found.tasks) else "; of the others, means over Big-Bench-Hard are taken"
+    if found.without_tokenizer:
+        strange += f". No tokenizer here of {', '.join(found.without_tokenizer)}: its lengths are those means too"
+    yield f"Lengths of prompts: measured on the questions of {read}{strange}."
+    yield (
+        f"Assumed: {first.teacher.rationale:.0f} tokens for a rationale, {first.student.reply:.0f} for a student's "
+        "reply, and that no question has to be asked for again. `at most`: every reply as long as it may be."
+    )
+    if args.elicit.prefill:
+        yield "`elicit.prefill` adds a short call for each rationale that ends without an answer."
+    of = {who: f"{rate[0]:,.0f} and {rate[1]:,.0f}" for who, rate in rates.items()}
+    yield (
+        f"Assumed tokens a second of one GPU, of prompts and of replies: teacher {of['teacher']}, student "
+        f"{of['student']}. `--teacher-rates`, `--student-rates` for yours. Training is not in the GPU-hours."
+    )
+    if args.evaluate.benchmarks:
+        yield "`evaluate.benchmarks` are not counted."
+    if args.rounds > 1:
+        yield f"Calls and disk are of all {args.rounds} rounds; they may end earlier."
+    for role in ("teacher", "student"):
+        if serves(args, role):
+            yield f"A server runs the {role}: what that holds, its command says."
+    if plan.needs:
+        yield (
+            "Memory: what PyTorch allocates, by counting what a real step on tensors without data would hold. `kept`: "
+            "adapter, optimizer, reference model; `beside`: activations, logits, gradients, keys and values."
+        )
+    if any(one.paged for one in plan.needs):
+        paged = ", ".join(one.step for one in plan.needs if one.paged)
+        yield f"On CUDA, half of what is free goes to keys and values besides ({paged}): it takes what there is."
 
 
 def closing(plan: Plan) -> str:
     """Which GPU will do, in a sentence."""
     if not plan.needs:
         return "No model's size is known, so nothing can be said of memory."
-    largest = max(plan.needs, key=lambda one: one.most)
-    gib = largest.most / GIB
-    card = next((card for card in CARDS if gib * (1 + LOST) + CONTEXT <= card), None)
+    usual = max(plan.needs, key=lambda one: one.total)
+    longest = max(plan.needs, key=lambda one: one.most)
     which = f"{plan.gpus} GPUs" if plan.gpus > 1 else "one GPU"
-    fits = f"Fits {which} with {card} GB" if card else f"Fits no GPU that we know of ({which})"
-    return f"{fits}: the largest is {largest.step}, at most {gib:.1f} GiB."
+    known = "What is known of it fits" if plan.missing else "Fits"
+    return (
+        f"{known} {which} {_card(longest.most)}, whatever comes: the largest is {longest.step}, at most "
+        f"{longest.most / GIB:.1f} GiB. At the usual lengths, {which} {_card(usual.total)} will do: {usual.step}, "
+        f"{usual.total / GIB:.1f} GiB."
+    )
+
+
+def _card(needed: float) -> str:
+    gib = needed / GIB * (1 + LOST) + CONTEXT
+    card = next((card for card in CARDS if gib <= card), None)
+    return f"with {card} GB" if card else f"with {gib:.0f} GB, which there is not"
 
 
 def weight(size: float) -> str:

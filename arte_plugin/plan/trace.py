@@ -153,6 +153,8 @@ class Step:
     mixed: bool
     #: Gradients are summed over several steps, so those of the step before are there.
     accumulates: bool
+    #: Sharded training hands a layer's gradients out as soon as they are there.
+    gives_gradients_away: bool = False
 
 
 def training(model: Any, loss: Callable[[Any, torch.Tensor, bool], torch.Tensor], step: Step) -> int:
@@ -164,13 +166,24 @@ def training(model: Any, loss: Callable[[Any, torch.Tensor, bool], torch.Tensor]
     if step.checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
         model.enable_input_require_grads()
+    hooks = [
+        one.register_post_accumulate_grad_hook(_give_away)
+        for one in model.parameters()
+        if step.gives_gradients_away and one.requires_grad
+    ]
     with _counting(model) as counter:
         for _ in range(2 if step.accumulates else 1):
             ids = torch.empty(step.rows, step.tokens, dtype=torch.long, device=META)
             loss(model, ids, step.mixed).backward()
+    for hook in hooks:
+        hook.remove()
     for parameter in model.parameters():
         parameter.grad = None
     return counter.peak
+
+
+def _give_away(parameter: torch.Tensor) -> None:
+    parameter.grad = None
 
 
 def reading(model: Any, rows: int, tokens: int) -> int:
