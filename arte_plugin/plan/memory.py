@@ -1,10 +1,8 @@
 """Peak memory of a device in each step, from the config alone."""
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,14 +107,15 @@ def training_need(step: str, shape: Shape, cfg: Mapping[str, Any], gpus: int, us
     longest = int(cfg.get("sequence_len") or 512)
     lengths = (min(usual, longest), longest)
     adapter, optimizer = cfg.get("adapter"), str(cfg.get("optimizer") or "adamw_torch_fused")
-    model = _trained_model(shape, cfg, setup)
+    model = _trained_model(shape, cfg, setup, shape.text.num_hidden_layers)
     trained = [one for one in model.parameters() if one.requires_grad]
     numbers, size = sum(one.numel() for one in trained), trained[0].element_size()
     weights = shape.weights(setup.dtype, packing(cfg))
     reference = 0.0 if adapter or not dpo else weights
     gradients, states = float(numbers * size), numbers * optimizer_bytes(optimizer, size)
-    held = [_peak(model, cfg, setup, tokens, dpo) for tokens in lengths]
+    held = [_peak(shape, cfg, setup, tokens, dpo) for tokens in lengths]
     if setup.pieces == 1:
+        held = [one + (gradients if accumulates(cfg) else 0.0) for one in held]
         # The optimizer's step comes when activations are gone; PyTorch's AdamW needs a copy more for it.
         held = [max(one, gradients * (2 if optimizer == "adamw_torch" else 1)) for one in held]
         # Data parallelism sends gradients in buckets of their own.
@@ -151,13 +150,13 @@ def optimizer_bytes(name: str, size: int) -> float:
     return 2.0 * size if states is None else states
 
 
-def _trained_model(shape: Shape, cfg: Mapping[str, Any], setup: Setup) -> Any:
-    """On the meta device, with the adapter's layers and the quantised ones in their places."""
+def _trained_model(shape: Shape, cfg: Mapping[str, Any], setup: Setup, layers: int) -> Any:
+    """With so many layers, on the meta device; the adapter's layers and the quantised ones are in their places."""
     import torch
 
     from arte_plugin.plan import trace
 
-    model = on_meta(shape.config, setup.dtype, setup.attention)
+    model = on_meta(shape.with_layers(layers), setup.dtype, setup.attention)
     adapter, packed = cfg.get("adapter"), packing(cfg)
     if not adapter:
         return model
@@ -175,23 +174,30 @@ def _trained_model(shape: Shape, cfg: Mapping[str, Any], setup: Setup) -> Any:
     return model
 
 
-def _peak(model: Any, cfg: Mapping[str, Any], setup: Setup, tokens: int, dpo: bool) -> float:
+def _peak(shape: Shape, cfg: Mapping[str, Any], setup: Setup, tokens: int, dpo: bool) -> float:
+    """Beside weights, optimizer, and gradients of an earlier step."""
     from arte_plugin.plan import trace
 
+    def build(layers: int) -> tuple[Any, Any]:
+        model, reference = _trained_model(shape, cfg, setup, layers), None
+        if dpo and not cfg.get("adapter"):
+            reference = on_meta(model.config, setup.dtype, setup.attention).eval().requires_grad_(False)
+        return model, reference
+
     sharding = cfg.get("fsdp_config") or {}
-    reference = None
-    if dpo and not cfg.get("adapter"):
-        reference = on_meta(model.config, setup.dtype, setup.attention).eval().requires_grad_(False)
-    loss = partial(trace.dpo_loss, reference=reference) if dpo else trace.sft_loss
     step = trace.Step(
         rows=int(cfg.get("micro_batch_size") or 1) * (2 if dpo else 1),
         tokens=tokens,
         checkpointing=bool(cfg.get("gradient_checkpointing") or sharding.get("activation_checkpointing")),
         mixed=setup.mixed,
-        accumulates=int(cfg.get("gradient_accumulation_steps") or 1) > 1,
-        gives_gradients_away=setup.pieces > 1,
+        gives_gradients_away=setup.pieces > 1 or accumulates(cfg),
     )
-    return trace.training(model, loss, step)
+    return trace.training(build, trace.dpo_loss if dpo else trace.sft_loss, step, shape.text.num_hidden_layers)
+
+
+def accumulates(cfg: Mapping[str, Any]) -> bool:
+    """Whether gradients are summed over several steps, so that those of the step before are there."""
+    return int(cfg.get("gradient_accumulation_steps") or 1) > 1
 
 
 def _gathered(model: Any) -> float:
@@ -250,9 +256,4 @@ def _reading(shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int, tokens
     """What a prompt takes as it passes through: nothing is kept from layer to layer, so two of them tell."""
     from arte_plugin.plan import trace
 
-    config = copy.deepcopy(shape.config)
-    config.get_text_config(decoder=True).num_hidden_layers = 2
-    for name in ("layer_types",):
-        if getattr(config, name, None):
-            setattr(config, name, getattr(config, name)[:2])
-    return trace.reading(on_meta(config, dtype, setup_of(cfg, 1).attention), rows, tokens)
+    return trace.reading(on_meta(shape.with_layers(2), dtype, setup_of(cfg, 1).attention), rows, tokens)

@@ -1,5 +1,6 @@
 """Models as shapes: found here or in the Hub's cache, never downloaded, and never any weights."""
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,15 @@ class Shape:
     def text(self) -> Any:
         """The config of the language model, where others stand beside it."""
         return self.config.get_text_config(decoder=True)
+
+    def with_layers(self, count: int) -> Any:
+        """The config with so many layers, the first ones."""
+        config = copy.deepcopy(self.config)
+        text = config.get_text_config(decoder=True)
+        text.num_hidden_layers = count
+        if getattr(text, "layer_types", None):
+            text.layer_types = text.layer_types[:count]
+        return config
 
     def weights(self, dtype: str, quantised: float | None = None) -> float:
         """Bytes of all weights; `quantised` is what a weight of a linear layer takes, where that is another."""

@@ -22,13 +22,19 @@ GROUPED, REPEATED = "arte_plan_grouped", "arte_plan_repeated"
 
 META = torch.device("meta")
 
+#: Of a model and its reference, if any, on token ids; the last is whether precision is mixed.
+Loss = Callable[[Any, Any, torch.Tensor, bool], torch.Tensor]
+
 
 class Counter(TorchDispatchMode):
     """Counts the bytes of all tensors that are made within it; `known` are those that were there before."""
 
     def __init__(self, known: Iterable[torch.Tensor] = ()):
         super().__init__()
-        self.live = self.peak = 0
+        self.live = 0
+        #: The most that was live at a time, by part of the work.
+        self.peaks: dict[str, int] = {}
+        self.part = "top"
         self._seen = {_key(tensor) for tensor in known}
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -46,7 +52,7 @@ class Counter(TorchDispatchMode):
         size = storage.nbytes()
         self._seen.add(key)
         self.live += size
-        self.peak = max(self.peak, self.live)
+        self.peaks[self.part] = max(self.peaks.get(self.part, 0), self.live)
         weakref.finalize(storage, self._leave, key, size)
 
     def _leave(self, key: int, size: int) -> None:
@@ -151,35 +157,89 @@ class Step:
     checkpointing: bool
     #: Mixed precision: logits are turned into float32 behind the model.
     mixed: bool
-    #: Gradients are summed over several steps, so those of the step before are there.
-    accumulates: bool
-    #: Sharded training hands a layer's gradients out as soon as they are there.
-    gives_gradients_away: bool = False
+    #: A layer's gradients are gone as soon as they are there: added to those of an earlier step, or handed out.
+    gives_gradients_away: bool
 
 
-def training(model: Any, loss: Callable[[Any, torch.Tensor, bool], torch.Tensor], step: Step) -> int:
+@dataclass(frozen=True)
+class Traced:
+    """The most that is held beside the weights, in bytes, in the parts of a step."""
+
+    #: Until the gradients reach the last layer, then in the layers, then below the first.
+    top: int
+    layers: int
+    below: int
+    #: What is held as the gradients reach the last layer.
+    held: int
+
+
+def training(build: Callable[[int], tuple[Any, Any]], loss: Loss, step: Step, layers: int) -> float:
     """The most that a training step holds beside the weights, in bytes: activations, logits, gradients.
 
-    `model` lies on the meta device, what is trained in it requires gradients; `loss` is one of those below.
+    `build` makes the model with so many layers, on the meta device, and the reference model if there is one; what is
+    trained requires gradients. `loss` is one of those below. Where all layers are alike, a step with two of them and
+    one with three tell what a step with all would hold.
     """
+    whole = build(layers)
+    stack = layers_of(whole[0])
+    if stack is None or len({tuple(one.shape for one in layer.parameters()) for layer in stack}) > 1 or layers < 4:
+        traced = _training(*whole, loss, step)
+        return max(traced.top, traced.layers, traced.below)
+    two, three = (_training(*build(count), loss, step) for count in (2, 3))
+    kept = three.held - two.held
+    trained = sum(one.numel() * one.element_size() for one in stack[0].parameters() if one.requires_grad)
+    gradients = 0 if step.gives_gradients_away else trained
+
+    def within(count: int) -> int:
+        """What a stack holds while a layer is at work: at the beginning, or at the end."""
+        return max(count * kept, kept + (count - 1) * gradients)
+
+    return max(
+        two.top + (layers - 2) * kept,
+        two.layers - within(2) + within(layers),
+        two.below + (layers - 2) * gradients,
+    )
+
+
+def layers_of(model: Any) -> list[Any] | None:
+    """The layers of the stack, if the model has one of the length that its config names."""
+    count = model.config.get_text_config(decoder=True).num_hidden_layers
+    stacks = [one for one in model.modules() if isinstance(one, torch.nn.ModuleList) and len(one) == count]
+    return list(stacks[0]) if stacks else None
+
+
+def _training(model: Any, reference: Any, loss: Loss, step: Step) -> Traced:
     model.train()
     if step.checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
         model.enable_input_require_grads()
-    hooks = [
-        one.register_post_accumulate_grad_hook(_give_away)
-        for one in model.parameters()
-        if step.gives_gradients_away and one.requires_grad
-    ]
-    with _counting(model) as counter:
-        for _ in range(2 if step.accumulates else 1):
-            ids = torch.empty(step.rows, step.tokens, dtype=torch.long, device=META)
-            loss(model, ids, step.mixed).backward()
-    for hook in hooks:
-        hook.remove()
-    for parameter in model.parameters():
-        parameter.grad = None
-    return counter.peak
+    if step.gives_gradients_away:
+        for one in model.parameters():
+            if one.requires_grad:
+                one.register_post_accumulate_grad_hook(_give_away)
+    with _counting(model, reference) as counter:
+        held = 0
+
+        def reached(part: str) -> None:
+            nonlocal held
+            held = counter.live if part == "layers" else held
+            counter.part = part
+
+        if (stack := layers_of(model)) is not None:
+            stack[-1].register_forward_hook(lambda *call: _at_gradient(call[2], lambda: reached("layers")))
+            model.get_input_embeddings().register_forward_hook(
+                lambda *call: _at_gradient(call[2], lambda: reached("below"))
+            )
+        ids = torch.empty(step.rows, step.tokens, dtype=torch.long, device=META)
+        loss(model, reference, ids, step.mixed).backward()
+    return Traced(**{part: counter.peaks.get(part, 0) for part in ("top", "layers", "below")}, held=held)
+
+
+def _at_gradient(output: Any, then: Callable[[], None]) -> None:
+    """Call `then` when the gradient of a layer's output is there."""
+    hidden = output[0] if isinstance(output, tuple) else output
+    if hidden.requires_grad:
+        hidden.register_hook(lambda gradient: then())
 
 
 def _give_away(parameter: torch.Tensor) -> None:
@@ -192,34 +252,34 @@ def reading(model: Any, rows: int, tokens: int) -> int:
     with _counting(model) as counter, torch.no_grad():
         ids = torch.empty(rows, tokens, dtype=torch.long, device=META)
         model(input_ids=ids, use_cache=False, logits_to_keep=1)
-    return counter.peak
+    return counter.peaks["top"]
 
 
 @contextlib.contextmanager
-def _counting(model: Any) -> Iterator[Counter]:
-    with Counter([*model.parameters(), *model.buffers()]) as counter:
+def _counting(*models: Any) -> Iterator[Counter]:
+    known = [one for model in models if model is not None for one in (*model.parameters(), *model.buffers())]
+    with Counter(known) as counter:
         yield counter
 
 
-def dpo_loss(model: Any, ids: torch.Tensor, mixed: bool, reference: Any = None, with_reference: bool = True) -> Any:
+def dpo_loss(model: Any, reference: Any, ids: torch.Tensor, mixed: bool) -> torch.Tensor:
     """TRL's DPO loss, as far as memory goes: chosen and rejected rows together, then the reference on the same.
 
-    The reference is `model` without its adapters unless another is given.
+    The reference is `model` without its adapters where there is no other.
     """
     logits = _logits(model, ids, mixed)
     total = _log_probabilities(logits, ids).sum()
-    if with_reference:
-        with torch.no_grad(), _no_adapters(model if reference is None else None):
-            reference_logits = _logits(model if reference is None else reference, ids, mixed)
-            of_reference = _log_probabilities(reference_logits, ids).sum()
-        total = total - of_reference
+    with torch.no_grad(), _no_adapters(model if reference is None else None):
+        reference_logits = _logits(model if reference is None else reference, ids, mixed)
+        of_reference = _log_probabilities(reference_logits, ids).sum()
+    total = total - of_reference
     for some in logits[:, :-1].detach().reshape(-1, logits.shape[-1]).split(128):
         chances = some.log_softmax(-1)
         (chances.exp() * chances).sum(-1)
     return total
 
 
-def sft_loss(model: Any, ids: torch.Tensor, mixed: bool) -> Any:
+def sft_loss(model: Any, reference: Any, ids: torch.Tensor, mixed: bool) -> torch.Tensor:
     """transformers' own loss on `ids` as labels."""
     output = model(input_ids=ids, labels=ids, use_cache=False)
     if mixed:

@@ -4,7 +4,7 @@
 
 Weights are held against `get_memory_footprint` of a model that is really loaded. A training is two steps of TRL's
 DPOTrainer, or of transformers' Trainer, on rows of random words; its peak is PyTorch's own account of its allocator
-(`torch.profiler`, "Total Allocated"), which knows what kernels take for themselves too. Every case has a process of its
+(`torch.profiler`), which knows what kernels take for themselves too. Every case has a process of its
 own. Figures are left in `measured.json`. A GPU's attention and quantised kernels are others; nothing here speaks of
 those.
 """
@@ -152,11 +152,29 @@ def _training(case: dict[str, Any], model: str, shape: Any) -> tuple[float, floa
         trainer, held = (_dpo_trainer if case["kind"] == "dpo" else _sft_trainer)(case, model, settings, 4 * rows)
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as account:
             trainer.train()
-        trace = Path(folder) / "trace.json"
-        account.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text())["traceEvents"]
-    peak = max(event["args"]["Total Allocated"] for event in events if event.get("name") == "[memory]")
+        peak = allocated_peak(account, Path(folder) / "trace.json")
     return need.most, held + peak
+
+
+def allocated_peak(account: Any, file: Path) -> int:
+    """The most that PyTorch's allocator had given out at a time during a profile with `profile_memory`, in bytes.
+
+    What was there before is not in it. `file` is for the profiler's own use.
+    """
+    account.export_chrome_trace(str(file))
+    live: dict[int, int] = {}
+    held = peak = 0
+    for event in json.loads(file.read_text())["traceEvents"]:
+        if event.get("name") != "[memory]":
+            continue
+        place, size = event["args"]["Addr"], event["args"]["Bytes"]
+        if size > 0:
+            live[place] = size
+            held += size
+        else:
+            held -= live.pop(place, 0)
+        peak = max(peak, held)
+    return peak
 
 
 def _words(rng: random.Random, count: int) -> str:
