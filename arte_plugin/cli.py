@@ -12,6 +12,7 @@ import click
 
 from arte_plugin import __version__, ranks, sharding
 from arte_plugin.errors import ConfigError, shown_errors
+from arte_plugin.plan import RATES
 from arte_plugin.stages import STAGES
 
 CONFIG = click.argument("config", type=click.Path(exists=True, dir_okay=False))
@@ -57,12 +58,12 @@ def validate(config: str) -> None:
     "--teacher-rates",
     type=click.FloatRange(0, min_open=True),
     nargs=2,
-    default=(2_000, 400),
+    default=RATES["teacher"],
     show_default=True,
     help="Tokens a second of one GPU: of the teacher's prompts, of its replies.",
 )
 @click.option(
-    "--student-rates", type=click.FloatRange(0, min_open=True), nargs=2, default=(50_000, 10_000), show_default=True,
+    "--student-rates", type=click.FloatRange(0, min_open=True), nargs=2, default=RATES["student"], show_default=True,
     help="The same for the student.",
 )  # fmt: skip
 def plan(

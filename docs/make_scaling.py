@@ -9,15 +9,15 @@ written. Measured figures come from the JSON in `benchmarks/`, sizes from the de
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from generated import write_or_check
+from generated import fill_or_check
 
 from arte_plugin.args import ArteArgs
+from arte_plugin.plan import RATES
 from arte_plugin.plan.calls import Sizes, Work, works
 from arte_plugin.plan.disk import Bytes, rows_and_cache
 from arte_plugin.plan.lengths import Lengths
@@ -32,9 +32,6 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TASKS, RESPONDENTS, EXAMPLES = 23, 5, 6750
 #: Assumed, in tokens: a rationale of a large teacher, a student's reply.
 RATIONALE, REPLY = 150, 100
-#: Assumed, in tokens a second of one GPU with 80 GB: of prompts, of replies in large batches. A 70B teacher on vLLM
-#: spread over four GPUs, as a share of each; a 2B student.
-TEACHER, STUDENT = (2_000, 400), (50_000, 10_000)
 GPUS = (1, 8, 64)
 
 
@@ -44,7 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for who in ("teacher", "student"):
         parser.add_argument(f"--{who}", type=float, nargs=2, metavar=("PROMPT_RATE", "WRITING_RATE"))
     options = parser.parse_args(arguments)
-    rates = {"teacher": tuple(options.teacher or TEACHER), "student": tuple(options.student or STUDENT)}
+    rates = {
+        "teacher": tuple(options.teacher or RATES["teacher"]),
+        "student": tuple(options.student or RATES["student"]),
+    }
     tables = {
         "calls": "\n\n".join(
             f"**{title}**\n\n{markdown_table(_calls([one.times(factor) for one in work()], rates))}"
@@ -59,13 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.teacher or options.student:
         print("\n\n".join(tables[name] for name in ("calls", "assumed", "client")))
         return 0
-    page = TARGET.read_text(encoding="utf-8")
-    for name, table in tables.items():
-        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-        assert len(pattern.findall(page)) == 1, name
-        page = pattern.sub(lambda _, text=f"{begin}\n\n{table}\n\n{end}": text, page)
-    return write_or_check(TARGET, page)
+    return fill_or_check(TARGET, tables)
 
 
 def work() -> list[Work]:

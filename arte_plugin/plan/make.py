@@ -75,8 +75,12 @@ def _needs(
             longest = max(args.elicit.max_new_tokens, args.regenerate.max_new_tokens)
             lengths = (prompt, min(written, longest), longest)
             dtype = memory.setup_of(cfg, 1).dtype
+            # Where the training is sharded, one process generates, with the teacher over all GPUs.
+            spread = memory.setup_of(cfg, gpus).pieces
             needs.append(
-                memory.writing_need("the teacher at work", teacher, cfg, dtype, args.elicit.batch_size, cache, lengths)
+                memory.writing_need(
+                    "the teacher at work", teacher, cfg, dtype, args.elicit.batch_size, cache, lengths, spread
+                )
             )
         if args.from_run is None:
             usual, _ = longest_rows(of_teacher)
@@ -124,19 +128,28 @@ def _disk(
     cfg: Mapping[str, Any], args: ArteArgs, asked: Sequence[Work], found: sizes.Measured,
     known: Mapping[str, shapes.Shape],
 ) -> dict[str, float]:  # fmt: skip
-    first = found.tasks[0]
-    made = disk.rows_and_cache(asked, first.student.reply, first.teacher.rationale, disk.Bytes())
-    students = 0.0
+    bytes_, first, rounds = disk.Bytes(), found.tasks[0], args.rounds
+    made = disk.rows_and_cache(asked, first.student.reply, first.teacher.rationale, bytes_)
+    students = checkpoints = 0.0
     for student in args.students:
         if shape := known.get(student.base_model):
             runs = {(one.arm, one.seed) for one in trainings(args) if one.student is student}
-            dtype = memory.setup_of(student_training(cfg, student), 1).dtype
-            students += len(runs) * shape.weights(dtype)
-    made["the students' weights"] = students * args.rounds
+            keys = student_training(cfg, student)
+            weights = shape.weights(memory.setup_of(keys, 1).dtype)
+            students += len(runs) * weights
+            if keys.get("save_strategy") != "no":
+                # The next is written before the last is gone; weights and what the optimizer keeps.
+                size = int(shapes.SIZES[memory.setup_of(keys, 1).dtype])
+                states = shape.parameters * memory.optimizer_bytes(str(keys["optimizer"]), size)
+                checkpoints = max(checkpoints, 2 * (weights + states))
+    made["the students"] = students * rounds
+    made["checkpoints while a student is trained"] = checkpoints
     if args.from_run is None and (teacher := known.get(str(cfg["base_model"]))):
-        made["the teacher's weights"] = (
-            teacher.weights(memory.setup_of(cfg, 1).dtype, memory.packing(cfg)) * args.rounds
-        )
+        # Beside an adapter Axolotl leaves the weights that it was trained on.
+        weights = teacher.weights(memory.setup_of(cfg, 1).dtype, memory.packing(cfg))
+        made["the aligned teacher"] = weights * rounds
+        if rounds > 1 and cfg.get("adapter"):
+            made["the merged teachers of later rounds"] = (rounds - 1) * teacher.weights(memory.setup_of(cfg, 1).dtype)
     return made
 
 

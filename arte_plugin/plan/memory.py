@@ -211,16 +211,18 @@ def _gathered(model: Any) -> float:
 
 
 def writing_need(
-    step: str, shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int, cache: float, lengths: tuple[int, int, int],
+    step: str, shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int, cache: float,
+    lengths: tuple[int, int, int], spread: int = 1,
 ) -> Need:  # fmt: skip
     """A model that writes, in one process: `rows` requests at a time, keys and values within `cache` bytes.
 
-    `lengths` are a prompt's, a reply's as expected and as long as it may be, in tokens.
+    `lengths` are a prompt's, a reply's as expected and as long as it may be, in tokens; `spread` is the number of GPUs
+    that its layers lie on.
     """
     packed = packing(cfg)
     prompt, usual, longest = lengths
     held = [_writing(shape, cfg, dtype, rows, cache, prompt, new) for new in (usual, longest)]
-    weights = shape.weights(dtype, packed)
+    weights = shape.weights(dtype, packed) / spread
     return Need(
         step, shape.name, weights, 0.0, held[0], held[1], (prompt + usual, prompt + longest), paged=packed is None
     )

@@ -24,8 +24,9 @@ class Measured:
 
     tasks: list[Sizes]
     read: int
-    #: Models whose tokenizers were not to be had.
+    #: Models whose tokenizers were not to be had, of so many.
     without_tokenizer: list[str]
+    models: int
 
 
 def sizes_of(args: ArteArgs, teacher: str) -> Measured:
@@ -41,7 +42,7 @@ def sizes_of(args: ArteArgs, teacher: str) -> Measured:
         loaded = load_task(task, args.seed, held_out) if _at_hand(task) else None
         read += loaded is not None
         tasks.append(_sizes(args, task, loaded, held_out, lambda name: found[name], teacher, student.base_model))
-    return Measured(tasks, read, [name for name, renderer in found.items() if renderer is None])
+    return Measured(tasks, read, [name for name, renderer in found.items() if renderer is None], len(found))
 
 
 def _sizes(

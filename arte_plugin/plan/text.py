@@ -6,6 +6,7 @@ from arte_plugin.args import ArteArgs
 from arte_plugin.plan.calls import Rates, Work
 from arte_plugin.plan.make import Plan, serves
 from arte_plugin.plan.memory import GIB, Need
+from arte_plugin.plan.sizes import Measured
 from arte_plugin.tables import Lines, format_table
 
 #: GiB of the GPUs that there are.
@@ -55,11 +56,7 @@ def assumed(plan: Plan, args: ArteArgs, rates: Mapping[str, Rates]) -> Iterator[
     """What the figures rest on."""
     found = plan.found
     first = found.tasks[0]
-    read = f"{found.read} of {len(found.tasks)} tasks"
-    strange = "" if found.read == len(found.tasks) else "; of the others, means over Big-Bench-Hard are taken"
-    if found.without_tokenizer:
-        strange += f". No tokenizer here of {', '.join(found.without_tokenizer)}: its lengths are those means too"
-    yield f"Lengths of prompts: measured on the questions of {read}{strange}."
+    yield f"Lengths of prompts: {_lengths(found)}."
     yield (
         f"Assumed: {first.teacher.rationale:.0f} tokens for a rationale, {first.student.reply:.0f} for a student's "
         "reply, and that no question has to be asked for again. `at most`: every reply as long as it may be."
@@ -86,6 +83,18 @@ def assumed(plan: Plan, args: ArteArgs, rates: Mapping[str, Rates]) -> Iterator[
     if any(one.paged for one in plan.needs):
         paged = ", ".join(one.step for one in plan.needs if one.paged)
         yield f"On CUDA, half of what is free goes to keys and values besides ({paged}): it takes what there is."
+
+
+def _lengths(found: Measured) -> str:
+    tasks, means = len(found.tasks), "means over Big-Bench-Hard"
+    if found.read == 0:
+        return f"{means}, for no task has its questions in local files"
+    without = ", ".join(found.without_tokenizer)
+    if len(found.without_tokenizer) == found.models:
+        return f"{means}, for there is no tokenizer here of {without}"
+    measured = f"measured on the questions of {found.read} of {tasks} tasks"
+    measured += f", of the others {means}" if found.read < tasks else ""
+    return f"{measured}; {means} for {without}, of which there is no tokenizer here" if without else measured
 
 
 def closing(plan: Plan) -> str:

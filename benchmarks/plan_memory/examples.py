@@ -2,8 +2,8 @@
 
     python -m benchmarks.plan_memory.examples
 
-Leaves `examples.json`. The architectures stand here because their config.json files lie on the Hub, some of them behind
-a licence; they say no more than numbers of layers, heads and widths.
+Leaves `examples.json`, and one whole plan as text. The architectures stand here because their config.json files lie on
+the Hub, some of them behind a licence; they say no more than numbers of layers, heads and widths.
 """
 
 import json
@@ -17,6 +17,9 @@ import yaml
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "yaml_examples"
+
+#: The recipe whose whole plan is kept, to be shown in the docs.
+SHOWN = "24gb-qlora"
 
 
 def _shape(kind: str, vocabulary: int, width: int, inner: int, layers: int, heads: int, kv: int, **more: Any) -> dict:
@@ -44,8 +47,10 @@ SHAPES: dict[str, dict[str, Any]] = {
 def main() -> int:
     """Plan every example and keep what it says of memory, in GiB."""
     from arte_plugin.config_check import check_config
+    from arte_plugin.plan import RATES
     from arte_plugin.plan.make import make_plan
     from arte_plugin.plan.memory import GIB
+    from arte_plugin.plan.text import as_text
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -60,13 +65,16 @@ def main() -> int:
             first = example.read_text(encoding="utf-8").splitlines()[0]
             several = re.match(r"# Hardware: (\d+) GPUs", first)
             gpus = int(several[1]) if several else 1
-            plan = make_plan(cfg, check_config(cfg).arte, gpus, files)
+            args = check_config(cfg).arte
+            plan = make_plan(cfg, args, gpus, files)
             if plan.missing:
                 print("\n".join(plan.missing))
                 return 1
             for need in plan.needs:
                 figures = {name: round(getattr(need, name) / GIB, 1) for name in ("weights", "kept", "total", "most")}
                 rows.append({"example": example.stem, "gpus": gpus, "step": need.step, "model": need.model, **figures})
+            if example.stem == SHOWN:
+                (HERE / f"{SHOWN}.txt").write_text(as_text(plan, args, RATES), encoding="utf-8")
             print(example.stem, *rows[-len(plan.needs) :], sep="\n  ", flush=True)
     (HERE / "examples.json").write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n", encoding="utf-8")
     return 0

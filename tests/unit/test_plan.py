@@ -15,7 +15,7 @@ from arte_plugin.args import ArteArgs
 from arte_plugin.cli import cli
 from arte_plugin.config_check import check_config
 from arte_plugin.errors import ConfigError
-from arte_plugin.plan import calls, disk, lengths, memory, shapes, sizes, trace
+from arte_plugin.plan import RATES, calls, disk, lengths, memory, shapes, sizes, trace
 from arte_plugin.plan.make import make_plan, probing_dtype, student_training
 from arte_plugin.plan.text import as_text
 from arte_plugin.prompts import question_prompt, solve_prompt
@@ -26,7 +26,6 @@ from tests.taught import TAUGHT
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "yaml_examples").glob("*.yaml"))
-RATES = {"teacher": (2_000.0, 400.0), "student": (50_000.0, 10_000.0)}
 
 #: Published architectures, by what stands for them in the examples.
 LLAMA_8B = LlamaConfig(
