@@ -71,11 +71,9 @@ def plan(
     student_rates: tuple[float, float],
 ) -> None:  # fmt: skip
     """Say what the run of CONFIG will take, from the config alone: nothing is loaded, asked or downloaded."""
-    # Of libraries about themselves.
-    logging.disable(logging.WARNING)
     from arte_plugin.config_check import check_config, raw_config
 
-    with shown_errors():
+    with shown_errors(), _no_warnings():
         cfg = raw_config(config)
         args = check_config(cfg).arte
         from arte_plugin.plan.make import check_configs, make_plan, visible_gpus
@@ -83,6 +81,17 @@ def plan(
 
         made = make_plan(cfg, args, gpus or visible_gpus(), check_configs(configs))
         click.echo(as_text(made, args, {"teacher": teacher_rates, "student": student_rates}), nl=False)
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Leave out what libraries have to say of themselves as they are imported."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 @cli.command(short_help="Where a run is: the stage table, and the accuracies if it is done.")

@@ -18,6 +18,13 @@ TARGET = Path(__file__).with_name("plan.md")
 FIGURES = Path(__file__).parents[1] / "benchmarks" / "plan_memory"
 
 
+WITHOUT_TRAINING = {
+    "weights": "weights",
+    "engine": "writing, by the engine of a run",
+    "generate": "writing, by `generate` as in the evaluation",
+}
+
+
 def main() -> int:
     [shown] = FIGURES.glob("*.txt")
     parts = {
@@ -37,8 +44,8 @@ def _measured() -> list[list[str]]:
 
 
 def _what(row: dict[str, Any]) -> str:
-    if row["kind"] == "weights":
-        return "weights"
+    if row["kind"] in WITHOUT_TRAINING:
+        return WITHOUT_TRAINING[row["kind"]]
     summed = f", {row['accumulation']} steps summed" if row.get("accumulation") else ""
     return f"{row['kind'].upper()}, {'LoRA' if row['adapter'] else 'in full'}{summed}"
 

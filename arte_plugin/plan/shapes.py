@@ -80,7 +80,7 @@ def shape_of(name: str, file: Path) -> Shape:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(str(file))
+        config = AutoConfig.from_pretrained(str(file), trust_remote_code=False)
         model = on_meta(config, "float32")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ConfigError(f"{file} does not describe a causal language model: {str(error).splitlines()[0]}") from error
@@ -104,7 +104,7 @@ def on_meta(config: Any, dtype: str, attention: str | None = None) -> Any:
 
     with torch.device("meta"):
         more = {"attn_implementation": attention} if attention else {}
-        return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), **more)
+        return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False, **more)
 
 
 def inner_linears(model: Any) -> list[tuple[str, Any]]:

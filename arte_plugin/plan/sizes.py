@@ -89,7 +89,7 @@ def _renderer(name: str, style: PromptStyle) -> Renderer | None:
     from transformers import AutoTokenizer
 
     try:
-        return Renderer(AutoTokenizer.from_pretrained(name, local_files_only=True), style)
+        return Renderer(AutoTokenizer.from_pretrained(name, local_files_only=True, trust_remote_code=False), style)
     except (OSError, ValueError, KeyError, ImportError):
         return None
 

@@ -51,11 +51,18 @@ TRAININGS: list[dict[str, Any]] = [
 ]
 
 
+WRITING: list[dict[str, Any]] = [
+    {"kind": kind, "dtype": dtype, "rows": 8, "prompt": 300, "new": 32}
+    for kind in ("engine", "generate")
+    for dtype in ("float32", "bfloat16")
+]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run every case, show and keep what was planned and what was measured."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True)
-    parser.add_argument("--only", choices=("weights", "dpo", "sft"))
+    parser.add_argument("--only", choices=("weights", "dpo", "sft", "engine", "generate"))
     parser.add_argument("--case", help="run this one, as JSON, in this process")
     options = parser.parse_args(arguments)
     if options.case:
@@ -63,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     file = HERE / "measured.json"
     found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    for case in [*({"kind": "weights", **one} for one in WEIGHTS), *TRAININGS]:
+    for case in [*({"kind": "weights", **one} for one in WEIGHTS), *TRAININGS, *WRITING]:
         if options.only not in (None, case["kind"]):
             continue
         command = [sys.executable, "-m", "benchmarks.plan_memory.check", "--model", options.model]
@@ -83,7 +90,8 @@ def measure(case: dict[str, Any], model: str) -> dict[str, float]:
     from arte_plugin.plan import shapes
 
     shape = shapes.shape_of(model, shapes.find_config(model))
-    planned, measured = (_weights if case["kind"] == "weights" else _training)(case, model, shape)
+    way = {"weights": _weights, "dpo": _training, "sft": _training}.get(case["kind"], _writing)
+    planned, measured = way(case, model, shape)
     return {
         "planned MiB": round(planned / MIB, 1),
         "measured MiB": round(measured / MIB, 1),
@@ -154,6 +162,39 @@ def _training(case: dict[str, Any], model: str, shape: Any) -> tuple[float, floa
             trainer.train()
         peak = allocated_peak(account, Path(folder) / "trace.json")
     return need.most, held + peak
+
+
+def _writing(case: dict[str, Any], model: str, shape: Any) -> tuple[float, float]:
+    """Replies to prompts that share nothing: by our engine, or by `generate` as lm-eval calls it."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+    from transformers import AutoTokenizer
+
+    from arte_plugin.engines.base import Request
+    from arte_plugin.engines.transformers import TransformersEngine
+    from arte_plugin.plan import memory
+
+    rng, tokenizer = random.Random(0), AutoTokenizer.from_pretrained(model)
+    loaded = _load(model, case).eval()
+    # So that every reply is as long as it may be.
+    loaded.generation_config.eos_token_id = None
+    rows, prompt, new = case["rows"], case["prompt"], case["new"]
+    texts = [_words(rng, prompt) for _ in range(rows)]
+    lengths, cfg = (prompt, new, new), {"attn_implementation": "sdpa"}
+    with tempfile.TemporaryDirectory() as folder:
+        if case["kind"] == "engine":
+            need = memory.writing_need("", shape, cfg, case["dtype"], rows, 4 * memory.GIB, lengths)
+            engine = TransformersEngine(loaded, tokenizer, paged=False)
+            engine._ends = []
+            requests = [Request(text, str(i), new, 0.0, 0) for i, text in enumerate(texts)]
+            with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as account:
+                engine.generate(requests)
+        else:
+            need = memory.evaluation_need("", shape, cfg, case["dtype"], rows, lengths)
+            ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts])
+            with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as account:
+                loaded.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=new)
+        return need.most, _bytes(loaded) + allocated_peak(account, Path(folder) / "trace.json")
 
 
 def allocated_peak(account: Any, file: Path) -> int:
