@@ -276,6 +276,21 @@ def test_what_makes_a_training_smaller(tmp_path):
     assert most(full, 4) > most(zero3, 4) > most(offloaded, 4)
 
 
+def test_teacher_of_a_sharded_training_writes_from_all_gpus(tmp_path):
+    cfg = yaml.safe_load((ROOT / "yaml_examples/multi-gpu-fsdp.yaml").read_text())
+    args = check_config(cfg).arte
+    file = tmp_path / "config.json"
+    LlamaConfig(
+        vocab_size=256, hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2,
+    ).to_json_file(file, use_diff=False)  # fmt: skip
+    configs = {cfg["base_model"]: str(file)}
+    writing, training = make_plan(cfg, args, 1, configs).needs
+    of_four = make_plan(cfg, args, 4, configs).needs
+    assert [one.step for one in of_four] == ["the teacher at work", "the teacher's training"]
+    assert [one.weights for one in of_four] == [writing.weights / 4, training.weights / 4]
+
+
 @pytest.mark.parametrize(
     ("optimizer", "expected"),
     [("adamw_torch", 4), ("adamw_torch_fused", 4), ("paged_adamw_32bit", 8), ("adamw_bnb_8bit", 2), ("sgd", 0),
