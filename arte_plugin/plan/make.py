@@ -79,7 +79,7 @@ def _needs(
             spread = memory.setup_of(cfg, gpus).pieces
             needs.append(
                 memory.writing_need(
-                    "the teacher at work", teacher, cfg, dtype, args.elicit.batch_size, cache, lengths, spread
+                    "elicit", "the teacher at work", teacher, cfg, dtype, args.elicit.batch_size, cache, lengths, spread
                 )
             )
         if args.from_run is None:
@@ -105,7 +105,9 @@ def _needs(
         if own_drafts and not serves(args, "student"):
             rows = args.probe.batch_size or 1000
             asked = (few_shot(shots), reply, args.probe.max_new_tokens)
-            needs.append(memory.writing_need(f"the student{name} at work", shape, keys, dtype, rows, cache, asked))
+            needs.append(
+                memory.writing_need("probe", f"the student{name} at work", shape, keys, dtype, rows, cache, asked)
+            )
         training = student_training(cfg, student)
         _, usual = longest_rows(of_student)
         needs.append(memory.training_need(f"the student{name}'s training", shape, training, gpus, usual, dpo=False))

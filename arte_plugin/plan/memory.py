@@ -32,6 +32,8 @@ _ZERO3, _ZERO3_OFFLOADED = 18.0, 2.0
 class Need:
     """What one step holds on each device, in bytes."""
 
+    #: The stage, and what of it in words.
+    stage: str
     step: str
     model: str
     weights: float
@@ -54,6 +56,10 @@ class Need:
     def most(self) -> float:
         """At the longest. Fewer long rows are in flight than usual ones, so that may be less."""
         return self.weights + self.kept + max(self.usual, self.longest)
+
+    def of(self, memory: float) -> float:
+        """What it takes of a GPU with so many bytes: what is needed, or with continuous batching what there is."""
+        return max(self.most, self.weights + (memory - self.weights) / 2) if self.paged else self.most
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,7 @@ def training_need(step: str, shape: Shape, cfg: Mapping[str, Any], gpus: int, us
     setup = setup_of(cfg, gpus)
     longest = int(cfg.get("sequence_len") or 512)
     lengths = (min(usual, longest), longest)
+    stage = "align" if dpo else "sft"
     adapter, optimizer = cfg.get("adapter"), str(cfg.get("optimizer") or "adamw_torch_fused")
     model = _trained_model(shape, cfg, setup, shape.text.num_hidden_layers)
     trained = [one for one in model.parameters() if one.requires_grad]
@@ -121,14 +128,21 @@ def training_need(step: str, shape: Shape, cfg: Mapping[str, Any], gpus: int, us
         # Data parallelism sends gradients in buckets of their own.
         buckets = gradients if gpus > 1 else 0.0
         kept = states + buckets + reference + (gradients if adapter else 0.0)
-        return Need(step, shape.name, weights, kept, held[0], held[1], lengths)
+        return Need(stage, step, shape.name, weights, kept, held[0], held[1], lengths)
     if setup.zero3 and not adapter:
         weights, kept = 0.0, numbers * (_ZERO3_OFFLOADED if setup.offloads else _ZERO3) + reference
     else:
         kept = (gradients if adapter else 0.0) + gradients + (0.0 if setup.offloads else states) + reference
     gathered = _gathered(model)
     return Need(
-        step, shape.name, weights / setup.pieces, kept / setup.pieces, held[0] + gathered, held[1] + gathered, lengths
+        stage,
+        step,
+        shape.name,
+        weights / setup.pieces,
+        kept / setup.pieces,
+        held[0] + gathered,
+        held[1] + gathered,
+        lengths,
     )
 
 
@@ -211,7 +225,7 @@ def _gathered(model: Any) -> float:
 
 
 def writing_need(
-    step: str, shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int, cache: float,
+    stage: str, step: str, shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int, cache: float,
     lengths: tuple[int, int, int], spread: int = 1,
 ) -> Need:  # fmt: skip
     """A model that writes, in one process: `rows` requests at a time, keys and values within `cache` bytes.
@@ -224,7 +238,15 @@ def writing_need(
     held = [_writing(shape, cfg, dtype, rows, cache, prompt, new) for new in (usual, longest)]
     weights = shape.weights(dtype, packed) / spread
     return Need(
-        step, shape.name, weights, 0.0, held[0], held[1], (prompt + usual, prompt + longest), paged=packed is None
+        stage,
+        step,
+        shape.name,
+        weights,
+        0.0,
+        held[0],
+        held[1],
+        (prompt + usual, prompt + longest),
+        paged=packed is None,
     )
 
 
@@ -251,7 +273,7 @@ def evaluation_need(
         max(reading, rows * (prompt + new) * token * (1 + 1 / shape.text.num_hidden_layers)) for new in (usual, longest)
     ]
     whole = (prompt + usual, prompt + longest)
-    return Need(step, shape.name, shape.weights(dtype), 0.0, held[0], held[1], whole)
+    return Need("evaluate", step, shape.name, shape.weights(dtype), 0.0, held[0], held[1], whole)
 
 
 def _reading(shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int, tokens: int) -> float:
