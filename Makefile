@@ -62,6 +62,7 @@ docs: install
 	$(BIN)/python docs/make_performance.py
 	$(BIN)/python docs/make_gpu.py
 	$(BIN)/python docs/make_scaling.py
+	$(BIN)/python docs/make_plan.py
 
 models: $(MODELS)/teacher/demo-model.json
 

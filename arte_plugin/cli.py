@@ -12,6 +12,7 @@ import click
 
 from arte_plugin import __version__, ranks, sharding
 from arte_plugin.errors import ConfigError, shown_errors
+from arte_plugin.plan import RATES
 from arte_plugin.stages import STAGES
 
 CONFIG = click.argument("config", type=click.Path(exists=True, dir_okay=False))
@@ -45,6 +46,52 @@ def validate(config: str) -> None:
         sizes = ", ".join(f"{len(rows)} {split}" for split, rows in task.splits().items())
         click.echo(f"{task.name}: {sizes} questions{left_out(task.duplicates, task.bad_rows)}")
     click.echo(f"{config} is fine.")
+
+
+@cli.command(short_help="Before a run: calls, tokens, GPU-hours, memory and disk; no model is loaded.")
+@CONFIG
+@click.option("--gpus", type=click.IntRange(1), help="GPUs of one training; default: those that are visible, or 1.")
+@click.option(
+    "--config-of", "configs", multiple=True, metavar="MODEL=FILE", help="A config.json for a model that is not here."
+)
+@click.option(
+    "--teacher-rates",
+    type=click.FloatRange(0, min_open=True),
+    nargs=2,
+    default=RATES["teacher"],
+    show_default=True,
+    help="Tokens a second of one GPU: of the teacher's prompts, of its replies.",
+)
+@click.option(
+    "--student-rates", type=click.FloatRange(0, min_open=True), nargs=2, default=RATES["student"], show_default=True,
+    help="The same for the student.",
+)  # fmt: skip
+def plan(
+    config: str, gpus: int | None, configs: tuple[str, ...], teacher_rates: tuple[float, float],
+    student_rates: tuple[float, float],
+) -> None:  # fmt: skip
+    """Say what the run of CONFIG will take, from the config alone: nothing is loaded, asked or downloaded."""
+    from arte_plugin.config_check import check_config, raw_config
+
+    with shown_errors(), _no_warnings():
+        cfg = raw_config(config)
+        args = check_config(cfg).arte
+        from arte_plugin.plan.make import check_configs, make_plan, visible_gpus
+        from arte_plugin.plan.text import as_text
+
+        made = make_plan(cfg, args, gpus or visible_gpus(), check_configs(configs))
+        click.echo(as_text(made, args, {"teacher": teacher_rates, "student": student_rates}), nl=False)
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Leave out what libraries have to say of themselves as they are imported."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 @cli.command(short_help="Where a run is: the stage table, and the accuracies if it is done.")

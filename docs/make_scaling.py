@@ -9,17 +9,18 @@ written. Measured figures come from the JSON in `benchmarks/`, sizes from the de
 
 import argparse
 import json
-import math
-import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from generated import write_or_check
+from generated import fill_or_check
 
-from arte_plugin.args import ElicitArgs, PreferenceSetArgs
+from arte_plugin.args import ArteArgs
+from arte_plugin.plan import RATES
+from arte_plugin.plan.calls import Sizes, Work, works
+from arte_plugin.plan.disk import Bytes, rows_and_cache
+from arte_plugin.plan.lengths import Lengths
 from arte_plugin.prompts import DEFAULT_TECHNIQUES
 from arte_plugin.tables import markdown_table
 from arte_plugin.task_args import TaskArgs
@@ -27,36 +28,11 @@ from arte_plugin.task_args import TaskArgs
 TARGET = Path(__file__).with_name("scaling.md")
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
-#: The paper's: tasks of Big-Bench-Hard, respondents, tailored examples in all.
-TASKS, RESPONDENTS, EXAMPLES = 23, 20, 6750
+#: The paper's: tasks of Big-Bench-Hard, respondents (at four numbers of shots each), tailored examples in all.
+TASKS, RESPONDENTS, EXAMPLES = 23, 5, 6750
 #: Assumed, in tokens: a rationale of a large teacher, a student's reply.
 RATIONALE, REPLY = 150, 100
-#: Assumed, in tokens a second of one GPU with 80 GB: of prompts, of replies in large batches. A 70B teacher on vLLM
-#: spread over four GPUs, as a share of each; a 2B student.
-TEACHER, STUDENT = (2_000, 400), (50_000, 10_000)
-#: Tokens of a page; half of one is lost, in the mean, at the end of what is shared.
-PAGE = 16
 GPUS = (1, 8, 64)
-
-
-@dataclass(frozen=True)
-class Work:
-    """Calls of one kind; tokens are of all of them together."""
-
-    what: str
-    who: str
-    calls: int
-    asked: float
-    computed: float
-    new: float
-
-    def times(self, factor: int) -> "Work":
-        return Work(
-            self.what, self.who, self.calls * factor, self.asked * factor, self.computed * factor, self.new * factor
-        )
-
-    def hours(self, rates: tuple[float, float]) -> float:
-        return (self.computed / rates[0] + self.new / rates[1]) / 3600
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,7 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for who in ("teacher", "student"):
         parser.add_argument(f"--{who}", type=float, nargs=2, metavar=("PROMPT_RATE", "WRITING_RATE"))
     options = parser.parse_args(arguments)
-    rates = {"teacher": tuple(options.teacher or TEACHER), "student": tuple(options.student or STUDENT)}
+    rates = {
+        "teacher": tuple(options.teacher or RATES["teacher"]),
+        "student": tuple(options.student or RATES["student"]),
+    }
     tables = {
         "calls": "\n\n".join(
             f"**{title}**\n\n{markdown_table(_calls([one.times(factor) for one in work()], rates))}"
@@ -80,71 +59,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.teacher or options.student:
         print("\n\n".join(tables[name] for name in ("calls", "assumed", "client")))
         return 0
-    page = TARGET.read_text(encoding="utf-8")
-    for name, table in tables.items():
-        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-        assert len(pattern.findall(page)) == 1, name
-        page = pattern.sub(lambda _, text=f"{begin}\n\n{table}\n\n{end}": text, page)
-    return write_or_check(TARGET, page)
+    return fill_or_check(TARGET, tables)
 
 
 def work() -> list[Work]:
-    """What a run of the paper's size asks, stage by stage."""
-    elicit, size = ElicitArgs(), PreferenceSetArgs().size
-    validation = TaskArgs.model_fields["validation_questions"].default
-    length = _measured("lengths.json")["tokens"]
-    drafts = TASKS * elicit.questions * len(DEFAULT_TECHNIQUES)
-    # Task, draft question and rationale; then the question asked. Frames of both questions are about the same.
-    shared = (
-        length["probe, before the draft"] + length["question"] + length["probe, beside the questions"] / 2 + RATIONALE
+    """What a run of the paper's size asks, stage by stage, without the evaluation."""
+    tokens = _measured("lengths.json")["tokens"]
+    question, frame = tokens["question"], tokens["probe, beside the questions"] / 2
+    lengths = Lengths(
+        question=question,
+        before=tokens["probe, before the draft"],
+        frame=frame,
+        question_prompt=tokens["question prompt"],
+        written_question=tokens["a written question"],
+        technique=tokens["technique prompt, without the question"],
+        shot=question + frame + RATIONALE,
+        rationale=RATIONALE,
+        reply=REPLY,
     )
-    own = length["question"] + length["probe, beside the questions"] / 2
-    # With 0, 1, 2 and 3 examples in the prompt, one and a half in the mean, the same for all questions of a task.
-    examples = length["probe, before the draft"] + 1.5 * (own + RATIONALE)
-    technique = length["technique prompt, without the question"] + length["question"]
-    solve = length["probe, before the draft"] + own
-
-    def question_calls(questions: int) -> int:
-        return TASKS * math.ceil(1.25 * questions / elicit.questions_per_prompt)
-
-    def questions(what: str, calls: int) -> Work:
-        prompt = calls * length["question prompt"]
-        return Work(
-            what, "teacher", calls, prompt, prompt, calls * elicit.questions_per_prompt * length["a written question"]
-        )
-
-    def plain(what: str, who: str, calls: int, prompt: float, new: float) -> Work:
-        return Work(what, who, calls, calls * prompt, calls * prompt, calls * new)
-
-    answers, probes = TASKS * validation * RESPONDENTS, drafts * size
-    return [
-        questions("draft questions", question_calls(elicit.questions)),
-        plain("rationales", "teacher", drafts, technique, RATIONALE),
-        Work(
-            "respondents", "student", answers, answers * (examples + own),
-            TASKS * RESPONDENTS * examples + answers * (own + PAGE / 2), answers * REPLY,
-        ),
-        Work(
-            "probes", "student", probes, probes * (shared + own),
-            drafts * shared + probes * (own + PAGE / 2), probes * REPLY,
-        ),
-        questions("tailored questions", question_calls(math.ceil(EXAMPLES / TASKS))),
-        plain("tailored rationales", "teacher", EXAMPLES, solve, RATIONALE),
-    ]  # fmt: skip
+    args = ArteArgs.model_validate({"student": {"base_model": "google/gemma-2b"}, "tasks": [{"preset": "bbh"}]})
+    task = Sizes(
+        questions=args.elicit.questions,
+        techniques=len(DEFAULT_TECHNIQUES),
+        validation=TaskArgs.model_fields["validation_questions"].default,
+        size=args.preference_set.size,
+        shots=[0, 1, 2, 3] * RESPONDENTS,
+        examples=EXAMPLES / TASKS,
+        teacher=lengths,
+        student=lengths,
+    )
+    return works(args, [task] * TASKS)
 
 
-def _calls(works: Sequence[Work], rates: dict[str, Any]) -> list[list[str]]:
+def _calls(asked: Sequence[Work], rates: dict[str, Any]) -> list[list[str]]:
     lines = [["what", "who", "calls", "prompt tokens asked", "computed", "new tokens", "GPU-hours"]]
-    for one in works:
+    for one in asked:
         figures = [_large(one.asked), _large(one.computed), _large(one.new)]
-        lines.append([one.what, one.who, f"{one.calls:,}", *figures, _figure(one.hours(rates[one.who]))])
-    totals = [_large(sum(getattr(one, name) for one in works)) for name in ("asked", "computed", "new")]
-    hours = sum(one.hours(rates[one.who]) for one in works)
-    lines.append(["all", "", f"{sum(one.calls for one in works):,}", *totals, _figure(hours)])
+        lines.append([one.what, one.who, f"{one.calls:,.0f}", *figures, _figure(one.hours(rates[one.who]))])
+    totals = [_large(sum(getattr(one, name) for one in asked)) for name in ("asked", "computed", "new")]
+    hours = sum(one.hours(rates[one.who]) for one in asked)
+    lines.append(["all", "", f"{sum(one.calls for one in asked):,.0f}", *totals, _figure(hours)])
     days = ", ".join(f"{_figure(hours / gpus / 24)} on {gpus}" for gpus in GPUS)
-    unshared = Work("", "student", 0, 0, sum(one.asked for one in works if one.what == "probes"), 0)
-    shared = Work("", "student", 0, 0, sum(one.computed for one in works if one.what == "probes"), 0)
+    unshared = Work("", "", "student", 0, 0, sum(one.asked for one in asked if one.what == "probes"), 0)
+    shared = Work("", "", "student", 0, 0, sum(one.computed for one in asked if one.what == "probes"), 0)
     saved = unshared.hours(rates["student"]) - shared.hours(rates["student"])
     lines.append(["days, on so many GPUs", "", "", "", "", "", days])
     return [*lines, ["saved by the shared part of probes", "", "", "", "", "", _figure(saved)]]
@@ -185,27 +142,20 @@ def _memory() -> list[list[str]]:
 
 def _disk() -> list[list[str]]:
     found = _measured("lengths.json")["bytes"]
-    works = {one.what: one for one in work()}
-    reply = REPLY * found["text, a token"]
-    sizes = {
-        f"`03-probe/probes.jsonl`, {found['a probe, without its response'] + reply:.0f} bytes a row": works[
-            "probes"
-        ].calls
-        * (found["a probe, without its response"] + reply),
-        f"`requests.sqlite`, {found['a cached request, without its text']:.0f} bytes and the text of a request": sum(
-            one.calls * found["a cached request, without its text"] + one.new * found["text, a token"]
-            for one in works.values()
-        ),
-        f"`01-elicit/drafts.jsonl`, {_draft(found):,.0f} bytes a draft, in memory too": works["rationales"].calls
-        * _draft(found),
+    bytes_ = Bytes(
+        probe=found["a probe, without its response"],
+        cached=found["a cached request, without its text"],
+        draft=found["a draft"],
+        token=found["text, a token"],
+    )
+    beside = {
+        "03-probe/probes.jsonl": f", {bytes_.probe + REPLY * bytes_.token:.0f} bytes a row",
+        "requests.sqlite": f", {bytes_.cached:.0f} bytes and the text of a request",
+        "01-elicit/drafts.jsonl": f", {bytes_.draft + RATIONALE * bytes_.token:,.0f} bytes a draft, in memory too",
     }
     lines = [["what", "the paper's size", "a hundred times"]]
-    return [*lines, *([what, _weight(size), _weight(100 * size)] for what, size in sizes.items())]
-
-
-def _draft(found: dict[str, float]) -> float:
-    """Those of our runs had short rationales and questions: at least that much, and a longer rationale."""
-    return found["a draft"] + RATIONALE * found["text, a token"]
+    sizes = rows_and_cache(work(), REPLY, RATIONALE, bytes_)
+    return [*lines, *([f"`{what}`{beside[what]}", _weight(size), _weight(100 * size)] for what, size in sizes.items())]
 
 
 def _startup() -> list[list[str]]:
@@ -229,7 +179,8 @@ def _measured(name: str) -> Any:
 
 
 def _large(tokens: float) -> str:
-    return f"{tokens / 1e9:,.2f} billion" if tokens >= 1e9 else f"{tokens / 1e6:,.1f} million"
+    # Sums of fractions are off in the last of their digits, which must not decide how 101.25 is rounded.
+    return f"{tokens / 1e9:,.2f} billion" if tokens >= 1e9 else f"{round(tokens / 1e6, 6):,.1f} million"
 
 
 def _figure(value: float) -> str:

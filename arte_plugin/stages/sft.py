@@ -44,6 +44,8 @@ RECIPE: dict[str, Any] = {
 #: Keys of the teacher's config that speak of the machine, not of the teacher.
 _OF_THE_MACHINE = ("bf16", "fp16", "bfloat16", "float16", "tf32", "attn_implementation", "flash_attention")
 _ALSO_SHARED = ("sequence_len", "gradient_checkpointing", "gradient_checkpointing_kwargs", "dataset_num_proc")
+#: What the student's config takes over from the teacher's.
+SHARED_KEYS = (*_OF_THE_MACHINE, *_ALSO_SHARED)
 _LORA_KERNELS = ("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel", "lora_embedding_kernel")
 
 #: What this stage decides itself; another value in `student.sft` would train something else than the loop goes on with.
@@ -100,7 +102,7 @@ def student_config(
         "seed": seed,
         **({"bf16": "auto"} if child.gpus() else {"bf16": False, "fp16": False}),
     }
-    wanted = [*_OF_THE_MACHINE, *_ALSO_SHARED]
+    wanted = [*SHARED_KEYS]
     if student.sft.get("adapter"):
         wanted += _LORA_KERNELS
         if not child.gpus():

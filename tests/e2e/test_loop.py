@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from arte_plugin.config_check import check_config
 from arte_plugin.manifest import Manifest
+from arte_plugin.plan.make import make_plan
 from arte_plugin.rows import Draft, Dropped, PreferencePair, Probe, Score, TailoredExample, read_rows
 from arte_plugin.sources import comparable
 from arte_plugin.stages import STAGES
@@ -109,6 +111,33 @@ def test_the_check_probes_some_questions_on_the_rest_of_the_validation_set(finis
     assert (found["questions"], found["drafts"], found["validation"]) == (3, len(of_checked), 12)
     tied = found["preference_set"]["tied"] + found["tied_on_validation_set"]
     assert found["preference_set"]["compared"] == 3 - tied
+
+
+def test_the_plan_had_said_how_many_requests(finished):
+    """Exactly, where the numbers of questions and drafts decide; of questions, a first wave and at most `max_calls`."""
+    config, folder, _ = finished
+    cfg = yaml.safe_load(config.read_text())
+    args = check_config(cfg).arte
+    planned = {one.what: one for one in make_plan(cfg, args, 1, {}).works}
+    stages = Manifest(folder / "manifest.json").stages()
+    drafts = len(read_rows(folder / "01-elicit/drafts.jsonl", Draft))
+    lost = stages["elicit"].counts[1]
+    assert lost.made == planned["rationales"].calls == 8 * 4
+    assert stages["elicit"].usage["requests"] >= planned["draft questions"].calls + planned["rationales"].calls
+    assert stages["elicit"].usage["requests"] - lost.made <= args.elicit.max_calls * 2
+    assert stages["preference-set"].usage["requests"] == planned["respondents"].calls == 4 * 12
+    # Drafts without an answer are not probed, and the plan can't know of them.
+    assert stages["probe"].usage["requests"] == planned["probes"].calls * drafts / lost.made
+    checked = len(read_rows(folder / "03-probe/consistency_probes.jsonl", Probe))
+    assert checked == stages["probe/consistency"].usage["requests"] <= planned["consistency"].calls == 3 * 4 * 6
+    examples = stages["regenerate"].counts[1]
+    assert examples.made == planned["tailored rationales"].calls == 8
+    written = stages["regenerate"].usage["requests"] - examples.made
+    assert planned["tailored questions"].calls <= written <= args.elicit.max_calls * 2
+    assert stages["evaluate"].counts[0].made == planned["evaluation"].calls
+    # Prompts as they were, but for what the tiny teacher's own questions and rationales are longer or shorter by.
+    asked = stages["preference-set"].usage["prompt_tokens"]
+    assert planned["respondents"].asked == pytest.approx(asked, rel=0.1)
 
 
 def test_pairs_prefer_the_higher_score_under_prompts_that_the_teacher_saw(finished):

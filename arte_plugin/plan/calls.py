@@ -1,0 +1,184 @@
+"""Calls and tokens of a run, from its settings: who is asked what, how often, with how long prompts and replies."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from arte_plugin.args import ArteArgs
+from arte_plugin.plan.lengths import ASSUMED, Lengths
+from arte_plugin.stages.arms import ARMS
+from arte_plugin.trainings import trainings
+
+#: Tokens of a page; half of one is lost, in the mean, at the end of what is shared.
+PAGE = 16
+
+#: Tokens of an answer between its tags.
+BARE = 8
+
+#: Prompt tokens a second of one GPU, and new ones in large batches.
+Rates = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Calls of one kind; tokens are of all of them together."""
+
+    stage: str
+    what: str
+    #: `teacher` or `student`: whose rates count.
+    who: str
+    calls: float
+    asked: float
+    computed: float
+    #: New tokens as expected, and if every reply were as long as it may be.
+    new: float
+    most: float = 0.0
+
+    def times(self, factor: float) -> "Work":
+        """So many times as much."""
+        calls, asked, computed = self.calls * factor, self.asked * factor, self.computed * factor
+        return replace(
+            self, calls=calls, asked=asked, computed=computed, new=self.new * factor, most=self.most * factor
+        )
+
+    def hours(self, rates: Rates) -> float:
+        """GPU-hours at these rates."""
+        return (self.computed / rates[0] + self.new / rates[1]) / 3600
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything one task has, and the lengths of its texts."""
+
+    questions: int
+    techniques: int
+    validation: int
+    size: int
+    #: Numbers of examples, one for each respondent.
+    shots: Sequence[int]
+    #: Tailored examples; a mean over tasks may have a fraction.
+    examples: float
+    teacher: Lengths = ASSUMED
+    student: Lengths = ASSUMED
+    test: int = 0
+    held_out: int = 0
+
+    @property
+    def drafts(self) -> int:
+        """Questions × techniques."""
+        return self.questions * self.techniques
+
+
+def question_calls(questions: float, per_call: int) -> int:
+    """Calls of the first wave, which asks for a quarter more than is wanted."""
+    return math.ceil(1.25 * math.ceil(questions) / per_call)
+
+
+def works(args: ArteArgs, tasks: Sequence[Sizes], *, own_drafts: bool = True) -> list[Work]:
+    """Every kind of call of one round that there is, in the order of the stages, summed over `tasks`."""
+    makers: list[Callable[[ArteArgs, Sizes], Iterable[Work]]] = [_regenerate, _evaluate]
+    if own_drafts and not args.pair.drafts:
+        makers = [_elicit, _respond, _probe, *makers]
+    return [
+        total
+        for maker in makers
+        for total in _summed([work for task in tasks for work in maker(args, task)])
+        if total.calls
+    ]
+
+
+def _summed(parts: Iterable[Work]) -> list[Work]:
+    totals: dict[str, Work] = {}
+    for part in parts:
+        if known := totals.get(part.what):
+            part = replace(
+                part,
+                calls=part.calls + known.calls,
+                asked=part.asked + known.asked,
+                computed=part.computed + known.computed,
+                new=part.new + known.new,
+                most=part.most + known.most,
+            )
+        totals[part.what] = part
+    return list(totals.values())
+
+
+def _plain(stage: str, what: str, who: str, calls: float, prompt: float, new: float, most: float) -> Work:
+    return Work(stage, what, who, calls, calls * prompt, calls * prompt, calls * new, calls * most)
+
+
+def _elicit(args: ArteArgs, task: Sizes) -> Iterable[Work]:
+    of, longest = task.teacher, args.elicit.max_new_tokens
+    yield _questions("elicit", "draft questions", args, task, task.questions, longest)
+    technique = of.chat + of.technique + of.question
+    yield _plain("elicit", "rationales", "teacher", task.drafts, technique, of.rationale, longest)
+
+
+def _questions(stage: str, what: str, args: ArteArgs, task: Sizes, wanted: float, longest: int) -> Work:
+    of, per_call = task.teacher, args.elicit.questions_per_prompt
+    new = min(per_call * of.written_question, longest)
+    return _plain(stage, what, "teacher", question_calls(wanted, per_call), of.chat + of.question_prompt, new, longest)
+
+
+def _respond(args: ArteArgs, task: Sizes) -> Iterable[Work]:
+    of, longest = task.student, args.probe.max_new_tokens
+    own = of.question + of.frame + of.chat_behind
+    for shots in task.shots if args.preference_set.method == "irt" else ():
+        shared = of.chat_before + of.before + shots * of.shot
+        calls = task.validation
+        yield Work(
+            "preference-set", "respondents", "student", calls, calls * (shared + own),
+            shared + calls * (own + PAGE / 2), calls * of.reply, calls * longest,
+        )  # fmt: skip
+
+
+def _probe(args: ArteArgs, task: Sizes) -> Iterable[Work]:
+    students, settings = len(args.students), args.probe
+    probes = task.drafts * task.size
+    if settings.score == "answers" and settings.budget == "racing":
+        race = settings.racing
+        # All drafts have their first questions, then goes on what is left of the share.
+        first = task.drafts * min(race.first, task.size)
+        probes = min(probes, max(first, max(int(race.share * probes), 1)))
+    yield _of_drafts("probes", args, task, task.drafts * students, probes * students)
+    checked = min(args.preference_set.consistency_questions, task.questions) * task.techniques * students
+    # Racing has left some of the set's own probes out; those are made for the check.
+    missing = task.size * (1 - probes / max(1, task.drafts * task.size))
+    yield _of_drafts("consistency", args, task, checked, round(checked * (task.validation - task.size + missing)))
+
+
+def _of_drafts(what: str, args: ArteArgs, task: Sizes, drafts: int, probes: int) -> Work:
+    """Probes whose shared part is computed once for each draft."""
+    of = task.student
+    weighed = args.probe.score != "answers"
+    rationale = BARE if args.probe.score == "likelihood_without_rationale" else of.rationale
+    shared = of.chat_before + of.before + of.question + of.frame + rationale
+    own = of.question + of.frame + of.chat_behind
+    new, longest = (0.0, 0) if weighed else (of.reply, args.probe.max_new_tokens)
+    return Work(
+        "probe", what, "student", probes, probes * (shared + own), drafts * shared + probes * (own + PAGE / 2),
+        probes * new, probes * longest,
+    )  # fmt: skip
+
+
+def _regenerate(args: ArteArgs, task: Sizes) -> Iterable[Work]:
+    of, longest = task.teacher, args.regenerate.max_new_tokens
+    if any(ARMS[arm].questions == "aligned" for arm in args.arms):
+        yield _questions("regenerate", "tailored questions", args, task, task.examples, longest)
+    solve = of.chat + of.before + of.frame + of.question
+    for source in dict.fromkeys(ARMS[arm] for arm in args.arms):
+        if source.rationales in ("aligned", "unaligned"):
+            wanted = task.examples if source.questions == "aligned" else min(task.examples, task.questions)
+            yield _plain("regenerate", "tailored rationales", "teacher", wanted, solve, of.rationale, longest)
+
+
+def _evaluate(args: ArteArgs, task: Sizes) -> Iterable[Work]:
+    of, longest = task.student, args.evaluate.max_new_tokens
+    test = min(task.test, args.evaluate.limit or task.test)
+    # Arms with the same rows have one student.
+    trained = {(one.student.name, ARMS[one.arm], one.seed) for one in trainings(args)}
+    compared = {one for one in trained if one[1] == ARMS["arte"]}
+    for shots in args.evaluate.shots:
+        prompt = of.chat + of.before + shots * of.shot + of.question + of.frame
+        calls = test * (len(args.students) + len(trained)) + task.held_out * (len(args.students) + len(compared))
+        yield _plain("evaluate", "evaluation", "student", calls, prompt, of.reply, longest)

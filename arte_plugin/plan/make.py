@@ -1,0 +1,171 @@
+"""A whole plan: calls, memory and disk of a config."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from arte_plugin.args import ArteArgs, StudentArgs
+from arte_plugin.errors import ConfigError
+from arte_plugin.plan import disk, memory, shapes, sizes
+from arte_plugin.plan.calls import Work, works
+from arte_plugin.plan.lengths import longest_rows
+from arte_plugin.stages.sft import RECIPE, SHARED_KEYS
+from arte_plugin.trainings import trainings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will ask, hold and leave."""
+
+    works: list[Work]
+    needs: list[memory.Need]
+    #: Bytes by what they are.
+    disk: dict[str, float]
+    found: sizes.Measured
+    gpus: int
+    #: Models without a config.json here, each with what to do.
+    missing: list[str] = field(default_factory=list)
+
+
+def make_plan(cfg: Mapping[str, Any], args: ArteArgs, gpus: int, configs: Mapping[str, str]) -> Plan:
+    """The plan of a YAML; `configs` are files that stand for the config.json of models that are not here.
+
+    Raises `ConfigError` and `DataError` as a run would for its tasks, and for a config.json that says nothing.
+    """
+    teacher = str(cfg["base_model"])
+    found = sizes.sizes_of(args, teacher)
+    own_drafts = sizes.makes_drafts(args, cfg)
+    works_ = [one.times(args.rounds) for one in works(args, found.tasks, own_drafts=own_drafts)]
+    missing: list[str] = []
+    known: dict[str, shapes.Shape] = {}
+    respondents = [one.base_model for one in args.preference_set.respondents]
+    for name in dict.fromkeys([teacher, *(one.base_model for one in args.students), *respondents]):
+        try:
+            known[name] = shapes.shape_of(name, shapes.find_config(configs.get(name, name)))
+        except shapes.NotHere as error:
+            missing.append(str(error))
+    needs = _needs(cfg, args, found, known, gpus, own_drafts)
+    return Plan(works_, needs, _disk(cfg, args, works_, found, known), found, gpus, missing)
+
+
+def student_training(cfg: Mapping[str, Any], student: StudentArgs) -> dict[str, Any]:
+    """The Axolotl keys of a student's fine-tuning that decide its memory, as `stages.sft.student_config` sets them."""
+    shared = {key: cfg[key] for key in SHARED_KEYS if cfg.get(key) is not None}
+    return {"sequence_len": 2048, **RECIPE, **shared, **student.sft}
+
+
+def probing_dtype(student: StudentArgs, cfg: Mapping[str, Any]) -> str:
+    """The precision that a student is asked in: `auto` goes by the YAML, for the machine may be another."""
+    if student.dtype != "auto":
+        return student.dtype
+    return "bfloat16" if cfg.get("bf16") or cfg.get("bfloat16") else "float32"
+
+
+def _needs(
+    cfg: Mapping[str, Any], args: ArteArgs, found: sizes.Measured, known: Mapping[str, shapes.Shape], gpus: int,
+    own_drafts: bool,
+) -> list[memory.Need]:  # fmt: skip
+    needs: list[memory.Need] = []
+    of_teacher, of_student = [one.teacher for one in found.tasks], [one.student for one in found.tasks]
+    cache = args.engine.cache_gib * memory.GIB
+    if teacher := known.get(str(cfg["base_model"])):
+        if not serves(args, "teacher"):
+            prompt = round(max(one.chat + one.question_prompt for one in of_teacher))
+            written = round(max(args.elicit.questions_per_prompt * one.written_question for one in of_teacher))
+            longest = max(args.elicit.max_new_tokens, args.regenerate.max_new_tokens)
+            lengths = (prompt, min(written, longest), longest)
+            dtype = memory.setup_of(cfg, 1).dtype
+            # Where the training is sharded, one process generates, with the teacher over all GPUs.
+            spread = memory.setup_of(cfg, gpus).pieces
+            needs.append(
+                memory.writing_need(
+                    "elicit", "the teacher at work", teacher, cfg, dtype, args.elicit.batch_size, cache, lengths, spread
+                )
+            )
+        if args.from_run is None:
+            usual, _ = longest_rows(of_teacher)
+            needs.append(memory.training_need("the teacher's training", teacher, cfg, gpus, usual, dpo=True))
+
+    def few_shot(shots: int) -> int:
+        return round(max(one.chat + one.before + shots * one.shot + one.question + one.frame for one in of_student))
+
+    reply = round(max(one.reply for one in of_student))
+    shots = max((n for one in args.preference_set.respondents for n in one.shots), default=3)
+    for student in args.students:
+        if (shape := known.get(student.base_model)) is None:
+            continue
+        dtype = probing_dtype(student, cfg)
+        name = f" {student.name}" if len(args.students) > 1 else ""
+        # A student is never quantised, whatever the teacher is.
+        keys = {
+            **cfg,
+            "adapter": None,
+            "attn_implementation": student.attn_implementation or cfg.get("attn_implementation"),
+        }
+        if own_drafts and not serves(args, "student"):
+            rows = args.probe.batch_size or 1000
+            asked = (few_shot(shots), reply, args.probe.max_new_tokens)
+            needs.append(
+                memory.writing_need("probe", f"the student{name} at work", shape, keys, dtype, rows, cache, asked)
+            )
+        training = student_training(cfg, student)
+        _, usual = longest_rows(of_student)
+        needs.append(memory.training_need(f"the student{name}'s training", shape, training, gpus, usual, dpo=False))
+        asked = (
+            few_shot(max(args.evaluate.shots)),
+            min(reply, args.evaluate.max_new_tokens),
+            args.evaluate.max_new_tokens,
+        )
+        rows = args.evaluate.batch_size
+        needs.append(memory.evaluation_need(f"the student{name}'s evaluation", shape, keys, dtype, rows, asked))
+    return needs
+
+
+def serves(args: ArteArgs, role: str) -> bool:
+    """Whether servers run the teacher, or the student: what they hold, their commands say."""
+    return bool(getattr(args.engine, role, None))
+
+
+def _disk(
+    cfg: Mapping[str, Any], args: ArteArgs, asked: Sequence[Work], found: sizes.Measured,
+    known: Mapping[str, shapes.Shape],
+) -> dict[str, float]:  # fmt: skip
+    bytes_, first, rounds = disk.Bytes(), found.tasks[0], args.rounds
+    made = disk.rows_and_cache(asked, first.student.reply, first.teacher.rationale, bytes_)
+    students = checkpoints = 0.0
+    for student in args.students:
+        if shape := known.get(student.base_model):
+            runs = {(one.arm, one.seed) for one in trainings(args) if one.student is student}
+            keys = student_training(cfg, student)
+            weights = shape.weights(memory.setup_of(keys, 1).dtype)
+            students += len(runs) * weights
+            if keys.get("save_strategy") != "no":
+                # The next is written before the last is gone; weights and what the optimizer keeps.
+                size = int(shapes.SIZES[memory.setup_of(keys, 1).dtype])
+                states = shape.parameters * memory.optimizer_bytes(str(keys["optimizer"]), size)
+                checkpoints = max(checkpoints, 2 * (weights + states))
+    made["the students"] = students * rounds
+    made["checkpoints while a student is trained"] = checkpoints
+    if args.from_run is None and (teacher := known.get(str(cfg["base_model"]))):
+        # Beside an adapter Axolotl leaves the weights that it was trained on.
+        weights = teacher.weights(memory.setup_of(cfg, 1).dtype, memory.packing(cfg))
+        made["the aligned teacher"] = weights * rounds
+        if rounds > 1 and cfg.get("adapter"):
+            made["the merged teachers of later rounds"] = (rounds - 1) * teacher.weights(memory.setup_of(cfg, 1).dtype)
+    return made
+
+
+def check_configs(given: Sequence[str]) -> dict[str, str]:
+    """`MODEL=FILE` as a dictionary. Raises `ConfigError` for anything else."""
+    pairs = [one.partition("=") for one in given]
+    for name, mark, file in pairs:
+        if not (name and mark and file):
+            raise ConfigError(f"`--config-of` is MODEL=FILE (found {name}{mark}{file}).")
+    return {name: file for name, _, file in pairs}
+
+
+def visible_gpus() -> int:
+    """How many GPUs this process sees; 1 where there is none."""
+    import torch
+
+    return max(1, torch.cuda.device_count())

@@ -1,0 +1,283 @@
+"""Peak memory of a device in each step, from the config alone."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arte_plugin.plan.shapes import INT8, NF4, NF4_DOUBLE, SIZES, Shape, inner_linears, on_meta
+
+GIB = 2**30
+
+#: As in engines/transformers.py, which is not imported for three numbers: rows in flight on a GPU, prompt tokens that
+#: pass at a time, and those of a long prompt.
+MOST_ROWS, PREFILL, CHUNK = 256, 2048, 512
+
+#: Bytes that an optimizer keeps for a trained number, by what its name begins with (`paged_` left out); None: twice
+#: the number itself, as Adam's two moments in its precision.
+_STATES = {
+    "adamw_torch_8bit": 2.0, "adamw_torch_4bit": 1.0, "adamw_torch_fp8": 2.0, "adamw_torch": None,
+    "adamw_bnb_8bit": 2.0, "adamw_8bit": 2.0, "adamw_32bit": 8.0, "adamw_apex": 8.0, "adamw": None,
+    "lion_8bit": 1.0, "lion": 4.0, "ademamix_8bit": 3.0, "ademamix": 12.0, "rmsprop": 4.0, "adagrad": 4.0,
+    "adafactor": 0.1, "sgd": 0.0, "came": 4.0, "muon": 4.0, "optimi_adamw": 4.0, "ao_adamw_8bit": 2.0,
+    "ao_adamw_4bit": 1.0, "ao_adamw_fp8": 2.0,
+}  # fmt: skip
+
+#: Of weights, gradients and optimizer under ZeRO-3, in bytes a parameter (DeepSpeed, docs/code-docs/source/memory.rst).
+_ZERO3, _ZERO3_OFFLOADED = 18.0, 2.0
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one step holds on each device, in bytes."""
+
+    #: The stage, and what of it in words.
+    stage: str
+    step: str
+    model: str
+    weights: float
+    #: Adapter, gradients kept from step to step, optimizer, a second reference model.
+    kept: float
+    #: Activations, logits, gradients on their way, keys and values: at the usual length, and at the longest.
+    usual: float
+    longest: float
+    #: The lengths meant, in tokens.
+    tokens: tuple[int, int]
+    #: Half of what is free goes to keys and values besides, on CUDA: continuous batching.
+    paged: bool = False
+
+    @property
+    def total(self) -> float:
+        """At the usual length."""
+        return self.weights + self.kept + self.usual
+
+    @property
+    def most(self) -> float:
+        """At the longest. Fewer long rows are in flight than usual ones, so that may be less."""
+        return self.weights + self.kept + max(self.usual, self.longest)
+
+    def of(self, memory: float) -> float:
+        """What it takes of a GPU with so many bytes: what is needed, or with continuous batching what there is."""
+        return max(self.most, self.weights + (memory - self.weights) / 2) if self.paged else self.most
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a training run sees the machine, out of Axolotl's keys."""
+
+    dtype: str
+    #: Autocast: logits are turned into float32 behind the model.
+    mixed: bool
+    attention: str
+    #: Weights, gradients and optimizer lie in pieces on so many devices.
+    pieces: int
+    zero3: bool
+    offloads: bool
+
+
+def setup_of(cfg: Mapping[str, Any], gpus: int) -> Setup:
+    """Of the teacher's training, or the student's, by its Axolotl keys."""
+    from arte_plugin.plan import trace
+
+    half = "bfloat16" if cfg.get("bf16") or cfg.get("bfloat16") else "float16" if _half(cfg) else "float32"
+    flash = "flash" in str(cfg.get("attn_implementation") or "") or cfg.get("flash_attention")
+    zero = _deepspeed(cfg)
+    stage = int(zero.get("stage", 0) or 0)
+    pieces = gpus if stage == 3 or cfg.get("fsdp") or cfg.get("fsdp_config") or cfg.get("fsdp_version") else 1
+    return Setup(
+        dtype=half,
+        mixed=bool(cfg.get("bf16") or cfg.get("fp16")) and not zero,
+        attention=trace.GROUPED if flash else trace.REPEATED,
+        pieces=pieces,
+        zero3=stage == 3,
+        offloads=str((zero.get("offload_optimizer") or {}).get("device", "none")) != "none",
+    )
+
+
+def _half(cfg: Mapping[str, Any]) -> bool:
+    return bool(cfg.get("fp16") or cfg.get("float16"))
+
+
+def _deepspeed(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The `zero_optimization` block of the DeepSpeed config, if there is one to be read."""
+    content = cfg.get("deepspeed")
+    if isinstance(content, str) and Path(content).is_file():
+        content = json.loads(Path(content).read_text(encoding="utf-8"))
+    return content.get("zero_optimization") or {} if isinstance(content, Mapping) else {}
+
+
+def training_need(step: str, shape: Shape, cfg: Mapping[str, Any], gpus: int, usual: int, *, dpo: bool) -> Need:
+    """A training: `cfg` has its Axolotl keys, `usual` is the usual length of its longer rows in tokens."""
+    setup = setup_of(cfg, gpus)
+    longest = int(cfg.get("sequence_len") or 512)
+    lengths = (min(usual, longest), longest)
+    stage = "align" if dpo else "sft"
+    adapter, optimizer = cfg.get("adapter"), str(cfg.get("optimizer") or "adamw_torch_fused")
+    model = _trained_model(shape, cfg, setup, shape.text.num_hidden_layers)
+    trained = [one for one in model.parameters() if one.requires_grad]
+    numbers, size = sum(one.numel() for one in trained), trained[0].element_size()
+    weights = shape.weights(setup.dtype, packing(cfg))
+    reference = 0.0 if adapter or not dpo else weights
+    gradients, states = float(numbers * size), numbers * optimizer_bytes(optimizer, size)
+    held = [_peak(shape, cfg, setup, tokens, dpo) for tokens in lengths]
+    if setup.pieces == 1:
+        held = [one + (gradients if accumulates(cfg) else 0.0) for one in held]
+        # The optimizer's step comes when activations are gone; PyTorch's AdamW needs a copy more for it.
+        held = [max(one, gradients * (2 if optimizer == "adamw_torch" else 1)) for one in held]
+        # Data parallelism sends gradients in buckets of their own.
+        buckets = gradients if gpus > 1 else 0.0
+        kept = states + buckets + reference + (gradients if adapter else 0.0)
+        return Need(stage, step, shape.name, weights, kept, held[0], held[1], lengths)
+    if setup.zero3 and not adapter:
+        weights, kept = 0.0, numbers * (_ZERO3_OFFLOADED if setup.offloads else _ZERO3) + reference
+    else:
+        kept = (gradients if adapter else 0.0) + gradients + (0.0 if setup.offloads else states) + reference
+    gathered = _gathered(model)
+    return Need(
+        stage,
+        step,
+        shape.name,
+        weights / setup.pieces,
+        kept / setup.pieces,
+        held[0] + gathered,
+        held[1] + gathered,
+        lengths,
+    )
+
+
+def packing(cfg: Mapping[str, Any]) -> float | None:
+    """Bytes of a weight in a linear layer where Axolotl quantises it: with QLoRA and LoRA only."""
+    if cfg.get("load_in_4bit") and cfg.get("adapter") == "qlora":
+        double = (cfg.get("bnb_config_kwargs") or {}).get("bnb_4bit_use_double_quant", True)
+        return NF4_DOUBLE if double else NF4
+    if cfg.get("load_in_8bit") and cfg.get("adapter") == "lora":
+        return INT8
+    return None
+
+
+def optimizer_bytes(name: str, size: int) -> float:
+    """Bytes that an optimizer keeps for each trained number of `size` bytes."""
+    name = name.removeprefix("paged_")
+    found = max((known for known in _STATES if name.startswith(known)), key=len, default="adamw")
+    states = _STATES[found]
+    return 2.0 * size if states is None else states
+
+
+def _trained_model(shape: Shape, cfg: Mapping[str, Any], setup: Setup, layers: int) -> Any:
+    """With so many layers, on the meta device; the adapter's layers and the quantised ones are in their places."""
+    import torch
+
+    from arte_plugin.plan import trace
+
+    model = on_meta(shape.with_layers(layers), setup.dtype, setup.attention)
+    adapter, packed = cfg.get("adapter"), packing(cfg)
+    if not adapter:
+        return model
+    model.requires_grad_(False)
+    # TRL keeps the adapter of a quantised model in bfloat16, PEFT that of any other in float32.
+    dtype = torch.bfloat16 if packed else torch.float32
+    wanted = None if cfg.get("lora_target_linear") else tuple(cfg.get("lora_target_modules") or ())
+    for name, layer in inner_linears(model):
+        parent, _, last = name.rpartition(".")
+        made = trace.QuantisedLinear(layer) if packed else layer
+        if wanted is None or last in wanted or name in wanted:
+            made = trace.LoraLinear(made, int(cfg.get("lora_r") or 8), dtype)
+        if made is not layer:
+            setattr(model.get_submodule(parent), last, made)
+    return model
+
+
+def _peak(shape: Shape, cfg: Mapping[str, Any], setup: Setup, tokens: int, dpo: bool) -> float:
+    """Beside weights, optimizer, and gradients of an earlier step."""
+    from arte_plugin.plan import trace
+
+    def build(layers: int) -> tuple[Any, Any]:
+        model, reference = _trained_model(shape, cfg, setup, layers), None
+        if dpo and not cfg.get("adapter"):
+            reference = on_meta(model.config, setup.dtype, setup.attention).eval().requires_grad_(False)
+        return model, reference
+
+    sharding = cfg.get("fsdp_config") or {}
+    step = trace.Step(
+        rows=int(cfg.get("micro_batch_size") or 1) * (2 if dpo else 1),
+        tokens=tokens,
+        checkpointing=bool(cfg.get("gradient_checkpointing") or sharding.get("activation_checkpointing")),
+        mixed=setup.mixed,
+        gives_gradients_away=setup.pieces > 1 or accumulates(cfg),
+    )
+    return trace.training(build, trace.dpo_loss if dpo else trace.sft_loss, step, shape.text.num_hidden_layers)
+
+
+def accumulates(cfg: Mapping[str, Any]) -> bool:
+    """Whether gradients are summed over several steps, so that those of the step before are there."""
+    return int(cfg.get("gradient_accumulation_steps") or 1) > 1
+
+
+def _gathered(model: Any) -> float:
+    """What sharded training puts together for a moment: the two largest pieces, that at work and the next."""
+    sizes: dict[str, int] = {}
+    for name, one in model.named_parameters():
+        parts = name.split(".")
+        place = next((".".join(parts[: i + 1]) for i, part in enumerate(parts) if part.isdigit()), parts[-2])
+        sizes[place] = sizes.get(place, 0) + one.numel() * one.element_size()
+    return sum(sorted(sizes.values())[-2:])
+
+
+def writing_need(
+    stage: str, step: str, shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int, cache: float,
+    lengths: tuple[int, int, int], spread: int = 1,
+) -> Need:  # fmt: skip
+    """A model that writes, in one process: `rows` requests at a time, keys and values within `cache` bytes.
+
+    `lengths` are a prompt's, a reply's as expected and as long as it may be, in tokens; `spread` is the number of GPUs
+    that its layers lie on.
+    """
+    packed = packing(cfg)
+    prompt, usual, longest = lengths
+    held = [_writing(shape, cfg, dtype, rows, cache, prompt, new) for new in (usual, longest)]
+    weights = shape.weights(dtype, packed) / spread
+    return Need(
+        stage,
+        step,
+        shape.name,
+        weights,
+        0.0,
+        held[0],
+        held[1],
+        (prompt + usual, prompt + longest),
+        paged=packed is None,
+    )
+
+
+def _writing(shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int, cache: float, prompt: int, new: int) -> float:
+    """Keys and values of what is in flight, and what passing the prompts takes."""
+    token = shape.token_bytes * SIZES[dtype] / 2
+    rows = max(1, min(rows, MOST_ROWS, int(cache / (token * (prompt + new)))))
+    # Some prompt tokens pass at a time, with the scores of their attention: in float32, and copied twice.
+    passing = min(rows * prompt, PREFILL)
+    scores = 3 * 4 * shape.text.num_attention_heads * passing * min(prompt, CHUNK)
+    logits = 4 * 4 * rows * shape.text.vocab_size
+    return rows * token * (prompt + new) + max(_reading(shape, cfg, dtype, 1, passing) + scores, logits)
+
+
+def evaluation_need(
+    step: str, shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int, lengths: tuple[int, int, int]
+) -> Need:
+    """A student under lm-eval: padded batches through `generate`; `lengths` as in `writing_need`."""
+    prompt, usual, longest = lengths
+    token = shape.token_bytes * SIZES[dtype] / 2
+    reading = _reading(shape, cfg, dtype, rows, prompt) + rows * prompt * token
+    # A layer's keys and values are copied when a token is added.
+    held = [
+        max(reading, rows * (prompt + new) * token * (1 + 1 / shape.text.num_hidden_layers)) for new in (usual, longest)
+    ]
+    whole = (prompt + usual, prompt + longest)
+    return Need("evaluate", step, shape.name, shape.weights(dtype), 0.0, held[0], held[1], whole)
+
+
+def _reading(shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int, tokens: int) -> float:
+    """What a prompt takes as it passes through: nothing is kept from layer to layer, so two of them tell."""
+    from arte_plugin.plan import trace
+
+    return trace.reading(on_meta(shape.with_layers(2), dtype, setup_of(cfg, 1).attention), rows, tokens)

@@ -1,0 +1,106 @@
+"""From the `arte:` block to sizes of each task: what its sources hold, and how long its texts are."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arte_plugin.args import ArteArgs, PromptStyle
+from arte_plugin.local_files import is_local
+from arte_plugin.plan.calls import Sizes
+from arte_plugin.plan.lengths import ASSUMED, Lengths, measured, within
+from arte_plugin.rendering import Renderer
+from arte_plugin.stages import STAGES
+from arte_plugin.task_args import QuestionsArgs, TaskArgs
+from arte_plugin.tasks import Task, load_task
+
+#: Where a source is not at hand: validation questions, and test questions left of Big-Bench-Hard's 250.
+VALIDATION, TEST = 100, 140
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Sizes of all tasks, and of how many of them the texts, and whose tokens, were at hand."""
+
+    tasks: list[Sizes]
+    read: int
+    #: Models whose tokenizers were not to be had, of so many.
+    without_tokenizer: list[str]
+    models: int
+
+
+def sizes_of(args: ArteArgs, teacher: str) -> Measured:
+    """Raises `ConfigError` and `DataError` as reading the tasks does, for sources in local files."""
+    student = args.students[0]
+    found = {
+        teacher: _renderer(teacher, args.teacher.prompt_style),
+        student.base_model: _renderer(student.base_model, student.prompt_style),
+    }
+    held_out = args.held_out if args.rounds > 1 else 0.0
+    tasks, read = [], 0
+    for task in args.tasks:
+        loaded = load_task(task, args.seed, held_out) if _at_hand(task) else None
+        read += loaded is not None
+        tasks.append(_sizes(args, task, loaded, held_out, lambda name: found[name], teacher, student.base_model))
+    return Measured(tasks, read, [name for name, renderer in found.items() if renderer is None], len(found))
+
+
+def _sizes(
+    args: ArteArgs, task: TaskArgs, loaded: Task | None, held_out: float,
+    renderer: Callable[[str], Renderer | None], teacher: str, student: str,
+) -> Sizes:  # fmt: skip
+    def lengths(name: str) -> Lengths:
+        known = renderer(name)
+        if loaded is None or known is None:
+            return ASSUMED
+        return measured(task, loaded, known, args.elicit.seeds_per_prompt, args.elicit.questions_per_prompt)
+
+    if loaded is not None:
+        validation, test, apart = len(loaded.validation), len(loaded.test), len(loaded.held_out)
+    else:
+        wanted = task.validation_questions if isinstance(task.validation_questions, int) else VALIDATION
+        apart = round(wanted * held_out)
+        validation = wanted - apart
+        test = task.test_questions if isinstance(task.test_questions, int) else TEST
+    settings = args.preference_set
+    respondents = settings.respondents
+    shots = [n for one in respondents for n in one.shots] if respondents else [0, 1, 2, 3] * len(args.students)
+    return Sizes(
+        questions=args.elicit.questions,
+        techniques=len(task.techniques),
+        validation=validation,
+        size=validation if settings.method == "all" else min(settings.size, validation),
+        shots=shots,
+        examples=args.regenerate.questions,
+        teacher=within(lengths(teacher), args.elicit.max_new_tokens, args.probe.max_new_tokens),
+        student=within(lengths(student), args.elicit.max_new_tokens, args.probe.max_new_tokens),
+        test=test,
+        held_out=apart,
+    )
+
+
+def _at_hand(task: TaskArgs) -> bool:
+    sources = (task.questions, task.seed_questions, task.validation_questions, task.test_questions)
+    return all(is_local(one.path) for one in sources if isinstance(one, QuestionsArgs))
+
+
+def _renderer(name: str, style: PromptStyle) -> Renderer | None:
+    """The model's tokenizer, if it lies here or in the Hub's cache."""
+    from transformers import AutoTokenizer
+
+    try:
+        return Renderer(AutoTokenizer.from_pretrained(name, local_files_only=True, trust_remote_code=False), style)
+    except (OSError, ValueError, KeyError, ImportError):
+        return None
+
+
+def makes_drafts(args: ArteArgs, cfg: Mapping[str, Any]) -> bool:
+    """Whether stages 1 to 3 are run: not on published drafts, nor for `from_run` but for arms that need its drafts."""
+    if args.pair.drafts:
+        return False
+    if args.from_run is None:
+        return True
+    from arte_plugin.stages.arms import uses_drafts
+
+    there = Path(args.from_run).expanduser() / "arte" / STAGES["elicit"] / "drafts.jsonl"
+    return uses_drafts(args.arms) and not there.is_file()
