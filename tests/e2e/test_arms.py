@@ -33,7 +33,8 @@ def test_arms_share_what_is_generated_with_one_another_and_with_later_runs(
     # Teacher, respondent, student; the teacher is trained, and gone when its training is over; it writes as it was
     # aligned, then as it was. Before a model is loaded there is none, and it is alone while it is there.
     generates = ["load 0", "engine 1"]
-    trained = ["load 0", "trainer 1", "unload 0"]
+    # DPO in full has a second one, the reference.
+    trained = ["load 0", "load 1", "trainer 2", "unload 0"]
     assert alive.read_text().splitlines() == [*generates, "engine 1", "engine 1", *trained, *generates, *generates]
 
     rows = {
