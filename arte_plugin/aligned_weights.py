@@ -116,8 +116,8 @@ def _zero(folder: Path) -> Iterator[Path]:
 def _repair_adapter(folder: Path) -> None:
     """Give an adapter's weights the names that PEFT looks for; it passes over others without a word.
 
-    Axolotl 0.19 to 0.21 gather the adapter of a DPO under FSDP2 from the model below PEFT's, whose names lack the
-    beginning; a sharded checkpoint names the adapter itself, too (`.default.`).
+    Axolotl 0.19 gathers the adapter of a DPO under FSDP2 from the model below PEFT's, whose names lack the beginning
+    (0.21 puts it there); a sharded checkpoint names the adapter itself, too (`.default.`).
     """
     file = folder / "adapter_model.safetensors"
     if not file.is_file():
