@@ -33,6 +33,7 @@ TIED, APART = {"tie_word_embeddings": True}, {"tie_word_embeddings": False}
 SHAPES: dict[str, dict[str, Any]] = {
     "meta-llama/Llama-3.1-8B-Instruct": _shape("llama", 128256, 4096, 14336, 32, 32, 8, **APART),
     "meta-llama/Meta-Llama-3-70B-Instruct": _shape("llama", 128256, 8192, 28672, 80, 64, 8, **APART),
+    "meta-llama/Llama-3.2-3B-Instruct": _shape("llama", 128256, 3072, 8192, 28, 24, 8, head_dim=128, **TIED),
     "HuggingFaceTB/SmolLM2-1.7B-Instruct": _shape("llama", 49152, 2048, 8192, 24, 32, 32, **TIED),
     "google/gemma-2b": _shape("gemma", 256000, 2048, 16384, 18, 8, 1, head_dim=256, **TIED),
     "google/codegemma-2b": _shape("gemma", 256000, 2048, 16384, 18, 8, 1, head_dim=256, **TIED),
