@@ -6,7 +6,7 @@ from arte_plugin.manifest import Manifest
 from arte_plugin.models import fingerprint_model
 from arte_plugin.rows import Draft, TailoredExample, read_rows
 from tests.alive import ALIVE_FILE
-from tests.e2e.conftest import ROOT, axolotl
+from tests.e2e.conftest import axolotl
 
 FULL = {"adapter": None, "lora_r": None, "lora_alpha": None, "lora_target_linear": None, "learning_rate": 1e-5}
 # Each way to come by an example once, but for `random_technique` and `task_consistent`, which are `most_preferred` with
@@ -27,7 +27,7 @@ def test_arms_share_what_is_generated_with_one_another_and_with_later_runs(
     }
     config = write_config({**changes, "plugins": ["tests.alive.AlivePlugin", "arte_plugin.ArtePlugin"]})
     alive = tmp_path / "alive"
-    done = axolotl("train", str(config), "--launcher", "python", PYTHONPATH=str(ROOT), **{ALIVE_FILE: str(alive)})
+    done = axolotl("train", str(config), "--launcher", "python", **{ALIVE_FILE: str(alive)})
     assert done.returncode == 0, done.stderr[-3000:]
     folder = tmp_path / "arte/arte"
     # Teacher, respondent, student; the teacher is trained, and gone when its training is over; it writes as it was

@@ -7,7 +7,7 @@ import yaml
 
 from arte_plugin.errors import ArteError
 from arte_plugin.run import Run
-from tests.e2e.conftest import arte, axolotl
+from tests.e2e.conftest import axolotl, command
 
 DUPLICATE = {"name": "x", "description": "d", "questions": {"path": "yaml_examples/data/kind_of_thing.jsonl"}}
 
@@ -29,7 +29,7 @@ DUPLICATE = {"name": "x", "description": "d", "questions": {"path": "yaml_exampl
 )
 def test_config_is_refused_without_axolotl_being_loaded(write_config, changes, said):
     config = write_config(changes)
-    done = arte("validate", str(config))
+    done = command("arte", "validate", str(config))
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     for words in said:
@@ -37,7 +37,7 @@ def test_config_is_refused_without_axolotl_being_loaded(write_config, changes, s
 
 
 def test_axolotl_train_says_the_same(write_config):
-    done = axolotl("train", str(write_config({"arte.elicit.question": 3})), "--launcher", "python")
+    done = command("axolotl", "train", str(write_config({"arte.elicit.question": 3})), "--launcher", "python")
     assert done.returncode == 1
     assert "arte.elicit.question: there is no such key; did you mean `questions`?" in done.stderr
     assert "Traceback" not in done.stderr

@@ -13,7 +13,7 @@ from arte_plugin.rows import Draft, Dropped, PreferencePair, Probe, Score, Tailo
 from arte_plugin.sources import comparable
 from arte_plugin.stages import STAGES
 from arte_plugin.stages.consistency import preference_set_report
-from tests.e2e.conftest import arte, axolotl
+from tests.e2e.conftest import arte, axolotl, command
 from tests.hub_cache import put_arc
 
 #: Every file that a run leaves, by the design.
@@ -44,7 +44,7 @@ def finished(tiny_config, tmp_path_factory):
     config = place / "arte.yaml"
     checked = {**tiny_config["arte"], "preference_set": {"size": 6, "consistency_questions": 3}}
     config.write_text(yaml.safe_dump({**tiny_config, "output_dir": str(place / "out"), "arte": checked}))
-    done = axolotl("train", str(config))
+    done = command("axolotl", "train", str(config))
     assert done.returncode == 0, done.stderr[-3000:]
     return config, place / "out" / "arte", done.stdout
 
@@ -63,7 +63,7 @@ def test_ends_with_the_stage_table_and_the_accuracy_table(finished):
     assert "chosen again" in table and "best the same" in table
     assert "95 % interval" in table
     assert "base" in table and "arte" in table
-    shown_again = arte("status", str(config))
+    shown_again = command("arte", "status", str(config))
     assert shown_again.returncode == 0
     assert table.strip() in shown_again.stdout
 
@@ -247,7 +247,7 @@ def test_second_run_asks_no_model_and_trains_nothing_and_adds_benchmarks(finishe
         path: path.stat().st_mtime_ns for path in folder.parent.rglob("*") if path.suffix in (".jsonl", ".safetensors")
     }
     manifest = (folder / "manifest.json").read_text()
-    done = axolotl("train", str(benchmarked), "--launcher", "python", HF_HOME=str(tmp_path / "hf"))
+    done = command("axolotl", "train", str(benchmarked), "--launcher", "python", HF_HOME=str(tmp_path / "hf"))
     assert done.returncode == 0, done.stderr[-3000:]
     assert "95 % interval" in done.stdout
     assert (folder / "manifest.json").read_text() == manifest
