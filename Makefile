@@ -36,12 +36,14 @@ demo: models
 
 # Two at a time, a thread each: most of the time goes into starting programs, which takes one core. Threads that wait
 # for one another must not spin meanwhile: the other test wants that core.
+PYTEST = ARTE_DEMO_MODELS=$(abspath $(MODELS)) OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE \
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: models
-	ARTE_DEMO_MODELS=$(abspath $(MODELS)) OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE \
-		$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 unit: install
-	$(BIN)/python -m pytest tests/unit
+	$(PYTEST) tests/unit
 
 bench: models
 	$(BIN)/python -m benchmarks.probing.run --model "$(MODEL)" $(if $(BBH),--questions "$(BBH)") $(BENCH)

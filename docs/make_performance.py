@@ -51,12 +51,12 @@ make bench BENCH="--prefixes 512 --naive-siblings 8 --server http://localhost:80
 python -m benchmarks.probing.run --help
 ```
 
-The plain ways are slow on a few CPU cores, above all behind 2,048 tokens. These two runs ask them less, and leave one
-file:
+The plain ways are slow on a few CPU cores: all of it takes hours on two. These two runs, an hour and a half, ask
+them less behind 2,048 tokens and leave one file:
 
 ```bash
-make bench BENCH="--prefixes 128,512 --naive-siblings 4 --batched-siblings 16"
-make bench BENCH="--prefixes 2048 --lengths fixed --naive-siblings 2 --batched-siblings 8 \\
+make bench BENCH="--prefixes 128,512"
+make bench BENCH="--prefixes 2048 --naive-siblings 4 --batched-siblings 8 --out outputs/bench-all \\
   --add outputs/bench/results.json"
 ```
 
@@ -98,8 +98,9 @@ There are none in the repository yet.
 #: What is to be said about the results of one machine, by the name of its file, in Markdown.
 NOTES: dict[str, str] = {
     "cpu-2-cores": """\
-With real lengths nearly all of the time goes into prompts: this student's replies to these prompts have a few tokens.
-Fixed lengths show decoding. What the engine leaves of the matmul ceiling there goes, by the profiler, into matmuls of
+With real lengths behind 128 and 512 tokens nearly all of the time goes into prompts: this student's replies to these
+prompts have a few tokens. Behind 2,048 they are longer, and a padded batch goes on until the longest is over. Fixed
+lengths show decoding. What the engine leaves of the matmul ceiling there goes, by the profiler, into matmuls of
 32 rows, which are slower a multiplication than one large one, and into attention, in small matmuls for each row.
 """
 }
