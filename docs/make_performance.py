@@ -66,8 +66,9 @@ docs`.
 
 ## How to read the tables
 
-Figures are medians over the turns. Where a note says so, those whose time for a probe does not depend on the number of
-siblings were asked fewer of them. Each turn runs the contenders in another order. Loading the model and a warm-up
+Figures are medians over the turns. Where a note says so, a way was asked fewer than all siblings: that flatters
+`generate_batch`, which on a CPU is slower a probe the more it is given, and fewer than a batch's rows are a smaller
+batch. Each turn runs the contenders in another order. Loading the model and a warm-up
 are not timed; tokenising and decoding are.
 
 - **Prompt tokens computed**: tokens that the model was given for prompts, padding and all, as a share of the prompts'

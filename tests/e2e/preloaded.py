@@ -1,4 +1,4 @@
-"""Commands without their start, which takes ten times as long as most of what the tests look at.
+"""Commands without their start, which takes longer than most of what the tests look at.
 
 A process that has imported Axolotl forks itself for each command. The function is the one that the console script
 calls; arguments, environment, output and exit code are the command's own. Processes that it starts, such as a student's
@@ -13,7 +13,7 @@ import tempfile
 from importlib.metadata import entry_points
 from pathlib import Path
 
-#: All that `axolotl train` comes to import by its end. What is missing here is imported by the command.
+#: Most of what `axolotl train` comes to import. What is missing here is imported by the command.
 MODULES = [
     "axolotl.cli.main",
     "axolotl.cli.preprocess",
