@@ -1,6 +1,7 @@
 """The ways of answering probes that are compared. Each is made for one work, warmed up, and then run on it once."""
 
 import copy
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -202,11 +203,15 @@ class Server(Contender):
 
 
 class _EndlessWriter(Writer):
-    """Asks for replies that run on to their longest length; vLLM and SGLang can be told to."""
+    """Asks for replies that run on to their longest length, where the server can be told to."""
 
     def body(self, request: Request) -> dict[str, Any]:
         body = super().body(request)
         body.pop("stop_token_ids", None)
+        if self.api == "transformers":
+            # None would stand for the checkpoint's own; no token has this number.
+            settings = json.loads(body["generation_config"]) | {"eos_token_id": -1}
+            return {**body, "generation_config": json.dumps(settings)}
         return {**body, "ignore_eos": True} if self.dialect.takes_tokens else body
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import httpx
 
 from benchmarks.probing import table
 from benchmarks.probing.work import FIXED_TOKENS, Work, make_work, read_task, spread
@@ -82,6 +83,8 @@ def main(
     for given, known in ((contenders, TITLES), (lengths, ("real", "fixed"))):
         if unknown := [name for name in given if name not in known]:
             raise click.UsageError(f"there is no {unknown[0]!r}; choose from {', '.join(known)}")
+    for url in servers:
+        check_server(url)
     cuda = torch.cuda.is_available()
     served = {f"server-{number}": url for number, url in enumerate(servers, 1)}
     task, renderer = read_task(Path(questions).expanduser()), load_renderer(model)
@@ -156,13 +159,25 @@ def main(
         for row in results["turns"]:
             if row["turn"] == turn and not row.get("error"):
                 row |= compare(replies, row["contender"], row["work"], names)
-    if before:
-        results |= {key: before[key] + results[key] for key in ("ceilings", "turns")}
-    folder = Path(out)
+        # After every turn: on a few cores a turn takes the better part of an hour, and a run may not see its last.
+        write(Path(out), results, before)
+    click.echo((Path(out) / "table.md").read_text(encoding="utf-8"))
+
+
+def check_server(url: str) -> None:
+    """Raise `click.UsageError` when no server answers at `url`: its turn comes after all others, maybe hours later."""
+    try:
+        httpx.get(f"{url.rstrip('/')}/models", timeout=30)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise click.UsageError(f"no server answers at {url} ({error}); start it first") from error
+
+
+def write(folder: Path, results: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+    """Write `results.json` and `table.md`, with the results `before` in front."""
+    both = {**results, **{key: before[key] + results[key] for key in ("ceilings", "turns")}} if before else results
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    (folder / "table.md").write_text(table.page(results), encoding="utf-8")
-    click.echo(table.page(results))
+    (folder / "results.json").write_text(json.dumps(both, indent=1) + "\n", encoding="utf-8")
+    (folder / "table.md").write_text(table.page(both), encoding="utf-8")
 
 
 def record(work: Work, places: Sequence[int], found: Mapping[str, Any]) -> dict[str, Any]:

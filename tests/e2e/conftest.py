@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[2]
 OFFLINE = {"HF_HUB_OFFLINE": "1", "AXOLOTL_DO_NOT_TRACK": "1", "DO_NOT_TRACK": "1", "WANDB_MODE": "disabled"}
 # For the process that commands are forked from too: much of it is read when modules are imported.
 os.environ.update(OFFLINE)
+#: A template for a real server with the OpenAI API, on the CPU.
+SERVE = f"{Path(sys.executable).parent / 'transformers'} serve {{model}} --device cpu --dtype float32 --port {{port}}"
 #: A few rows are mapped and saved where they are: a process that `datasets` starts for that begins with long imports.
 FEW_ROWS = {"AXOLOTL_DATASET_NUM_PROC": "0"}
 

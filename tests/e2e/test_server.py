@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,11 +16,9 @@ from arte_plugin.request_cache import RequestCache
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, read_rows
 from arte_plugin.run import Run
 from arte_plugin.stages.probe import probe
-from tests.e2e.conftest import arte, start
+from tests.e2e.conftest import SERVE, arte, start
 
 pytest.importorskip("transformers.cli.serving.completion", reason="this transformers serves no /v1/completions")
-
-SERVE = f"{Path(sys.executable).parent / 'transformers'} serve {{model}} --device cpu --dtype float32 --port {{port}}"
 
 
 @pytest.fixture(scope="module")

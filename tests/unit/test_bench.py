@@ -8,6 +8,7 @@ from click.testing import CliRunner
 torch = pytest.importorskip("torch")
 
 from benchmarks.probing import contenders, measure, run, table, work, worker  # noqa: E402
+from tests.staged_server import Staged, answer  # noqa: E402
 from tests.tiny import tiny_model  # noqa: E402
 
 WORKS = ["600/real", "600/fixed"]
@@ -91,6 +92,52 @@ def test_works_of_another_run_are_put_in_front(bench, tmp_path):
     assert len(both["ceilings"]) == 2
     with pytest.raises(AssertionError, match="comes from other settings"):
         bench(*add, "--batch-size", 3, names="engine")
+
+
+def test_a_server_that_does_not_answer_is_told_of_at_once(tmp_path):
+    given = ["--server", "http://127.0.0.1:9/v1", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(run.main, given)
+    assert done.exit_code == 2 and "no server answers at http://127.0.0.1:9/v1 (" in done.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("api", ["vllm", "sglang", "transformers", "openai"])
+def test_what_a_server_is_asked(api, folder):
+    """Replies of a fixed length end at no token, where the server can be told so."""
+    server, renderer = Staged(answer("so", "length", 2)), worker.load_renderer(str(folder))
+    for length in ("real", "fixed"):
+        given = work.make_work(work.read_task(run.QUESTIONS), renderer, 600, length, 2)
+        found = contenders.Server(renderer, given, server.url, api, "m").run(given.prompts)
+        assert found == [contenders.Output("so", 2)] * 2
+    real, *_, fixed = server.bodies
+    assert (real["max_tokens"], fixed["max_tokens"]) == (work.REAL_TOKENS, work.FIXED_TOKENS)
+    assert "stop" not in fixed and ("stop" in real) == (api != "openai")
+    end = renderer.tokenizer.eos_token_id
+    taken = {
+        "vllm": ({"stop_token_ids": [end]}, {"ignore_eos": True}),
+        "sglang": ({"stop_token_ids": [end]}, {"ignore_eos": True}),
+        "transformers": ({}, {"eos_token_id": -1}),
+        "openai": ({}, {}),
+    }
+    for body, told in zip((real, fixed), taken[api], strict=True):
+        body |= json.loads(body.get("generation_config", "{}"))
+        assert {name: body[name] for name in ("stop_token_ids", "ignore_eos", "eos_token_id") if name in body} == told
+    server.shutdown()
+    server.server_close()
+
+
+def test_replies_of_other_lengths_are_told(bench, monkeypatch):
+    """As those of a server that ends its replies all the same."""
+    answer = contenders.Engine.run
+    monkeypatch.setattr(
+        contenders.Engine,
+        "run",
+        lambda self, prompts: [contenders.Output(one.text, one.new_tokens - 1) for one in answer(self, prompts)],
+    )
+    results, shown = bench("--lengths", "fixed", names="naive,engine")
+    assert [row["length_kept"] for row in results["turns"]] == [True, False]
+    assert shown.count("gave replies of other lengths than were asked for") == 1
+    assert "arte_plugin's engine gave replies of other lengths" in shown
 
 
 def test_a_contender_that_fails_is_shown_with_its_reason(bench, monkeypatch):
