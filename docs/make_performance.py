@@ -31,11 +31,14 @@ On the same prompts, one after the other, each in a process of its own:
 - **`generate`, padded batches**: prompts padded on the left, in the order in which they come.
 - **`generate_batch` of transformers**: its continuous batching, with its defaults, given all prompts at
   once; on a CPU its cache is held to a fifth of the memory, for it would take nine tenths. It knows no stop strings, so
-  its replies run on and are cut afterwards.
+  its replies run on and are cut afterwards. Without flash attention it multiplies each token of a step with the keys of
+  all requests in the step, and masks away what is not its own (transformers' `integrations/sdpa_paged.py`): the more
+  it is given, the slower is a probe.
 - **arte_plugin's engine**: `arte_plugin.engines.transformers`, given the 40 siblings together, as the probe stage does;
   it decides itself how many of them are in flight.
-- Any OpenAI-compatible server that is named by `--server`. What it computes can't be counted from here. Start
-  it anew for each run: its cache must not hold the prompts of another.
+- Any OpenAI-compatible server that is named by `--server` and runs already. What it computes can't be counted from
+  here, and only vLLM, SGLang and `transformers serve` can be told to keep to a fixed length. Start it anew for each
+  run: its cache must not hold the prompts of another.
 
 The prompts are those of the probe stage: a task's description, worked examples up to a prefix of about 128, 512 and
 2,048 tokens, and 40 questions behind it. *Real lengths*: a reply ends with its answer's closing tag, at the next
@@ -51,14 +54,9 @@ make bench BENCH="--prefixes 512 --naive-siblings 8 --server http://localhost:80
 python -m benchmarks.probing.run --help
 ```
 
-The plain ways are slow on a few CPU cores: all of it takes hours on two. These two runs, an hour and a half, ask
-them less behind 2,048 tokens and leave one file:
-
-```bash
-make bench BENCH="--prefixes 128,512"
-make bench BENCH="--prefixes 2048 --naive-siblings 4 --batched-siblings 8 --out outputs/bench-all \\
-  --add outputs/bench/results.json"
-```
+The plain ways are slow on a few CPU cores: all of it takes two and a half hours on two. What a turn gave is written
+when the turn is over, and `--add` goes on from such a `results.json`, with other works or with more turns of the same.
+`--naive-siblings` and `--batched-siblings` ask the plain ways less, `--prefixes` and `--lengths` everybody.
 
 `BBH` is a task's file in BBH's own format. It writes `outputs/bench/results.json` and `table.md`, without a word of
 the questions or replies; to put a machine on this page, copy the JSON to `benchmarks/probing/results/` and run `make
@@ -66,10 +64,10 @@ docs`.
 
 ## How to read the tables
 
-Figures are medians over the turns. Where a note says so, a way was asked fewer than all siblings: that flatters
-`generate_batch`, which on a CPU is slower a probe the more it is given, and fewer than a batch's rows are a smaller
-batch. Each turn runs the contenders in another order. Loading the model and a warm-up
-are not timed; tokenising and decoding are.
+Figures are medians over the turns; in the first table, those of the slowest and the fastest turn stand behind them.
+Each turn runs the contenders in another order. Loading the model and a warm-up are not timed; tokenising and decoding
+are. Where a note says so, a way was asked fewer than all siblings: that flatters `generate_batch`, and fewer than a
+batch's rows are a smaller batch.
 
 - **Prompt tokens computed**: tokens that the model was given for prompts, padding and all, as a share of the prompts'
   tokens. Every token that goes into the model is counted by a hook on it; those of decoding steps are taken off.
@@ -98,7 +96,7 @@ There are none in the repository yet.
 
 #: What is to be said about the results of one machine, by the name of its file, in Markdown.
 NOTES: dict[str, str] = {
-    "cpu-2-cores": """\
+    "epyc-2-cores": """\
 With real lengths behind 128 and 512 tokens nearly all of the time goes into prompts: this student's replies to these
 prompts have a few tokens. Behind 2,048 they are longer, and a padded batch goes on until the longest is over. Fixed
 lengths show decoding. What the engine leaves of the matmul ceiling there goes, by the profiler, into matmuls of

@@ -55,7 +55,9 @@ def _list(context: click.Context, option: click.Parameter, value: str) -> list[s
 @click.option("--server-model", default=None, help="Name that the servers know the model by. [default: --model]")
 @click.option("--server-api", default="openai", show_default=True, help="vllm, sglang, transformers or openai.")
 @click.option("--out", default="outputs/bench", show_default=True, help="Folder for results.json and table.md.")
-@click.option("--add", default=None, help="A results.json of other works on this machine, to be put in front of these.")
+@click.option(
+    "--add", default=None, help="A results.json of this machine to go on from, with other works or more turns."
+)
 def main(
     model: str,
     questions: str,
@@ -110,7 +112,8 @@ def main(
             f"{add} comes from other settings: only prefixes, lengths, turns and --…-siblings may differ"
         )
     wanted = [(int(prefix), length) for prefix in prefixes for length in lengths]
-    for turn in range(turns):
+    first = turns_of(before, [f"{prefix}/{length}" for prefix, length in wanted]) if before else 0
+    for turn in range(first, first + turns):
         # Other prompts for each work and turn: nobody has their prefix in a cache, a server least of all.
         todo = [
             make_work(task, renderer, prefix, length, siblings, turn * len(wanted) + number)
@@ -124,7 +127,7 @@ def main(
         replies = {}
         names = list(settings["contenders"])
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            click.echo(f"turn {turn + 1} of {turns}: {settings['contenders'][name]}", err=True)
+            click.echo(f"turn {turn + 1} of {first + turns}: {settings['contenders'][name]}", err=True)
             # Others than these make use of every sibling that there is.
             fewer = {"naive": naive_siblings, "batched": batched_siblings, "generate_batch": batched_siblings}
             places = spread(siblings, fewer.get(name, siblings))
@@ -162,6 +165,11 @@ def main(
         # After every turn: on a few cores a turn takes the better part of an hour, and a run may not see its last.
         write(Path(out), results, before)
     click.echo((Path(out) / "table.md").read_text(encoding="utf-8"))
+
+
+def turns_of(results: Mapping[str, Any], works: Sequence[str]) -> int:
+    """How many turns there have been of any of `works`."""
+    return max((row["turn"] + 1 for row in results["turns"] if row["work"] in works), default=0)
 
 
 def check_server(url: str) -> None:

@@ -26,6 +26,8 @@ class Summary:
     error: str | None = None
     probes: int = 0
     probes_per_second: float = 0.0
+    #: Those of the slowest and of the fastest turn.
+    spread: tuple[float, float] = (0.0, 0.0)
     tokens_per_second: float = 0.0
     #: Prompt tokens computed, padding and all, over those in the prompts.
     computed: float | None = None
@@ -71,11 +73,13 @@ def summarise(contender: str, rows: Sequence[Mapping[str, Any]], ceilings: Seque
         ceiling = median(one[f"{key}_per_second"] for one in ceilings)
         return middle(lambda row: row[key] / row["seconds"] / ceiling if row.get(key) is not None else None)
 
+    speeds = [row["probes"] / row["seconds"] for row in rows]
     return Summary(
         contender=contender,
         turns=len(rows),
         probes=rows[0]["probes"],
-        probes_per_second=median(row["probes"] / row["seconds"] for row in rows),
+        probes_per_second=median(speeds),
+        spread=(min(speeds), max(speeds)),
         tokens_per_second=median((row["new_tokens"] - row["extra_tokens"]) / row["seconds"] for row in rows),
         computed=middle(lambda row: _computed(row) / row["prompt_tokens"] if row.get("counts") else None),
         padding=middle(lambda row: _padding(row) / row["counts"]["tokens"] if row.get("counts") else None),
@@ -107,6 +111,16 @@ def _padding(row: Mapping[str, Any]) -> int:
 
 def _surplus(row: Mapping[str, Any]) -> int:
     return max(0, row["counts"]["tokens"] - row["needed_tokens"] - (row["new_tokens"] - row["probes"]))
+
+
+def overview(results: Results) -> str:
+    """Probes/s of everybody at every work, those of the slowest and the fastest turn behind them, in Markdown."""
+    titles = results["settings"]["contenders"]
+    lines = [["prefix", "replies", *titles.values()]]
+    for work in works(results):
+        found = {one.contender: one for one in summaries(results, work)}
+        lines.append([*_about(results, work), *[_speed(found.get(name)) for name in titles]])
+    return markdown_table(lines)
 
 
 def table(results: Results, work: str) -> str:
@@ -198,18 +212,30 @@ def machine(results: Results) -> str:
 def page(results: Results, level: str = "##") -> str:
     """Everything about one machine: how it is made, every table with its notes, and the targets."""
     parts = [machine(results)]
+    if len(works(results)) > 1:
+        parts += [f"{level} Probes/s", overview(results)]
     for work in works(results):
-        rows = [row for row in results["turns"] if row["work"] == work]
-        prefix = median(row["prefix_tokens"] for row in rows)
-        length = work.split("/")[1]
-        wanted = f"{results['settings']['fixed_tokens']} new tokens each" if length == "fixed" else "real lengths"
-        parts.append(f"{level} Prefix of {prefix:.0f} tokens, {wanted}")
+        parts.append(f"{level} Prefix of {', '.join(_about(results, work))}")
         parts.append(table(results, work))
         if said := notes(results, work):
             parts.append("\n".join(f"- {note}" for note in said))
     if len(lines := targets(results)) > 1:
         parts += [f"{level} Targets", markdown_table(lines)]
     return "\n\n".join(parts) + "\n"
+
+
+def _about(results: Results, work: str) -> tuple[str, str]:
+    """The length of a work's prefix, and of its replies."""
+    prefix = median(row["prefix_tokens"] for row in results["turns"] if row["work"] == work)
+    fixed = f"{results['settings']['fixed_tokens']} new tokens each"
+    return f"{prefix:.0f} tokens", fixed if work.split("/")[1] == "fixed" else "real lengths"
+
+
+def _speed(one: Summary | None) -> str:
+    if one is None or one.error:
+        return "-" if one is None else "failed"
+    slowest, fastest = one.spread
+    return f"{one.probes_per_second:.2f}" + (f" ({slowest:.2f} to {fastest:.2f})" if one.turns > 1 else "")
 
 
 def _percent(share: float | None) -> str:

@@ -83,13 +83,17 @@ def test_fewer_for_the_naive_loop(bench):
     assert [work.spread(40, 4), work.spread(3, 8)] == [[0, 10, 20, 30], [0, 1, 2]]
 
 
-def test_works_of_another_run_are_put_in_front(bench, tmp_path):
+def test_a_run_goes_on_from_another_with_other_works_or_more_turns(bench, tmp_path):
     first, _ = bench("--lengths", "real", names="engine")
     (tmp_path / "first.json").write_text(json.dumps(first))
     add = ("--lengths", "fixed", "--add", tmp_path / "first.json")
     both, _ = bench(*add, names="engine")
     assert table.works(both) == WORKS and both["turns"][0] == first["turns"][0]
     assert len(both["ceilings"]) == 2
+    (tmp_path / "both.json").write_text(json.dumps(both))
+    more, shown = bench("--add", tmp_path / "both.json", "--turns", 2, names="engine")
+    assert [(row["turn"], row["work"]) for row in more["turns"]] == [(n, name) for n in range(3) for name in WORKS]
+    assert "Medians of 3 turns." in shown and len(more["ceilings"]) == 4
     with pytest.raises(AssertionError, match="comes from other settings"):
         bench(*add, "--batch-size", 3, names="engine")
 
@@ -152,6 +156,21 @@ def test_a_contender_that_fails_is_shown_with_its_reason(bench, monkeypatch):
     results, shown = bench("--lengths", "real")
     assert [one.error for one in table.summaries(results, "600/real")] == [None, "out of memory", None]
     assert "failed: out of memory" in shown
+
+
+def test_one_table_has_the_speeds_at_all_works(bench):
+    results, _ = bench(names="naive,engine")
+    for number, seconds in enumerate((4, 1, 2)):
+        for row in results["turns"][:4]:
+            results["turns"].append({**row, "turn": number, "seconds": seconds})
+    results["turns"] = [*results["turns"][4:], {"contender": "engine", "work": "600/fixed", "error": "no memory"}]
+    results["turns"][-1]["prefix_tokens"] = results["turns"][0]["prefix_tokens"]
+    head, _, real, fixed = table.overview(results).splitlines()
+    assert head == "| prefix | replies | `generate`, one by one | arte_plugin's engine |"
+    assert real.endswith("| real lengths | 1.00 (0.50 to 2.00) | 1.00 (0.50 to 2.00) |")
+    assert fixed.endswith(f"| {work.FIXED_TOKENS} new tokens each | 1.00 (0.50 to 2.00) | failed |")
+    assert "### Probes/s\n\n| prefix" in table.page(results, "###")
+    assert "## Probes/s" not in bench("--lengths", "real")[1], "the table of one work says it all"
 
 
 def test_targets_are_met_or_not_by_the_figures_alone():
