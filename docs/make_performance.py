@@ -45,6 +45,10 @@ The prompts are those of the probe stage: a task's description, worked examples 
 question, at the end-of-sequence token or after {real} tokens, as in a run. *Fixed lengths*: every reply has {fixed}
 tokens, so everybody generates as much. Every work and turn has a prefix of its own, so nobody finds one in a cache.
 
+In the results below, nearly all of the time with real lengths behind 128 and 512 tokens goes into prompts: that
+student's replies to these prompts have a few tokens. Behind 2,048 they are longer, and a padded batch goes on until the
+longest is over. Fixed lengths show decoding.
+
 ## How to run it
 
 ```bash
@@ -97,11 +101,15 @@ There are none in the repository yet.
 #: What is to be said about the results of one machine, by the name of its file, in Markdown.
 NOTES: dict[str, str] = {
     "epyc-2-cores": """\
-With real lengths behind 128 and 512 tokens nearly all of the time goes into prompts: this student's replies to these
-prompts have a few tokens. Behind 2,048 they are longer, and a padded batch goes on until the longest is over. Fixed
-lengths show decoding. What the engine leaves of the matmul ceiling there goes, by the profiler, into matmuls of
-32 rows, which are slower a multiplication than one large one, and into attention, in small matmuls for each row.
-"""
+What the engine leaves of the matmul ceiling with fixed lengths goes, by the profiler, into matmuls of 32 rows, which
+are slower a multiplication than one large one, and into attention, in small matmuls for each row.
+""",
+    "xeon-2-cores": """\
+This processor's large matmul is faster than the EPYC's, and its memory slower: matmuls of few rows, which read all
+weights for little, leave more of the ceiling, and by the profiler they are the largest part of the engine's time with
+fixed lengths. Its 40 siblings are decoded as 32 and then as 8, and a step of 8 takes nearly as long as one of 32. In a
+run, where there are other drafts, their probes take the free places.
+""",
 }
 
 #: Sections behind the results, in Markdown, each beginning with its heading.

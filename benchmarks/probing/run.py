@@ -113,6 +113,7 @@ def main(
         )
     wanted = [(int(prefix), length) for prefix in prefixes for length in lengths]
     first = turns_of(before, [f"{prefix}/{length}" for prefix, length in wanted]) if before else 0
+    settings["turns"] += first
     for turn in range(first, first + turns):
         # Other prompts for each work and turn: nobody has their prefix in a cache, a server least of all.
         todo = [

@@ -93,7 +93,7 @@ def test_a_run_goes_on_from_another_with_other_works_or_more_turns(bench, tmp_pa
     (tmp_path / "both.json").write_text(json.dumps(both))
     more, shown = bench("--add", tmp_path / "both.json", "--turns", 2, names="engine")
     assert [(row["turn"], row["work"]) for row in more["turns"]] == [(n, name) for n in range(3) for name in WORKS]
-    assert "Medians of 3 turns." in shown and len(more["ceilings"]) == 4
+    assert "Medians of 3 turns." in shown and len(more["ceilings"]) == 4 and more["settings"]["turns"] == 3
     with pytest.raises(AssertionError, match="comes from other settings"):
         bench(*add, "--batch-size", 3, names="engine")
 
