@@ -56,7 +56,9 @@ def _list(context: click.Context, option: click.Parameter, value: str) -> list[s
 @click.option("--server-api", default="openai", show_default=True, help="vllm, sglang, transformers or openai.")
 @click.option("--out", default="outputs/bench", show_default=True, help="Folder for results.json and table.md.")
 @click.option(
-    "--add", default=None, help="A results.json of this machine to go on from, with other works or more turns."
+    "--add",
+    type=click.Path(exists=True, dir_okay=False),
+    help="A results.json of this machine to go on from, with other works or more turns.",
 )
 def main(
     model: str,
