@@ -12,6 +12,7 @@ from typing import Literal
 
 from arte_plugin.args import Arm
 from arte_plugin.rows import Draft, Dropped, TailoredExample
+from arte_plugin.stages import ties
 
 STAGE = "regenerate"
 
@@ -53,14 +54,14 @@ def drafted_examples(
 ) -> tuple[list[TailoredExample], list[Dropped]]:
     """One draft of each of the first `wanted` questions of a task: `best`, `random` or `best_technique`.
 
-    `drafts` are those of one task, `score` is s_r by draft id, of every one of them. Equal scores are settled by the
-    draft's id. A question that has no draft in the best technique is dropped.
+    `drafts` are those of one task, `score` is s_r by draft id, of every one of them. Equal scores are settled as
+    in pairing. A question that has no draft in the best technique is dropped.
     """
     task = drafts[0].task
     by_question: dict[str, list[Draft]] = {}
     for draft in sorted(drafts, key=lambda draft: draft.draft_id):
         by_question.setdefault(draft.question_id, []).append(draft)
-    technique = _best_technique(drafts, score) if rationales == "best_technique" else None
+    technique = _best_technique(drafts, score, seed) if rationales == "best_technique" else None
     examples: list[TailoredExample] = []
     dropped: list[Dropped] = []
     # In the order in which the teacher wrote them.
@@ -75,7 +76,9 @@ def drafted_examples(
         if rationales == "random":
             chosen = random.Random(f"{seed}/{task}/{question_id}/arm").choice(group)
         else:
-            chosen = max(group, key=lambda draft: score[draft.draft_id])
+            scores = {draft.draft_id: score[draft.draft_id] for draft in group}
+            best = ties.ranked(scores, ties.of_question(seed, task, question_id))[0]
+            chosen = next(draft for draft in group if draft.draft_id == best)
         examples.append(example(chosen))
     return examples, dropped
 
@@ -105,7 +108,7 @@ def cut_to_equal_size(
     return kept, lost
 
 
-def _best_technique(drafts: Sequence[Draft], score: Mapping[str, float]) -> str:
+def _best_technique(drafts: Sequence[Draft], score: Mapping[str, float], seed: int) -> str:
     """The technique with the highest mean s_r over a task, among those that could be one for the whole task.
 
     A technique that came to a draft for one question in ten may have the best mean by chance, and every arm would be
@@ -115,5 +118,5 @@ def _best_technique(drafts: Sequence[Draft], score: Mapping[str, float]) -> str:
     for draft in drafts:
         of_technique.setdefault(draft.technique, []).append(score[draft.draft_id])
     most = max(len(scores) for scores in of_technique.values())
-    common = {name: scores for name, scores in of_technique.items() if 2 * len(scores) >= most}
-    return max(common, key=lambda name: (fmean(common[name]), name))
+    common = {name: fmean(scores) for name, scores in of_technique.items() if 2 * len(scores) >= most}
+    return ties.ranked(common, f"{seed}/{drafts[0].task}/techniques/ties")[0]

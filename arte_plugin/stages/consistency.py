@@ -7,7 +7,7 @@ alone, so random sets of the same size from the same probes stand beside it.
 
 Ties, which the paper does not speak of:
 
-- The set's best and worst are the ones that pairing picks: by score, then by `draft_id`.
+- The set's best and worst are the ones that pairing picks: by score, then by the same seeded chance (`ties.py`).
 - The best is the same when no draft of the question has a higher score on the whole set; the worst likewise.
 - A question whose drafts all tie on the set makes no pair: it is counted as `tied`, not as agreement.
 - A question whose drafts all tie on the whole set has no best to be found: it is left out for every set, and counted.
@@ -26,13 +26,13 @@ import numpy as np
 from arte_plugin.errors import DataError
 from arte_plugin.manifest import Manifest, hash_file
 from arte_plugin.rows import Draft, Probe, wilson
-from arte_plugin.stages import STAGES
+from arte_plugin.stages import STAGES, ties
 
 #: The check's name in the manifest, which puts it below `probe` in the stage table.
 STAGE = "probe/consistency"
 RANDOM_SETS = 200
 
-#: For each checked question the rows of its drafts, by `draft_id`.
+#: For each checked question the rows of its drafts, in the order that settles ties.
 Groups = Sequence[Sequence[int]]
 
 
@@ -86,7 +86,7 @@ def agreement(on_set: np.ndarray, on_whole: np.ndarray, groups: Groups) -> Agree
             tied += 1
             continue
         compared += 1
-        # The first of the highest, the last of the lowest: rows are by draft_id, as in pairing.
+        # The first of the highest, the last of the lowest, as in pairing.
         best, worst = int(here.argmax()), len(here) - 1 - int(here[::-1].argmin())
         best_same += bool(there[best] == there.max())
         worst_same += bool(there[worst] == there.min())
@@ -105,10 +105,13 @@ def _check(
         correct = np.array([[outcomes[draft.draft_id, q] for q in validation] for draft in ordered], dtype=int)
     except KeyError as error:
         raise DataError(f"The probes are incomplete: none of draft and validation question {error}.") from error
-    by_question: dict[str, list[int]] = {}
+    by_question: dict[str, dict[str, int]] = {}
     for row, draft in enumerate(ordered):
-        by_question.setdefault(draft.question_id, []).append(row)
-    groups = list(by_question.values())
+        by_question.setdefault(draft.question_id, {})[draft.draft_id] = row
+    groups = [
+        [rows[key] for key in ties.ranked(dict.fromkeys(rows, 0.0), ties.of_question(seed, ordered[0].task, name))]
+        for name, rows in by_question.items()
+    ]
     whole = correct.sum(axis=1)
     on_set = correct[:, [question in chosen for question in validation]].sum(axis=1)
     mine = agreement(on_set, whole, groups)

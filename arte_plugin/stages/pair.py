@@ -8,6 +8,7 @@ from arte_plugin import prompts
 from arte_plugin.args import PairArgs
 from arte_plugin.errors import DataError
 from arte_plugin.rows import Draft, Dropped, Level, PreferencePair
+from arte_plugin.stages import ties
 
 STAGE = "pair"
 
@@ -36,28 +37,23 @@ def pair(
         of_task = [draft for draft in usable if draft.task == task]
         rng = random.Random(f"{seed}/{task}/pairs")
         for made, lost in (
-            _question_level(of_task, scored, settings, rng),
-            _rationale_level(of_task, scored, settings, rng),
+            _question_level(of_task, scored, settings, seed, rng, fits),
+            _rationale_level(of_task, scored, settings, seed, rng, fits),
         ):
-            pairs += [one for one in made if fits(one.prompt, one.chosen) and fits(one.prompt, one.rejected)]
+            pairs += made
             dropped += lost
-            dropped += [
-                Dropped(STAGE, f"{one.level}_too_long", task, one.pair_id, one.prompt)
-                for one in made
-                if not (fits(one.prompt, one.chosen) and fits(one.prompt, one.rejected))
-            ]
     if not pairs:
         raise DataError(_no_pairs(dropped))
     return pairs, dropped
 
 
 def _question_level(
-    drafts: Sequence[Draft], scored: Mapping[str, float], settings: PairArgs, rng: random.Random
+    drafts: Sequence[Draft], scored: Mapping[str, float], settings: PairArgs, seed: int, rng: random.Random, fits: Fits
 ) -> tuple[list[PreferencePair], list[Dropped]]:
     """Chosen from the best share by s_q (the mean of a question's s_r), rejected from the worst."""
     by_question = _by_question(drafts)
     s_q = {key: fmean(scored[draft.draft_id] for draft in group) for key, group in by_question.items()}
-    ranked = sorted(s_q, key=lambda key: (-s_q[key], key))
+    ranked = ties.ranked(s_q, f"{seed}/{drafts[0].task}/questions/ties")
     share = max(1, int(len(ranked) * settings.quantile)) if len(ranked) > 1 else 0
     candidates = [(best, worst) for best in ranked[:share] for worst in ranked[-share:]] if share else []
     rng.shuffle(candidates)
@@ -71,36 +67,46 @@ def _question_level(
             dropped.append(Dropped(STAGE, reason, chosen.task, f"{best}>{worst}", chosen.question))
             continue
         # The chosen question's own prompt: the prompt of a pair must be one that the teacher really saw.
-        made.append(
-            PreferencePair(
-                pair_id=f"q-{best}-{worst}",
-                level="question",
-                task=chosen.task,
-                prompt=chosen.question_prompt,
-                chosen=_as_written(chosen),
-                rejected=_as_written(rejected, like=chosen),
-                chosen_score=s_q[best],
-                rejected_score=s_q[worst],
-                chosen_id=best,
-                rejected_id=worst,
-            )
+        one = PreferencePair(
+            pair_id=f"q-{best}-{worst}",
+            level="question",
+            task=chosen.task,
+            prompt=chosen.question_prompt,
+            chosen=_as_written(chosen),
+            rejected=_as_written(rejected, like=chosen),
+            chosen_score=s_q[best],
+            rejected_score=s_q[worst],
+            chosen_id=best,
+            rejected_id=worst,
         )
+        # Another candidate takes its place.
+        if not (fits(one.prompt, one.chosen) and fits(one.prompt, one.rejected)):
+            dropped.append(Dropped(STAGE, "question_too_long", one.task, one.pair_id, one.prompt))
+            continue
+        made.append(one)
     return made, dropped
 
 
 def _rationale_level(
-    drafts: Sequence[Draft], scored: Mapping[str, float], settings: PairArgs, rng: random.Random
+    drafts: Sequence[Draft], scored: Mapping[str, float], settings: PairArgs, seed: int, rng: random.Random, fits: Fits
 ) -> tuple[list[PreferencePair], list[Dropped]]:
-    """Each question's best and worst rationale by s_r, under the plain prompt (prompt erasure)."""
+    """Each question's best and worst rationale by s_r, under the plain prompt (prompt erasure).
+
+    Rationales that are too long for the teacher's training leave their place to the next one.
+    """
     made: list[PreferencePair] = []
     dropped: list[Dropped] = []
-    for group in _by_question(drafts).values():
-        ranked = sorted(group, key=lambda draft: (-scored[draft.draft_id], draft.draft_id))
-        best, worst = ranked[0], ranked[-1]
+    for question_id, group in _by_question(drafts).items():
+        by_id = {draft.draft_id: draft for draft in group}
+        order = ties.ranked({key: scored[key] for key in by_id}, ties.of_question(seed, group[0].task, question_id))
+        fitting = [one for one in map(by_id.__getitem__, order) if fits(one.solve_prompt, one.rationale)]
+        best, worst = (fitting[0], fitting[-1]) if fitting else (group[0], group[0])
         best_score, worst_score = scored[best.draft_id], scored[worst.draft_id]
         reason = None
         if len(group) < 2:
             reason = "rationale_alone"
+        elif len(fitting) < 2:
+            reason = "rationale_too_long"
         elif best.rationale == worst.rationale:
             reason = "rationale_same_text"
         else:

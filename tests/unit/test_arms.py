@@ -47,7 +47,9 @@ def test_every_arm_of_the_config_has_its_source():
 
 
 def test_best_takes_each_questions_best_scored_rationale():
-    assert taken("best") == ["rule of q1", "steps of q2", "rule of q3", "steps of q4"]
+    best = taken("best")
+    assert best[:2] + best[3:] == ["rule of q1", "steps of q2", "steps of q4"]
+    assert best[2] in ("rule of q3", "steps of q3"), "they tie"
     assert taken("best", wanted=2) == ["rule of q1", "steps of q2"]
 
 

@@ -50,14 +50,25 @@ def test_agreement(on_set, on_whole, expected):
     assert compare(on_set, on_whole) == expected
 
 
-def test_ties_on_the_set_are_broken_as_in_pairing():
-    from tests.unit.test_pair import make, table
+@pytest.mark.parametrize("seed", range(8))
+def test_ties_on_the_set_are_broken_as_in_pairing(seed):
+    from arte_plugin.args import PairArgs
+    from arte_plugin.stages.pair import pair
+    from tests.unit.test_pair import everything_fits, table
 
-    drafts, scores = table(q1=(3, 9, 9, 5, 3))
-    (one,), _ = make(drafts, scores, question_pairs=0)
+    drafts, scores = table(q1=(10, 0, 10, 0, 10))
+    (one,), _ = pair(drafts, scores, PairArgs(question_pairs=0), seed, everything_fits)
     # The whole has one best and one worst: each of the set's ties agrees only if it is the one that pairing takes.
-    right = [9 if d.draft_id == one.chosen_id else 1 if d.draft_id == one.rejected_id else 5 for d in drafts]
-    assert compare((3, 9, 9, 5, 3), right) == Agreement(1, 1, 1, 0)
+    marks = {one.chosen_id: "1111", one.rejected_id: "0000"}
+    rows = [
+        Probe(each.draft_id, question, "sums", "s", "", "", "correct" if mark == "1" else "wrong")
+        for each in drafts
+        for question, mark in zip(
+            VALIDATION, marks.get(each.draft_id, "1000" if scores[each.draft_id] else "0100"), strict=True
+        )
+    ]
+    found = check(drafts, rows, VALIDATION, {"v0"}, seed)["s"]["preference_set"]
+    assert (found["best"]["same"], found["worst"]["same"], found["compared"]) == (1, 1, 1)
 
 
 VALIDATION = ["v0", "v1", "v2", "v3"]

@@ -65,7 +65,27 @@ def test_too_long_pairs_are_counted():
     drafts, scores = table(q1=(3, 5), q2=(3, 6))
     pairs, dropped = make(drafts, scores, fits=lambda prompt, completion: "q2" not in prompt, question_pairs=0)
     assert [p.pair_id for p in pairs] == ["r-q1"]
-    assert [(d.reason, d.id) for d in dropped] == [("rationale_too_long", "r-q2")]
+    assert [(d.reason, d.id) for d in dropped] == [("rationale_too_long", "q2")]
+
+
+def test_a_rationale_that_is_too_long_leaves_its_place_to_the_next():
+    drafts, scores = table(q1=(3, 9, 5, 1))
+    (one,), dropped = make(drafts, scores, fits=lambda prompt, completion: "By t1" not in completion, question_pairs=0)
+    assert (one.chosen_id, one.rejected_id, dropped) == ("q1-t2", "q1-t3", [])
+    (one,), _ = make(drafts, scores, fits=lambda prompt, completion: "By t3" not in completion, question_pairs=0)
+    assert (one.chosen_id, one.rejected_id) == ("q1-t1", "q1-t0")
+
+
+def test_a_question_pair_that_is_too_long_leaves_its_place_to_another():
+    drafts, scores = table(**{f"q{i}": (i, i) for i in range(8)})
+
+    def short(prompt, completion):
+        return "What is q7?" not in completion
+
+    pairs, dropped = make(drafts, scores, fits=short, question_pairs=2, rationale_pairs=1)
+    assert {one.chosen_id for one in pairs if one.level == "question"} == {"q6"}
+    assert sum(one.level == "question" for one in pairs) == 2
+    assert {row.reason for row in dropped if row.reason.startswith("question")} <= {"question_too_long"}
 
 
 def test_equal_texts_make_no_pair():
