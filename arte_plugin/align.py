@@ -1,25 +1,18 @@
 """Stage 5 from the outside: hand the pairs to Axolotl's own DPO run, so that it trains on these rows and can go on."""
 
-import json
-import logging
 import os
 from collections.abc import Mapping
 from typing import Any
 
-from arte_plugin import ranks
-from arte_plugin.aligned_weights import last_checkpoint
+from arte_plugin import checkpoints, ranks
 from arte_plugin.args import SENTINEL
 from arte_plugin.manifest import hash_of
 from arte_plugin.models import stay_on_cpu
-from arte_plugin.ranks import LOGGER
-from arte_plugin.rows import write_text
 from arte_plugin.run import Run
 
-LOG = logging.getLogger(LOGGER)
 
-
-def prepare_training(cfg: Any, run: Run, inputs: Mapping[str, Any]) -> None:
-    """Point the sentinel data set at the pairs, and resume an interrupted training of the same inputs."""
+def prepare_training(cfg: Any, run: Run, inputs: Mapping[str, Any], resume: bool = True) -> None:
+    """Point the sentinel data set at the pairs, and `resume` an interrupted training of the same inputs."""
     stay_on_cpu(cfg)
     cfg["seed"] = run.cfg["seed"]
     for entry in cfg["datasets"]:
@@ -29,22 +22,8 @@ def prepare_training(cfg: Any, run: Run, inputs: Mapping[str, Any]) -> None:
     cfg["dataset_prepared_path"] = str(run.out.file("pair", f"prepared-{inputs['pairs'][:12]}"))
     # Stage 4 has counted and dropped over-long pairs; one that shows up here must not vanish silently.
     cfg["excess_length_strategy"] = "raise"
-    _resume(cfg, run, hash_of(inputs))
-
-
-def _resume(cfg: Any, run: Run, inputs_hash: str) -> None:
-    started = run.out.path / "align-started.json"
-    same = started.is_file() and json.loads(started.read_text()).get("inputs_hash") == inputs_hash
-    checkpoint = last_checkpoint(run.output_dir)
-    if same and checkpoint and not cfg.get("resume_from_checkpoint"):
-        LOG.info("the teacher's training goes on from %s", checkpoint)
-        cfg["resume_from_checkpoint"] = str(checkpoint)
-    elif not same and checkpoint and cfg.get("auto_resume_from_checkpoints"):
-        LOG.warning("%s belongs to other pairs or another config; the teacher's training starts anew", checkpoint)
-        cfg["auto_resume_from_checkpoints"] = False
-    if ranks.is_first() and not same:
-        run.out.path.mkdir(parents=True, exist_ok=True)
-        write_text(started, json.dumps({"inputs_hash": inputs_hash}) + "\n")
+    if resume:
+        checkpoints.resume(cfg, run.output_dir, run.out.path, hash_of(inputs))
 
 
 def describe(trainer_state: Any) -> str:

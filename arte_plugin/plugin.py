@@ -63,7 +63,7 @@ class ArtePlugin(BasePlugin):
                 print(f"The teacher comes aligned from {run.source.name}: there are no pairs to prepare.", flush=True)
                 raise SystemExit(0)
             self._align_inputs = run.align_inputs()
-            align.prepare_training(cfg, run, self._align_inputs)
+            align.prepare_training(cfg, run, self._align_inputs, resume=not preprocess)
             merging.hand_over(cfg, run)
             self._started = time.monotonic()
             self._meter = memory.Meter()
