@@ -9,7 +9,7 @@ from arte_plugin.manifest import Count, count_rows, hash_file, hash_of
 from arte_plugin.memory import logged_peaks
 from arte_plugin.models import fingerprint_model, student_dtype, teacher_model
 from arte_plugin.results import result_lines
-from arte_plugin.rows import Draft, Score, TailoredExample, read_rows
+from arte_plugin.rows import Draft, Dropped, Score, TailoredExample, read_rows
 from arte_plugin.run import Run
 from arte_plugin.run_folder import Files, Made, question_count
 from arte_plugin.stages.sft import TrainedStudent
@@ -53,15 +53,20 @@ def regenerate(run: Run) -> None:
         )
         files: Files = {}
         counts: list[Count] = []
-        dropped = [row for of_task in made for row in of_task.dropped_questions]
-        if any(arms.ARMS[arm].questions == "aligned" for arm in wanted):
-            questions, asked_for = sum(m.questions for m in made), run.args.regenerate.questions * len(run.tasks)
-            counts.append(question_count(questions, asked_for, dropped))
+        dropped: list[Dropped] = []
+        for teacher, what in (("aligned", "questions"), ("unaligned", "questions of the unaligned teacher")):
+            if any(arms.ARMS[arm].questions == teacher for arm in wanted):
+                lost = [row for of_task in made for row in of_task.dropped_questions[teacher]]
+                asked_for = run.args.regenerate.questions * len(run.tasks)
+                count = question_count(sum(m.questions[teacher] for m in made), asked_for, lost)
+                counts.append(replace(count, what=what))
+                dropped += lost
+        examples = {arm: [row for of_task in made for row in of_task.examples[arm]] for arm in wanted}
         for arm in wanted:
-            examples = [row for of_task in made for row in of_task.examples[arm]]
             lost = [row for of_task in made for row in of_task.dropped[arm]]
-            counts.append(count_rows("examples" if wanted == ["arte"] else arm, len(examples), lost))
-            files[run.examples_file(arm)] = examples
+            note = arms.alike(examples[arm], examples["arte"]) if arm == "unaligned" and "arte" in wanted else ""
+            counts.append(count_rows("examples" if wanted == ["arte"] else arm, len(examples[arm]), lost, note))
+            files[run.examples_file(arm)] = examples[arm]
             dropped += lost
         # Arms that share their rows have lost the same ones.
         files[run.out.file("regenerate", "dropped.jsonl")] = list(dict.fromkeys(dropped))

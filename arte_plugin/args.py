@@ -29,6 +29,7 @@ PAIRS_STRATEGY = "arte_plugin.preference_pairs"
 PromptStyle = Literal["auto", "plain", "chat"]
 Arm = Literal[
     "arte",
+    "unaligned",
     "original_teacher",
     "rationale_only",
     "question_only",
@@ -290,11 +291,12 @@ class ArteArgs(Block):
         "and so may the student (Table 5). What was asked in that run is not asked again.",
     )
     arms: list[Arm] = Field(
-        ["arte"],
+        ["arte", "unaligned"],
         min_length=1,
-        description="Data sets to train a student on, all of the same size and with the same recipe, from the paper's "
-        "Table 2 (`arte`, `original_teacher`, `rationale_only`, `question_only`) and Table 6 (`random_technique`, "
-        "`most_preferred`, `task_consistent`). The untouched student is always evaluated beside them.",
+        description="Data sets to train a student on, all of the same size and with the same recipe: `arte`; its "
+        "control `unaligned`, the same pipeline with the teacher as it was; and from the paper's Table 2 "
+        "`original_teacher`, `rationale_only`, `question_only`, from Table 6 `random_technique`, `most_preferred`, "
+        "`task_consistent`. The untouched student is always evaluated beside them.",
     )
     evaluate: EvaluateArgs = Field(default_factory=EvaluateArgs, description="Stage 8, evaluation.")
     engine: Annotated[

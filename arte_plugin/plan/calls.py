@@ -163,12 +163,13 @@ def _of_drafts(what: str, args: ArteArgs, task: Sizes, drafts: int, probes: int)
 
 def _regenerate(args: ArteArgs, task: Sizes) -> Iterable[Work]:
     of, longest = task.teacher, args.regenerate.max_new_tokens
-    if any(ARMS[arm].questions == "aligned" for arm in args.arms):
-        yield _questions("regenerate", "tailored questions", args, task, task.examples, longest)
+    for teacher in ("aligned", "unaligned"):
+        if any(ARMS[arm].questions == teacher for arm in args.arms):
+            yield _questions("regenerate", "tailored questions", args, task, task.examples, longest)
     solve = of.chat + of.before + of.frame + of.question
     for source in dict.fromkeys(ARMS[arm] for arm in args.arms):
         if source.rationales in ("aligned", "unaligned"):
-            wanted = task.examples if source.questions == "aligned" else min(task.examples, task.questions)
+            wanted = min(task.examples, task.questions) if source.questions == "drafted" else task.examples
             yield _plain("regenerate", "tailored rationales", "teacher", wanted, solve, of.rationale, longest)
 
 

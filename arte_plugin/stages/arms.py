@@ -1,7 +1,8 @@
 """The data sets that a student can be trained on: ARTE's own, and those that the paper compares it with.
 
 Table 2 tells apart who writes the questions and who the rationales, Table 6 which rationale of an unaligned teacher is
-taken. Every arm is a pair of these two choices; arms that make the same pair hold the same rows.
+taken. Every arm is a pair of these two choices; arms that make the same pair hold the same rows. `unaligned` is not in
+the paper: it differs from ARTE's own in nothing but the alignment, so it is what tells what the alignment is good for.
 """
 
 import random
@@ -21,8 +22,8 @@ STAGE = "regenerate"
 class Source:
     """Where an arm's rows come from."""
 
-    #: `drafted`: the draft questions of stage 1. `aligned`: new ones of the aligned teacher.
-    questions: Literal["drafted", "aligned"]
+    #: `drafted`: the draft questions of stage 1. `aligned` and `unaligned`: new ones of that teacher.
+    questions: Literal["drafted", "aligned", "unaligned"]
     #: `aligned` and `unaligned`: that teacher's answer to the plain prompt. The others take one of a question's drafts:
     #: the best-scored one, any one, or that in the technique which does best over the whole task.
     rationales: Literal["aligned", "unaligned", "best", "random", "best_technique"]
@@ -30,6 +31,7 @@ class Source:
 
 ARMS: dict[Arm, Source] = {
     "arte": Source("aligned", "aligned"),
+    "unaligned": Source("unaligned", "unaligned"),
     "original_teacher": Source("drafted", "best"),
     "rationale_only": Source("drafted", "aligned"),
     "question_only": Source("aligned", "unaligned"),
@@ -46,7 +48,19 @@ def uses_drafts(arms: Sequence[Arm]) -> bool:
 
 def uses_unaligned_teacher(arms: Sequence[Arm]) -> bool:
     """Whether the unaligned teacher has to be asked once more for one of `arms`."""
-    return any(ARMS[arm].rationales == "unaligned" for arm in arms)
+    return any("unaligned" in (ARMS[arm].questions, ARMS[arm].rationales) for arm in arms)
+
+
+def alike(examples: Sequence[TailoredExample], arte: Sequence[TailoredExample]) -> str:
+    """How much of an arm's `examples` the aligned teacher wrote too, in words; empty for nothing."""
+    if list(examples) == list(arte):
+        return "the same examples as arte"
+    rows, questions = set(arte), {(row.task, row.question) for row in arte}
+    same_rows = sum(row in rows for row in examples)
+    same_questions = sum((row.task, row.question) in questions for row in examples)
+    if not same_questions:
+        return ""
+    return f"as in arte: {same_questions} of {len(examples)} questions, {same_rows} of them with the same rationale"
 
 
 def drafted_examples(

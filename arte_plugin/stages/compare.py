@@ -13,6 +13,14 @@ from arte_plugin.tables import Lines
 RESAMPLES = 9999
 
 
+#: Of two arms: the second has what is named here, the first has not, and in all else they are the same.
+SHOWS = {
+    ("base", "unaligned"): "teaching",
+    ("unaligned", "arte"): "alignment",
+    ("base", "arte"): "teaching and alignment",
+}
+
+
 @dataclass(frozen=True)
 class Evaluated:
     """One student on one task at one number of shots: the result, and which questions were answered right."""
@@ -41,6 +49,8 @@ class Comparison:
     #: Two-sided. One seed: McNemar's exact test, binomial on the questions that only one got right. Several: signs of
     #: the questions' differences flipped at random. Not corrected for many tests.
     p: float
+    #: What this comparison is for (`SHOWS`); empty for arms that differ in something else.
+    shows: str = ""
 
 
 def compare(evaluated: Sequence[Evaluated], seed: int) -> list[Comparison]:
@@ -70,6 +80,7 @@ def compare(evaluated: Sequence[Evaluated], seed: int) -> list[Comparison]:
                     second,
                     len(questions),
                     **_paired([of_first[key] for key in questions], [of_second[key] for key in questions], seed),
+                    shows=SHOWS.get((first, second), ""),
                 )
             )
     return made
@@ -138,14 +149,15 @@ def _agresti_min(first_only: int, second_only: int, n: int) -> tuple[float, floa
 def comparison_lines(comparisons: Sequence[Comparison]) -> Lines:
     """The comparisons as a table; differences are those of the second to the first, in points."""
     several = len({row.student for row in comparisons}) > 1
-    head = ["shots", *(["student"] if several else []), "first", "second", "n", "only first", "only second"]
+    head = ["shots", *(["student"] if several else []), "first", "second", "shows", "n", "only first", "only second"]
     lines: Lines = [[*head, "difference", "95 % interval", "p"]]
     for row in comparisons:
+        arms = [row.first, row.second, row.shows]
         only = ["" if count is None else str(count) for count in (row.first_only, row.second_only)]
         p = f"{row.p:.3f}" if row.p >= 0.0005 else "< 0.001"
         lines.append(
             [
-                str(row.shots), *([row.student] if several else []), row.first, row.second, str(row.n), *only,
+                str(row.shots), *([row.student] if several else []), *arms, str(row.n), *only,
                 f"{100 * row.difference:+.1f}", f"{100 * row.low:+.1f} to {100 * row.high:+.1f}", p,
             ]
         )  # fmt: skip

@@ -1,10 +1,11 @@
 """Stage 6, regeneration: the aligned teacher writes questions and one rationale each (section 3.4, appendix F).
 
-Other arms (`arms.py`) share what is written for ARTE's own data set, and ask for no more than they need.
+Other arms (`arms.py`) share what is written for ARTE's own data set, and ask for no more than they need. For the arm
+`unaligned` the teacher as it was is asked the very same: prompts, seeds, sizes.
 """
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from arte_plugin import prompts
 from arte_plugin.args import Arm, ElicitArgs, RegenerateArgs
@@ -31,9 +32,9 @@ class Teachers:
 class Regenerated:
     """What stage 6 made for one task."""
 
-    #: New questions of the aligned teacher, before they were answered, and what was dropped of them.
-    questions: int
-    dropped_questions: list[Dropped]
+    #: New questions by the teacher that wrote them, before they were answered, and what was dropped of them.
+    questions: dict[str, int]
+    dropped_questions: dict[str, list[Dropped]]
     examples: dict[Arm, list[TailoredExample]]
     dropped: dict[Arm, list[Dropped]]
 
@@ -107,14 +108,18 @@ def _regenerate(
         if not drafts:
             raise DataError(f"Task {task.name}: every draft repeats one of this run's own questions.")
     asked: dict[str, list[tuple[str, str, str]]] = {}
-    dropped_questions: list[Dropped] = []
-    if any(ARMS[arm].questions == "aligned" for arm in arms):
-        new, dropped_questions = write_questions(
-            task, teachers.aligned, asking,
+    dropped_questions: dict[str, list[Dropped]] = {}
+
+    def new_questions(teacher: Model) -> tuple[list[tuple[str, str, str]], list[Dropped]]:
+        new, dropped = write_questions(
+            task, teacher, asking,
             wanted=settings.questions, temperature=settings.temperature, max_new_tokens=settings.max_new_tokens,
             stage=STAGE, seed=seed,
         )  # fmt: skip
-        asked["aligned"] = [(one.question_id, one.question, one.target) for one in new]
+        return [(one.question_id, one.question, one.target) for one in new], dropped
+
+    if any(ARMS[arm].questions == "aligned" for arm in arms):
+        asked["aligned"], dropped_questions["aligned"] = new_questions(teachers.aligned)
     drafted = {draft.question_id: (draft.question_id, draft.question, draft.target) for draft in drafts}
     asked["drafted"] = list(drafted.values())[: settings.questions]
 
@@ -124,6 +129,10 @@ def _regenerate(
         if source.rationales == "aligned":
             made[source] = _answered(task, teachers.aligned, asked[source.questions], settings, asking, seed)
     yield
+    if any(ARMS[arm].questions == "unaligned" for arm in arms) and teachers.unaligned is not None:
+        asked["unaligned"], lost = new_questions(teachers.unaligned)
+        # Both teachers were asked by the same calls.
+        dropped_questions["unaligned"] = [replace(row, id=f"unaligned teacher, {row.id}") for row in lost]
     for source in sources:
         if source.rationales == "unaligned" and teachers.unaligned is not None:
             made[source] = _answered(task, teachers.unaligned, asked[source.questions], settings, asking, seed)
@@ -133,7 +142,8 @@ def _regenerate(
     dropped = {
         arm: made[ARMS[arm]][1] + surplus[arm] + (leaks if ARMS[arm].questions == "drafted" else []) for arm in arms
     }
-    return Regenerated(len(asked.get("aligned", [])), dropped_questions, examples, dropped)
+    written = {teacher: len(asked[teacher]) for teacher in dropped_questions}
+    return Regenerated(written, dropped_questions, examples, dropped)
 
 
 def _answered(

@@ -76,6 +76,7 @@ def tiny_config(taught) -> dict[str, Any]:
             "probe": {"max_new_tokens": 64},
             "pair": {"question_pairs": 4},
             "regenerate": {"questions": 8, "max_new_tokens": 300},
+            "arms": ["arte"],
             "evaluate": {"max_new_tokens": 64},
         },
         "adapter": "lora",

@@ -11,7 +11,7 @@ from tests.e2e.conftest import axolotl
 FULL = {"adapter": None, "lora_r": None, "lora_alpha": None, "lora_target_linear": None, "learning_rate": 1e-5}
 # Each way to come by an example once, but for `random_technique` and `task_consistent`, which are `most_preferred` with
 # another draft.
-ARMS = ["arte", "original_teacher", "rationale_only", "question_only", "most_preferred"]
+ARMS = ["arte", "unaligned", "original_teacher", "rationale_only", "question_only", "most_preferred"]
 
 
 def test_arms_share_what_is_generated_with_one_another_and_with_later_runs(
@@ -51,6 +51,11 @@ def test_arms_share_what_is_generated_with_one_another_and_with_later_runs(
     assert not set(questions["arte"]) <= drafted
     assert questions["question_only"] == questions["arte"] or set(questions["question_only"]) & set(questions["arte"])
     assert rows["most_preferred"] == rows["original_teacher"]
+    # Both teachers were asked for questions by the same calls, the one that is not aligned last.
+    assert not set(questions["unaligned"]) <= drafted
+    note = {count.what: count.note for count in Manifest(folder / "manifest.json").stages()["regenerate"].counts}
+    shared = len(set(questions["unaligned"]) & set(questions["arte"]))
+    assert note["unaligned"] == "" if shared == 0 else f"{shared} of {min(sizes)} questions" in note["unaligned"]
 
     stages = Manifest(folder / "manifest.json").stages()
     drafting, aligned = (stages[stage].inputs["model"] for stage in ("elicit", "regenerate"))
@@ -66,6 +71,11 @@ def test_arms_share_what_is_generated_with_one_another_and_with_later_runs(
         *((arm, "arte") for arm in ARMS if arm != "arte"),
     ]
     assert "most_preferred" in (folder / "08-evaluate/results.md").read_text()
+    assert {(row["first"], row["second"]): row["shows"] for row in report["comparisons"] if row["shows"]} == {
+        ("base", "arte"): "teaching and alignment",
+        ("base", "unaligned"): "teaching",
+        ("unaligned", "arte"): "alignment",
+    }
     for said in ("sft/most_preferred", "the same examples as original_teacher", "only second"):
         assert said in done.stdout
 

@@ -3,10 +3,12 @@ from typing import cast, get_args
 import pytest
 
 from arte_plugin.args import Arm, ElicitArgs, RegenerateArgs
+from arte_plugin.engines.base import Completion, Request
 from arte_plugin.errors import DataError
 from arte_plugin.models import Model
-from arte_plugin.rows import Draft
-from arte_plugin.stages.arms import ARMS, cut_to_equal_size, drafted_examples
+from arte_plugin.request_cache import RequestCache
+from arte_plugin.rows import Draft, Question
+from arte_plugin.stages.arms import ARMS, alike, cut_to_equal_size, drafted_examples
 from arte_plugin.stages.regenerate import Teachers, regenerate
 from arte_plugin.task_args import TaskArgs
 from arte_plugin.tasks import Task
@@ -98,3 +100,85 @@ def test_arms_are_cut_to_the_smallest():
 def test_arms_that_share_a_source_are_told_in_the_paper(arm):
     shared = [other for other in ARMS if ARMS[other] == ARMS[arm] and other != arm]
     assert shared in ([], ["original_teacher"], ["most_preferred"])
+
+
+class Writer:
+    """Replies in the form that is asked for; `word` goes into its questions, `way` into its rationales."""
+
+    def __init__(self, word: str, way: str):
+        self.word, self.way = word, way
+        self.requests: list[Request] = []
+
+    def generate(self, batch, keep=None):
+        self.requests += batch
+        return [Completion(self._reply(request), "stop", 1, 1) for request in batch]
+
+    def _reply(self, request):
+        if "Write 5 new questions" not in request.prompt:
+            return f"{self.way} <ans>4</ans>"
+        # Another text with every call, and one that has no answer.
+        numbers = [f"{request.seed % 1000}+{i}" for i in range(4)]
+        parts = [f"<Question_4><input>{self.word} {n}</input><target>4</target></Question_4>" for n in numbers]
+        return "".join(parts) + "<Question_4><input>none</input><target></target></Question_4>"
+
+    def report(self):
+        return ""
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def regenerated(tmp_path):
+    """What two teachers make of the arms `arte` and `unaligned`, and what they were asked."""
+
+    def run(aligned: Writer, unaligned: Writer):
+        args = TaskArgs(name="sums", description="Add.", questions={"path": "unread.jsonl"}, answer="number")
+        task = Task(args, [Question(f"s{i}", "sums", f"{i} + {i}?", "4") for i in range(4)], [], [], 0)
+        cache = RequestCache(tmp_path / "requests.sqlite")
+        models = [
+            Model(name, {"model": name}, Plain(), lambda engine=engine: engine, cache, 4, 10.0)
+            for name, engine in (("aligned", aligned), ("unaligned", unaligned))
+        ]
+        settings = RegenerateArgs(questions=6)
+        [made] = regenerate([task], Teachers(*models), ["arte", "unaligned"], [], {}, settings, ElicitArgs(), 1)
+        return made
+
+    return run
+
+
+class Plain:
+    style = "plain"
+
+    def prompt(self, text, prefill=""):
+        return text + prefill
+
+
+def test_the_control_is_the_same_pipeline_with_the_teacher_as_it_was(regenerated):
+    aligned, unaligned = Writer("new", "By parts."), Writer("old", "At once.")
+    made = regenerated(aligned, unaligned)
+    assert {arm: len(rows) for arm, rows in made.examples.items()} == {"arte": 6, "unaligned": 6}
+    assert all(row.question.startswith("new") and "By parts" in row.rationale for row in made.examples["arte"])
+    assert all(row.question.startswith("old") and "At once" in row.rationale for row in made.examples["unaligned"])
+    # Questions: by the same prompts, seeds and sizes.
+    asked, control = ([one for one in e.requests if "Write 5 new" in one.prompt] for e in (aligned, unaligned))
+    assert asked == control
+    assert made.questions == {"aligned": 6, "unaligned": 6}
+    # No two are the same row, or one would be lost where rows are collected.
+    lost = [*made.dropped_questions["aligned"], *made.dropped_questions["unaligned"]]
+    assert len(set(lost)) == len(lost) == 2 * len(made.dropped_questions["aligned"]) > 0
+    assert alike(made.examples["unaligned"], made.examples["arte"]) == ""
+
+
+def test_what_both_teachers_wrote_is_told(regenerated):
+    made = regenerated(Writer("new", "By parts."), Writer("new", "At once."))
+    said = alike(made.examples["unaligned"], made.examples["arte"])
+    assert said == "as in arte: 6 of 6 questions, 0 of them with the same rationale"
+    some = [*made.examples["arte"][:2], *made.examples["unaligned"][2:]]
+    assert alike(some, made.examples["arte"]).endswith("6 of 6 questions, 2 of them with the same rationale")
+
+
+def test_teachers_that_write_the_same_make_the_same_arm(regenerated):
+    made = regenerated(Writer("new", "By parts."), Writer("new", "By parts."))
+    assert made.examples["unaligned"] == made.examples["arte"]
+    assert alike(made.examples["unaligned"], made.examples["arte"]) == "the same examples as arte"

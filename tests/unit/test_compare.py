@@ -1,7 +1,7 @@
 import pytest
 
 from arte_plugin.rows import Result
-from arte_plugin.stages.compare import Evaluated, compare, comparison_lines
+from arte_plugin.stages.compare import Comparison, Evaluated, compare, comparison_lines
 
 
 def evaluated(arm: str, right: str, task: str = "sums", shots: int = 0, student: str = "s", seed=None) -> Evaluated:
@@ -56,9 +56,25 @@ def test_tasks_are_pooled_and_shots_are_not():
 
 def test_table_shows_points_and_small_p_as_small():
     lines = comparison_lines(compare([evaluated("base", "0" * 20), evaluated("arte", "1" * 15 + "0" * 5)], 1))
-    assert lines[1][:7] == ["0", "base", "arte", "20", "0", "15", "+75.0"]
+    assert lines[1][:8] == ["0", "base", "arte", "teaching and alignment", "20", "0", "15", "+75.0"]
     assert lines[1][-1] == "< 0.001"
     assert comparison_lines(compare([evaluated("base", "01"), evaluated("arte", "11")], 1))[1][-1] == "1.000"
+
+
+def test_table_says_which_comparison_shows_teaching_and_which_alignment():
+    arms = ("base", "arte", "unaligned", "question_only")
+    rows = compare([evaluated(arm, "01") for arm in arms], 1)
+    lines = comparison_lines(rows)
+    shows = lines[0].index("shows")
+    assert {(line[1], line[2]): line[shows] for line in lines[1:]} == {
+        ("base", "arte"): "teaching and alignment",
+        ("base", "unaligned"): "teaching",
+        ("base", "question_only"): "",
+        ("unaligned", "arte"): "alignment",
+        ("question_only", "arte"): "",
+    }
+    # Results of an earlier version do not have it.
+    assert Comparison("s", 0, "base", "arte", 1, 0, 0, 0.0, 0.0, 0.0, 1.0).shows == ""
 
 
 def test_students_are_compared_with_themselves_only():

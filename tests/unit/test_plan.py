@@ -74,9 +74,10 @@ def test_calls_of_the_papers_sizes_for_one_task():
         "rationales": 1000,
         "respondents": 400,
         "probes": 40_000,
-        "tailored questions": 63,
-        "tailored rationales": 250,
-        "evaluation": 2 * 2 * 140,
+        # By the aligned teacher, and by the one that is not.
+        "tailored questions": 2 * 63,
+        "tailored rationales": 2 * 250,
+        "evaluation": 2 * 3 * 140,
     }
 
 
@@ -87,13 +88,15 @@ def test_calls_of_the_papers_sizes_for_one_task():
         ({"probe": {"budget": "racing", "racing": {"share": 0.1}}}, {"probes": 12_000}),
         ({"preference_set": {"consistency_questions": 10}}, {"consistency": 10 * 4 * 60}),
         ({"preference_set": {"method": "random"}}, {"respondents": None}),
-        ({"student": [{"base_model": "a/x"}, {"base_model": "a/y"}]}, {"probes": 80_000, "evaluation": 2 * 4 * 140}),
-        ({"evaluate": {"shots": [0], "limit": 10}}, {"evaluation": 2 * 10}),
-        ({"seeds": [1, 2, 3]}, {"evaluation": 2 * 4 * 140}),
+        ({"student": [{"base_model": "a/x"}, {"base_model": "a/y"}]}, {"probes": 80_000, "evaluation": 2 * 6 * 140}),
+        ({"evaluate": {"shots": [0], "limit": 10}}, {"evaluation": 3 * 10}),
+        ({"seeds": [1, 2, 3]}, {"evaluation": 2 * 7 * 140}),
+        ({"arms": ["arte"]}, {"tailored questions": 63, "tailored rationales": 250, "evaluation": 2 * 2 * 140}),
+        ({"arms": ["arte"], "seeds": [1, 2, 3]}, {"evaluation": 2 * 4 * 140}),
         # Two arms with the same rows: one student; and nobody writes anything for them.
         ({"arms": ["original_teacher", "most_preferred"]}, {"evaluation": 2 * 2 * 140, "tailored rationales": None}),
         ({"arms": ["arte", "question_only", "rationale_only"]}, {"tailored rationales": 750, "tailored questions": 63}),
-        ({"pair": {"drafts": "d", "scores": "s"}}, {"rationales": None, "probes": None, "tailored rationales": 250}),
+        ({"pair": {"drafts": "d", "scores": "s"}}, {"rationales": None, "probes": None, "tailored rationales": 500}),
         ({"regenerate": {"questions": 30}}, {}),
     ],
 )
