@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, replace
 
-from arte_plugin import aligned_weights
+from arte_plugin import aligned_weights, versions
 from arte_plugin.errors import StageError
 from arte_plugin.manifest import Count, count_rows, hash_file, hash_of
 from arte_plugin.memory import logged_peaks
@@ -101,7 +101,9 @@ def _sft(run: Run, training: Training, like: Training) -> None:
     def work() -> Made:
         examples = read_rows(tailored, TailoredExample)
         dropped = sft.too_long(examples, config)
-        if run.source is not None and (there := run.source.trained(hash_of(inputs))):
+        if run.source is not None and (
+            there := run.source.trained(hash_of(versions.stage_inputs(training.stage, inputs)))
+        ):
             trained, note = there, f"trained in {run.source.name}"
         elif like is training:
             trained, note = asdict(sft.train(config, folder)), ""
@@ -150,7 +152,6 @@ def evaluate(run: Run) -> None:
         "tasks": run.task_inputs(),
         "preference_set": hash_of(preference_set),
         "evaluate": run.args.evaluate.model_dump(exclude={"batch_size", "benchmarks", "benchmark_limit"}),
-        "wording": run.wording,
     }
 
     def work() -> Made:

@@ -78,7 +78,6 @@ def preference_set(run: Run) -> None:
         # The check comes later and has no say in the set.
         "preference_set": settings.model_dump(exclude={"consistency_questions"}),
         "max_new_tokens": run.args.probe.max_new_tokens,
-        "wording": run.wording,
         "seed": run.args.seed,
     }
 

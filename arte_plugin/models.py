@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arte_plugin import aligned_weights, ranks, serving, sharding
+from arte_plugin import aligned_weights, ranks, serving, sharding, versions
 from arte_plugin.args import ArteArgs, RespondentArgs, StudentArgs
 from arte_plugin.engines.base import Completion, Describes, Engine, Request, plan_batches, plan_queue
 from arte_plugin.errors import ConfigError
@@ -208,7 +208,7 @@ def student_model(
             serving.server_loader(args, served, cfg, name, base_model, renderer), cache,
             serving.requests_at_a_time(args, served), args.engine.rank_timeout, served=True,
         )  # fmt: skip
-    identity = {"model": fingerprint, "dtype": dtype, "attention": attention, "engine": "transformers"}
+    identity = {"model": fingerprint, "dtype": dtype, "attention": attention, "engine": versions.engine("transformers")}
     batch_size = args.probe.batch_size or (160 if _device() == "cpu" else 1000)
     return Model(name, identity, renderer, load, cache, batch_size, args.engine.rank_timeout)
 
@@ -263,7 +263,7 @@ def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path |
         "quantisation": quantisation,
         "dtype": str(cfg.get("torch_dtype")),
         "attention": cfg.get("attn_implementation"),
-        "engine": "transformers",
+        "engine": versions.engine("transformers"),
     }
     return Model(name, identity, renderer, load, cache, args.elicit.batch_size, args.engine.rank_timeout)
 

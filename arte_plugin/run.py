@@ -1,13 +1,12 @@
 """One run of the loop: its config, tasks, folder and cache, and what its stages depend on."""
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from arte_plugin import aligned_weights, answers, prompts, question_tags, ranks, sharding
+from arte_plugin import aligned_weights, ranks, sharding, versions
 from arte_plugin.args import SENTINEL, Arm, ArteArgs, RespondentArgs
 from arte_plugin.manifest import Count, hash_file, hash_of
 from arte_plugin.models import Model, fingerprint_model, stay_on_cpu
@@ -26,9 +25,6 @@ _NOT_TRAINING = (
     "device_map", "ddp", "local_rank", "output_dir", "strict", "world_size", "resume_from_checkpoint",
     "auto_resume_from_checkpoints", "plugins", "excess_length_strategy", "dataset_num_proc", "dataset_processes",
 )  # fmt: skip
-
-#: The modules that ask and read.
-_WORDING = (prompts, answers, question_tags)
 
 
 class Run:
@@ -65,8 +61,6 @@ class Run:
             also=self.source.cache if self.source else None,
             one_machine=not ranks.on_several_machines(),
         )
-        # What is asked and how the replies are read: a newer version's stages are not done by an older one's.
-        self.wording = hash_of({module.__name__: inspect.getsource(module) for module in _WORDING})
 
     @property
     def respondents(self) -> list[RespondentArgs]:
@@ -106,12 +100,13 @@ class Run:
             entry for entry in map(dict, training.get("datasets") or []) if entry.get("path") != SENTINEL
         ]
         training = sharding.as_in_one_process(training, ranks.world_size())
-        return {
+        inputs = {
             "pairs": hash_file(self.pairs_file),
             "teacher": fingerprint_model(self.cfg["base_model"]),
             "prompt_style": self.args.teacher.prompt_style,
             "training": hash_of(training),
         }
+        return versions.stage_inputs("align", inputs)
 
     @property
     def aligned_dir(self) -> Path:
@@ -181,7 +176,6 @@ class Run:
             "model": dict(model.identity),
             "prompt_style": model.renderer.style,
             "tasks": self.task_inputs(),
-            "wording": self.wording,
             "seed": self.args.seed,
         }
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from arte_plugin import memory, ranks
+from arte_plugin import memory, ranks, versions
 from arte_plugin.manifest import Count, Manifest, StageRecord, count_rows, hash_of
 from arte_plugin.models import Model, Usage
 from arte_plugin.ranks import LOGGER
@@ -41,9 +41,12 @@ class RunFolder:
     ) -> StageRecord:  # fmt: skip
         """Do `work`, write what it made and enter it in the manifest, unless that is done for the same `inputs`.
 
+        The versions of the stage's code (`versions`) count among these.
+
         The first rank writes; the others wait until it has. `models` are closed in any case. `peaks` tells, once the
         work is done, what a child process took of the GPU's memory.
         """
+        inputs = versions.stage_inputs(name, inputs)
         inputs_hash = hash_of(inputs)
         if self.manifest.finished(name, inputs_hash):
             LOG.info("%s is done already", name)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from arte_plugin import versions
 from arte_plugin.args import ArteArgs
 from arte_plugin.engine_args import ServedArgs, ServerEngineArgs
 from arte_plugin.engines.base import Engine
@@ -30,7 +31,12 @@ def server_identity(args: ArteArgs, served: ServedArgs) -> dict[str, Any]:
     stated = served.model_dump(include={"command", "adapter_options", "model", "dtype"})
     # The server's tokenizer instead of ours.
     as_text = {"prompts": "text"} if args.engine.prompts == "text" else {}
-    return {"engine": "server", "api": args.engine.api, **as_text, **{key: v for key, v in stated.items() if v}}
+    return {
+        "engine": versions.engine("server"),
+        "api": args.engine.api,
+        **as_text,
+        **{key: v for key, v in stated.items() if v},
+    }
 
 
 def requests_at_a_time(args: ArteArgs, served: ServedArgs) -> int:

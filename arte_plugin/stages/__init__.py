@@ -1,6 +1,7 @@
 """The eight stages of ARTE, in order. Stage 5 is Axolotl's own DPO run and has no module here."""
 
-#: Name and folder of each stage; the aligned teacher of stage 5 is in `output_dir` itself.
+#: Name and folder of each stage; the aligned teacher of stage 5 is in `output_dir` itself. Code that makes other rows
+#: of the same inputs raises a number in `versions.py`.
 STAGES = {
     "elicit": "01-elicit",
     "preference-set": "02-preference-set",

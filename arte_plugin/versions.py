@@ -1,0 +1,97 @@
+"""Versions of the code that decides what a run's rows are.
+
+A stage is done for its inputs, and these numbers are among them. Who changes code so that the same inputs give other
+rows raises the number here, and runs that were made before make that stage anew when they go on. A change that alters
+no row (a comment, a faster loop, a message) raises nothing. `tests/unit/test_versions.py` holds the behaviour of what
+is easily changed unawares against committed digests, and says which number to raise. What needs no number: the prompts,
+which are hashed as they come out (`wording`), and the questions of a task, whose rows are hashed themselves.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from arte_plugin import prompts
+
+#: How a reply is read: `answers.py`, `question_tags.py`.
+READING = 1
+
+#: How prompts and completions become text and tokens: `rendering.py`, `strategies/`.
+RENDERING = 1
+
+#: How an engine turns a request into a completion (`engines/`): sampling, stop strings, what is cut off and left out.
+#: It is part of every cached answer's key: raise it where an answer comes out otherwise, and all is asked anew.
+ENGINES = {"transformers": 1, "server": 1}
+
+#: The stages' own code: all that lies between a stage's inputs and its rows and is not told of above.
+STAGES = {
+    # stages/elicit.py, generation.py
+    "elicit": 1,
+    # stages/respond.py, stages/preference_set.py, irt.py
+    "preference-set": 1,
+    # stages/probe.py, stages/racing.py, stages/likelihood.py
+    "probe": 1,
+    # stages/consistency.py
+    "probe/consistency": 1,
+    # stages/pair.py, stages/ties.py
+    "pair": 1,
+    # align.py, and what is set in Axolotl's config for the teacher's training
+    "align": 1,
+    # stages/regenerate.py, stages/arms.py, generation.py
+    "regenerate": 1,
+    # stages/sft.py beyond the config that it writes, which is hashed
+    "sft": 1,
+    # stages/evaluate.py, stages/compare.py, results.py
+    "evaluate": 1,
+    # rounds.py, merging.py; a round is a run, and depends on all of the above as well
+    "rounds": 1,
+}
+
+#: What a stage depends on beside its own code; stages that are not here depend on all of it.
+_PARTS: dict[str, tuple[str, ...]] = {
+    "pair": ("prompts", "rendering"),
+    "align": ("rendering",),
+    "sft": ("rendering",),
+}
+
+
+def stage_inputs(stage: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """`inputs` of a stage, by its name in the manifest (`sft/ARM` is one of `sft`), with the versions of its code.
+
+    Raises `KeyError` for a stage that has no version.
+    """
+    name = stage if stage in STAGES else stage.partition("/")[0]
+    parts = {"prompts": wording, "reading": lambda: READING, "rendering": lambda: RENDERING}
+    of_parts = {part: parts[part]() for part in _PARTS.get(name, tuple(parts))}
+    return {**inputs, "versions": {"stage": STAGES if name == "rounds" else STAGES[name], **of_parts}}
+
+
+def engine(kind: str) -> str:
+    """An engine in a model's identity. The first version goes by the bare name, as it did before there were others."""
+    return kind if ENGINES[kind] == 1 else f"{kind}/{ENGINES[kind]}"
+
+
+_SEEDS = [("1 + 1", "2"), ("2 + 2", "4")]
+_EXAMPLES = [("2 + 3", "Two and three. <ans>5</ans>")]
+
+#: What each function of `prompts` is given to be hashed by what it returns.
+FIXED_INPUTS: dict[str, tuple[Any, ...]] = {
+    "question_prompt": ("Add up.", _SEEDS, 5),
+    "tagged_question": (3, "3 + 3", "6"),
+    "question_prefill": (2,),
+    "technique_prompt": ("Add up.", "First guess, then check.", "number", "3 + 4"),
+    "solve_prompt": ("Add up.", "choice", "3 + 4", _EXAMPLES),
+    "solve_prefix": ("Add up.", "boolean", _EXAMPLES),
+    "solve_rest": ("3 + 4",),
+    "bare_rationale": ("7",),
+    "closed_answer": (" = 7.\nNext",),
+}
+
+
+def wording() -> str:
+    """SHA-256 of every word of `prompts`: its constants, and what its functions return for fixed inputs."""
+    constants = {name: value for name, value in vars(prompts).items() if name.isupper()}
+    said = {name: getattr(prompts, name)(*given) for name, given in FIXED_INPUTS.items()}
+    content = json.dumps([constants, said], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(content.encode()).hexdigest()
