@@ -14,7 +14,7 @@ from arte_plugin.errors import TeacherError
 from arte_plugin.models import Model
 from arte_plugin.question_tags import parse_questions
 from arte_plugin.rows import Dropped, content_id
-from arte_plugin.sources import comparable
+from arte_plugin.same_question import comparable, strictly, targets_an_option
 from arte_plugin.tasks import Task
 
 #: Questions asked for without a single usable one after which a teacher is given up.
@@ -45,7 +45,7 @@ def write_questions(
     per_call = settings.questions_per_prompt
     hopeless = math.ceil(HOPELESS / per_call)
     most_calls = max(hopeless, settings.max_calls * math.ceil(wanted / per_call))
-    taken = {comparable(q.question): split for split, questions in task.splits().items() for q in questions}
+    taken = task.taken()
     kept: list[NewQuestion] = []
     dropped: list[Dropped] = []
     replies: list[str] = []
@@ -82,6 +82,8 @@ def write_questions(
                 reason = None
                 if answers.normalise(new.target, task.args.answer) is None:
                     reason = "bad_target"
+                elif not targets_an_option(new.question, new.target, task.args.answer):
+                    reason = "target_is_no_option"
                 elif key in taken:
                     reason = "duplicate" if taken[key] == "new" else f"repeats_{taken[key]}"
                 elif len(kept) == wanted:
@@ -90,7 +92,7 @@ def write_questions(
                     dropped.append(Dropped(stage, reason, task.name, source, f"{new.question} -> {new.target}"))
                     continue
                 taken[key] = "new"
-                kept.append(NewQuestion(content_id(task.name, key), new.question, new.target, text))
+                kept.append(NewQuestion(content_id(task.name, strictly(new.question)), new.question, new.target, text))
     if not kept:
         raise TeacherError(_nothing_usable(task, teacher, replies, dropped, settings))
     return kept, dropped

@@ -17,7 +17,7 @@ from arte_plugin.source_run import SourceRun
 from arte_plugin.stages import benchmarks
 from arte_plugin.stages.arms import uses_drafts
 from arte_plugin.summary import summary
-from arte_plugin.tasks import Task, load_task
+from arte_plugin.tasks import Task, load_tasks
 
 #: Top-level keys that do not decide what the teacher's training comes to.
 _NOT_TRAINING = (
@@ -47,7 +47,7 @@ class Run:
         self.out = RunFolder(self.output_dir / "arte", self.args.engine.rank_timeout)
         ranks.watch(self.out.path / "ranks", self.args.engine.heartbeat_timeout)
         held_out = self.args.held_out if self.args.rounds > 1 else 0.0
-        self.tasks: list[Task] = [load_task(task, self.args.seed, held_out) for task in self.args.tasks]
+        self.tasks: list[Task] = load_tasks(self.args.tasks, self.args.seed, held_out)
         students = [student.base_model for student in self.args.students]
         for path in {cfg["base_model"], *students, *(r.base_model for r in self.respondents)}:
             fingerprint_model(path)

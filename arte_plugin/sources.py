@@ -10,6 +10,7 @@ from arte_plugin import answers, prompts
 from arte_plugin.errors import ConfigError, DataError
 from arte_plugin.local_files import is_local, read_file
 from arte_plugin.rows import Question, content_id
+from arte_plugin.same_question import comparable, is_same, strictly
 from arte_plugin.task_args import QuestionsArgs, TaskArgs
 
 
@@ -34,15 +35,22 @@ def read_source(task: TaskArgs, source: QuestionsArgs) -> Labelled:
     unless such rows are to be dropped.
     """
     questions: dict[str, Question] = {}
+    alike: dict[str, list[Question]] = {}
     duplicates = bad_rows = 0
     for place, row in _rows(task.name, source):
         _require_columns(task.name, source, place, row)
         try:
             question = _question(task, source, place, row)
-            known = questions.setdefault(comparable(question.question), question)
-            if not answers.same(known.target, question.target, task.answer):
+            known = questions.get(strictly(question.question))
+            if known and not answers.same(known.target, question.target, task.answer):
                 raise _BadRow(f"{short(question.question)!r} stands there twice, with different answers")
-            duplicates += known is not question
+            others = alike.setdefault(comparable(question.question), [])
+            # With different answers, what they differ in has a meaning here.
+            if known or any(is_same(one, question, task.answer) for one in others):
+                duplicates += 1
+                continue
+            questions[strictly(question.question)] = question
+            others.append(question)
         except _BadRow as problem:
             if source.bad_rows == "stop":
                 raise DataError(
@@ -51,11 +59,6 @@ def read_source(task: TaskArgs, source: QuestionsArgs) -> Labelled:
                 ) from None
             bad_rows += 1
     return Labelled(list(questions.values()), duplicates, bad_rows)
-
-
-def comparable(question: str) -> str:
-    """The form in which two questions are compared: case and white space do not count."""
-    return " ".join(question.casefold().split())
 
 
 def short(text: str) -> str:
@@ -88,7 +91,7 @@ def _question(task: TaskArgs, source: QuestionsArgs, place: str, row: Mapping[st
     if rationale and prompts.ANSWER_BEGIN not in rationale:
         # An example that ends otherwise would teach the reader a form in which no answer is found.
         rationale = f"{rationale}\n{prompts.bare_rationale(answer)}"
-    return Question(content_id(task.name, comparable(text)), task.name, text, answer, rationale)
+    return Question(content_id(task.name, strictly(text)), task.name, text, answer, rationale)
 
 
 def _options(

@@ -2,12 +2,13 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from arte_plugin.errors import DataError
 from arte_plugin.rows import Question
-from arte_plugin.sources import Labelled, comparable, read_source, short
-from arte_plugin.task_args import QuestionsArgs, TaskArgs
+from arte_plugin.same_question import comparable, comparable_answer, is_same
+from arte_plugin.sources import Labelled, read_source, short
+from arte_plugin.task_args import AnswerType, QuestionsArgs, TaskArgs
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Task:
     bad_rows: int = 0
     #: Validation questions that no preference set is chosen from, where there are rounds.
     held_out: list[Question] = field(default_factory=list)
+    #: The run's other tasks' questions, in the form in which they are compared, with the split of each.
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -34,6 +37,41 @@ class Task:
         """The three splits by name, and the held-out validation questions where there are any."""
         splits = {"seed": self.seeds, "validation": self.validation, "test": self.test}
         return {**splits, "held_out": self.held_out} if self.held_out else splits
+
+    def taken(self) -> dict[str, str]:
+        """What no generated question may repeat: all questions of the run, comparable, with the split of each."""
+        own = {comparable(q.question): split for split, questions in self.splits().items() for q in questions}
+        return {**self.elsewhere, **own}
+
+
+def load_tasks(tasks: Sequence[TaskArgs], seed: int, held_out: float = 0.0) -> list[Task]:
+    """All tasks of a run, each as `load_task` reads it, and held against one another.
+
+    Raises what `load_task` does, and `DataError` where a question is in two tasks, in different splits.
+    """
+    loaded = [load_task(task, seed, held_out) for task in tasks]
+    if len(loaded) == 1:
+        return loaded
+    seen: dict[str, list[tuple[Task, str, Question]]] = {}
+    for task in loaded:
+        for split, questions in task.splits().items():
+            for question in questions:
+                alike = seen.setdefault(comparable(question.question), [])
+                for other, there, twin in alike:
+                    if other is not task and there != split and _same_answer(task, question, other, twin):
+                        raise DataError(_overlap_of_tasks(other.name, there, task.name, split, question.question))
+                alike.append((task, split, question))
+    return [
+        replace(
+            task,
+            elsewhere={
+                form: places[0][1]
+                for form, found in seen.items()
+                if (places := [one for one in found if one[0] is not task])
+            },
+        )
+        for task in loaded
+    ]
 
 
 def load_task(args: TaskArgs, seed: int, held_out: float = 0.0) -> Task:
@@ -86,7 +124,7 @@ def load_task(args: TaskArgs, seed: int, held_out: float = 0.0) -> Task:
             raise DataError(
                 f"Task {args.name}: `{key}` is empty{left_out(duplicates, bad_rows)}. Give it at least one question."
             )
-    _refuse_overlap(args.name, splits)
+    _refuse_overlap(args.name, splits, args.answer)
     seeds, validation, test_questions = splits.values()
     apart = max(1, round(held_out * len(validation))) if held_out else 0
     if apart == len(validation):
@@ -109,13 +147,28 @@ def _source(args: TaskArgs) -> str:
     return args.questions.path if args.questions else "`questions`"
 
 
-def _refuse_overlap(task: str, splits: Mapping[str, Sequence[Question]]) -> None:
-    seen: dict[str, str] = {}
+def _refuse_overlap(task: str, splits: Mapping[str, Sequence[Question]], kind: AnswerType) -> None:
+    seen: dict[str, list[tuple[str, Question]]] = {}
     for key, questions in splits.items():
         for question in questions:
-            text = comparable(question.question)
-            if seen.setdefault(text, key) != key:
-                raise DataError(
-                    f"Task {task}: `{seen[text]}` and `{key}` overlap, so results would mean nothing. "
-                    f"Both hold: {short(question.question)!r}. Take it out of one of them."
-                )
+            alike = seen.setdefault(comparable(question.question), [])
+            for there, twin in alike:
+                if there != key and is_same(twin, question, kind):
+                    raise DataError(
+                        f"Task {task}: `{there}` and `{key}` overlap, so results would mean nothing. "
+                        f"Both hold: {short(question.question)!r}. Take it out of one of them."
+                    )
+            alike.append((key, question))
+
+
+def _same_answer(task: Task, question: Question, other: Task, twin: Question) -> bool:
+    """Two tasks may ask different things about the same text; then it has different answers, and none gives another."""
+    return comparable_answer(question, task.args.answer) == comparable_answer(twin, other.args.answer)
+
+
+def _overlap_of_tasks(task: str, split: str, other: str, other_split: str, question: str) -> str:
+    return (
+        f"Tasks {task} and {other}: the {split} questions of {task} and the {other_split} questions of {other} "
+        f"overlap, so results would mean nothing. Both hold: {short(question)!r}. If they are drawn from "
+        "one source, give each split of both tasks a file of its own (`seed_questions: {path: …}` and so on)."
+    )

@@ -13,7 +13,7 @@ from arte_plugin.errors import DataError
 from arte_plugin.generation import write_questions, write_rationales
 from arte_plugin.models import Model
 from arte_plugin.rows import Draft, Dropped, TailoredExample
-from arte_plugin.sources import comparable
+from arte_plugin.same_question import comparable
 from arte_plugin.stages.arms import ARMS, Source, cut_to_equal_size, drafted_examples, uses_drafts
 from arte_plugin.tasks import Task
 
@@ -98,7 +98,7 @@ def _regenerate(
     leaks: list[Dropped] = []
     if drafts:
         # Another run's drafts were held against that run's questions, not against these.
-        taken = {comparable(q.question): split for split, questions in task.splits().items() for q in questions}
+        taken = task.taken()
         repeats = {draft.question_id: draft for draft in drafts if comparable(draft.question) in taken}
         leaks = [
             Dropped(STAGE, f"repeats_{taken[comparable(draft.question)]}", task.name, name, draft.question)

@@ -3,12 +3,15 @@
 import pytest
 from transformers import AutoTokenizer
 
+from arte_plugin.args import ElicitArgs
 from arte_plugin.engines.base import Completion
 from arte_plugin.errors import TeacherError
-from arte_plugin.generation import write_rationales
+from arte_plugin.generation import write_questions, write_rationales
 from arte_plugin.models import Model
 from arte_plugin.rendering import Renderer
 from arte_plugin.request_cache import RequestCache
+from arte_plugin.rows import Question
+from arte_plugin.same_question import comparable
 from arte_plugin.task_args import TaskArgs
 from arte_plugin.tasks import Task
 from tests.tiny import tiny_model
@@ -105,3 +108,40 @@ def test_no_rationale_at_all_says_what_was_seen(write):
     for said in ("sums: none of the 2 rationales of the teacher the teacher", "1 rationale_truncated",
                  "1 rationale_without_answer", "arte.elicit.prefill: true", "I like sums."):  # fmt: skip
         assert said in str(raised.value)
+
+
+@pytest.fixture
+def questions(tmp_path):
+    """The questions that are kept, and the reasons for the others, of a teacher whose every reply is `reply`."""
+    args = TaskArgs(name="shapes", description="Choose.", questions={"path": "unread.jsonl"}, answer="choice")
+    renderer = Renderer(AutoTokenizer.from_pretrained(tiny_model(tmp_path / "model", chat_template=False)), "auto")
+    own = Question("q0", "shapes", "Which is round?\n(A) ball\n(B) box", "(A)")
+    task = Task(args, [own], [], [], 0, elsewhere={comparable("Which is flat? (A) sea (B) hill"): "test"})
+
+    def run(*written):
+        reply = "".join(f"<Question_2><input>{q}</input><target>{t}</target></Question_2>" for q, t in written)
+        engine = Staged({"": (reply, "stop")})
+        teacher = Model("t", {}, renderer, lambda: engine, RequestCache(tmp_path / "requests.sqlite"), 4, 10.0)
+        kept, dropped = write_questions(
+            task, teacher, ElicitArgs(questions=1, questions_per_prompt=1), wanted=1, temperature=1.0,
+            max_new_tokens=64, stage="elicit", seed=1,
+        )  # fmt: skip
+        return [one.question for one in kept], [row.reason for row in dropped]
+
+    return run
+
+
+def test_no_question_repeats_one_of_any_task_in_whatever_order_its_options_are(questions):
+    kept, reasons = questions(
+        ("which is round?\n(A) Box\n(B) Ball", "B"),
+        ("Which is flat?\n(A) hill.\n(B) sea.", "(B)"),
+        ("Which is red?\n(A) hill\n(B) rose", "(B)"),
+    )
+    assert kept == ["Which is red?\n(A) hill\n(B) rose"]
+    assert reasons[:2] == ["repeats_seed", "repeats_test"]
+
+
+def test_a_target_that_is_none_of_the_options_makes_no_question(questions):
+    kept, reasons = questions(("Which is red?\n(A) hill\n(B) rose", "(C)"), ("Which is red?\n(A) a\n(B) b", "(B)"))
+    assert kept == ["Which is red?\n(A) a\n(B) b"]
+    assert reasons[0] == "target_is_no_option"

@@ -3,8 +3,9 @@ import json
 import pytest
 
 from arte_plugin.errors import ConfigError, DataError
+from arte_plugin.rows import content_id
 from arte_plugin.task_args import TaskArgs
-from arte_plugin.tasks import load_task
+from arte_plugin.tasks import load_task, load_tasks
 
 
 def rows(count, start=0):
@@ -286,3 +287,60 @@ def test_held_out_questions_are_the_last_of_the_validation_set(source):
     assert (apart.seeds, apart.test) == (plain.seeds, plain.test)
     with pytest.raises(DataError, match="of 1 `validation_questions` 1 are held out"):
         load_task(task(source(rows(40)), validation_questions=1), seed=1, held_out=0.1)
+
+
+def test_overlap_but_for_spaces_and_sentence_signs_is_refused(source):
+    test = source([*rows(2, 100), {"question": "'Is 3 even' ?", "answer": "No"}], "test.jsonl")
+    with pytest.raises(DataError, match=r"overlap, .* Both hold: \"'Is 3 even' \?\""):
+        load_task(task(source(rows(8)), test_questions=test), seed=1)
+
+
+def test_the_same_question_with_its_options_in_another_order_is_a_duplicate(tmp_path):
+    first = {"question": "Which is round?", "choices": ["ball", "box"], "answer": "A"}
+    others = [{"question": f"Which is round? Look at it {n} times.", "choices": ["ball", "box"], "answer": "A"}
+              for n in range(9)]  # fmt: skip
+    turned = {"question": "Which is round?", "choices": ["box", "ball"], "answer": "B"}
+    another = {"question": "Which is round?", "choices": ["box", "ball"], "answer": "A"}
+    path = write(tmp_path, "q.jsonl", [first, *others, turned])
+    assert load_task(choice_task({"path": path, "options": "choices"}), seed=1).duplicates == 1
+    # Another option is the right one: not the same question after all.
+    path = write(tmp_path, "q.jsonl", [first, *others, another])
+    assert load_task(choice_task({"path": path, "options": "choices"}), seed=1).duplicates == 0
+
+
+def test_signs_that_decide_the_answer_make_no_duplicate(source):
+    twins = [{"question": "eats, shoots", "answer": "two"}, {"question": "eats shoots", "answer": "one"}]
+    more = [{"question": f"word {n}", "answer": "one"} for n in range(10)]
+    assert load_task(task(source([*twins, *more]), answer="text"), seed=1).duplicates == 0
+
+
+def test_ids_of_questions_stay_as_they_were(source):
+    """Results and answers that are known go by them."""
+    made = load_task(task(source([{"question": "Is  1 Even?", "answer": "No"}, *rows(9, 2)])), seed=1)
+    ids = {q.question: q.question_id for split in made.splits().values() for q in split}
+    assert ids["Is  1 Even?"] == content_id("even", "is 1 even?")
+
+
+def test_tasks_of_a_run_are_held_against_one_another(source):
+    one = task(source(rows(20)))
+    third = task(source(rows(20, 50), "third.jsonl")).model_copy(update={"name": "third"})
+    first, second = load_tasks([one, third], seed=1)
+    assert first.taken() == second.taken() != {}
+    assert len(first.taken()) == 40
+    with pytest.raises(
+        DataError, match=r"Tasks even and again: the \w+ questions of even and the \w+ questions of again"
+    ):
+        load_tasks([one, one.model_copy(update={"name": "again"})], seed=1)
+
+
+def test_two_tasks_may_share_splits_and_ask_different_things(source, tmp_path):
+    splits = {
+        f"{name}_questions": source(rows(4, start), f"{name}.jsonl")
+        for name, start in (("seed", 0), ("validation", 4), ("test", 8))
+    }
+    one = task(None, **splits)
+    assert len(load_tasks([one, one.model_copy(update={"name": "again"})], seed=1)) == 2
+    # The texts of seeds as test questions, with other answers: nothing is given away.
+    asks = [{"question": row["question"], "answer": "number"} for row in rows(12)]
+    other = task(source(asks, "asks.jsonl"), answer="text").model_copy(update={"name": "what"})
+    assert len(load_tasks([one, other], seed=1)) == 2
