@@ -1,6 +1,7 @@
 """The stages before the teacher's training: what each asks for, depends on, writes and counts."""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Any
 from arte_plugin import answers
 from arte_plugin.manifest import Count, count_rows, hash_file
 from arte_plugin.models import fingerprint_model, student_model, teacher_model
+from arte_plugin.ranks import LOGGER
 from arte_plugin.rows import (
     AnswerLikelihood,
     Draft,
@@ -23,6 +25,8 @@ from arte_plugin.rows import (
 )  # fmt: skip
 from arte_plugin.run import Run
 from arte_plugin.run_folder import Files, Made, question_count
+
+LOG = logging.getLogger(LOGGER)
 
 
 def elicit(run: Run) -> None:
@@ -233,6 +237,7 @@ def pair(run: Run) -> None:
     from axolotl.loaders import load_tokenizer
 
     from arte_plugin.rendering import Renderer
+    from arte_plugin.stages.gaps import cell_files, gap_note, gap_report, like_chance, read_cells
     from arte_plugin.stages.pair import pair
     from arte_plugin.stages.probe import preference_scores
 
@@ -244,6 +249,8 @@ def pair(run: Run) -> None:
     inputs = {
         "drafts": hash_file(drafts_file),
         "scores": hash_file(scores_file),
+        # What chance makes of the gaps.
+        "cells": [hash_file(file) for file in cell_files(scores_file)],
         "weights": run.weights,
         "pair": settings.model_dump(exclude={"drafts", "scores"}),
         "teacher": fingerprint_model(run.cfg["base_model"]),
@@ -260,6 +267,8 @@ def pair(run: Run) -> None:
             return len(renderer.tokenizer(text, add_special_tokens=False)["input_ids"]) <= sequence_len
 
         pairs, dropped = pair(drafts, preferences, settings, run.args.seed, fits)
+        cells = read_cells(scores_file, scores)
+        report = gap_report(drafts, preferences, cells, run.weights, pairs, settings.quantile, run.args.seed)
         counts = []
         for level in ("question", "rationale"):
             kept = [one for one in pairs if one.level == level]
@@ -268,11 +277,15 @@ def pair(run: Run) -> None:
                 for row in dropped
                 if row.reason.startswith(level) or (row.reason == "no_score" and level == "rationale")
             ]
-            gap = sum(one.chosen_score - one.rejected_score for one in kept) / len(kept) if kept else 0.0
-            counts.append(
-                count_rows(f"{level} pairs", len(kept), lost, f"mean gap {100 * gap:.1f} points" if kept else "")
-            )
-        return {run.pairs_file: pairs, run.out.file("pair", "dropped.jsonl"): dropped}, counts, {}
+            counts.append(count_rows(f"{level} pairs", len(kept), lost, gap_note(report, level) if kept else ""))
+        if warning := like_chance(report):
+            LOG.warning("pair: %s", warning)
+        files: Files = {
+            run.pairs_file: pairs,
+            run.out.file("pair", "dropped.jsonl"): dropped,
+            run.out.file("pair", "gaps.json"): json.dumps(report, indent=2) + "\n",
+        }
+        return files, counts, {}
 
     run.out.stage("pair", inputs, work)
 

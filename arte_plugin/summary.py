@@ -1,6 +1,7 @@
 """What a run shows at its end, and `arte status` shows again."""
 
 import json
+import textwrap
 from pathlib import Path
 
 from arte_plugin.args import ArteArgs
@@ -26,6 +27,8 @@ def summary(folder: Path, args: ArteArgs | None = None) -> str:
     table = stage_table(stages, [*STAGES, "rounds"])
     shown = f"\n{folder}\n\n{table}\n"
     shown += _preference_set_table(folder)
+    if "pair" in stages:
+        shown += _gap_tables(folder)
     if "evaluate" in stages:
         shown += _result_tables(folder / STAGES["evaluate"])
     if (args is None or args.rounds > 1) and (file := folder / "rounds.json").is_file():
@@ -41,6 +44,21 @@ def _preference_set_table(folder: Path) -> str:
 
     report = preference_set_report(folder)
     return f"\n{format_table(preference_set_lines(report))}\n" if report else ""
+
+
+def _gap_tables(folder: Path) -> str:
+    from arte_plugin.stages.gaps import gap_lines, gap_remarks, like_chance, technique_lines
+
+    file = folder / STAGES["pair"] / "gaps.json"
+    # Early versions wrote none.
+    if not file.is_file():
+        return ""
+    report = json.loads(file.read_text(encoding="utf-8"))
+    warning = like_chance(report)
+    remarks = gap_remarks(report) + ([f"Warning: {warning}"] if warning else [])
+    wrapped = "\n".join(textwrap.fill(remark, 100) for remark in remarks)
+    tables = [format_table(gap_lines(report)), format_table(technique_lines(report)), wrapped]
+    return "".join(f"\n{table}\n" for table in tables if table)
 
 
 def _result_tables(folder: Path) -> str:

@@ -2,13 +2,13 @@
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from statistics import fmean
 
 from arte_plugin import prompts
 from arte_plugin.args import PairArgs
 from arte_plugin.errors import DataError
 from arte_plugin.rows import Draft, Dropped, Level, PreferencePair
 from arte_plugin.stages import ties
+from arte_plugin.stages.question_scores import question_scores
 
 STAGE = "pair"
 
@@ -52,7 +52,7 @@ def _question_level(
 ) -> tuple[list[PreferencePair], list[Dropped]]:
     """Chosen from the best share by s_q (the mean of a question's s_r), rejected from the worst."""
     by_question = _by_question(drafts)
-    s_q = {key: fmean(scored[draft.draft_id] for draft in group) for key, group in by_question.items()}
+    s_q = question_scores(drafts, scored)
     ranked = ties.ranked(s_q, f"{seed}/{drafts[0].task}/questions/ties")
     share = max(1, int(len(ranked) * settings.quantile)) if len(ranked) > 1 else 0
     candidates = [(best, worst) for best in ranked[:share] for worst in ranked[-share:]] if share else []

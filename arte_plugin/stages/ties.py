@@ -1,7 +1,7 @@
 """Equal scores, settled by seeded chance.
 
-Scores of k questions have k + 1 values, so ties are common. Whatever settles them by a name points the same way in every
-question and task, and DPO adds it up: the teacher would be taught which technique comes first in the alphabet.
+Scores of k questions have k + 1 values, so ties are common. Whatever settles them by a name points the same way in
+every question and task, and DPO adds it up: the teacher would be taught which technique comes first in the alphabet.
 """
 
 import random

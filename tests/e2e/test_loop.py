@@ -26,6 +26,7 @@ FILES = [
     "03-probe/scores.jsonl",
     "04-pair/pairs.jsonl",
     "04-pair/dropped.jsonl",
+    "04-pair/gaps.json",
     "03-probe/consistency_probes.jsonl",
     "03-probe/consistency.json",
     "06-regenerate/tailored.jsonl",
