@@ -80,7 +80,7 @@ def test_a_preference_is_called_one(tmp_path):
 
 
 def test_scores_without_probes(tmp_path):
-    drafts, probes, scores = probed(no_difference)
+    drafts, _, scores = probed(no_difference)
     scored = preference_scores(scores, {})
     report = gap_report(drafts, scored, {}, {}, [], 0.25, 1)
     assert report["sums"]["rationale"]["told"] == report["sums"]["question"]["told"] == NO_PROBES
