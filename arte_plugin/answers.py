@@ -12,6 +12,9 @@ from arte_plugin import prompts
 from arte_plugin.rows import Outcome
 from arte_plugin.task_args import AnswerType
 
+#: Raised with every change of what is read as an answer: that decides how replies are judged, and where they end.
+VERSION = 2
+
 _CLOSED = re.compile(r"<ans>(.*?)</ans>", re.IGNORECASE | re.DOTALL)
 _AT_THE_END = re.compile(r"<ans>((?:(?!</?ans>).)*)</ans>$", re.IGNORECASE | re.DOTALL)
 #: The prompt's own words, which models repeat.

@@ -15,6 +15,7 @@ from arte_plugin.models import Model
 from arte_plugin.question_tags import parse_questions
 from arte_plugin.rows import Dropped, content_id
 from arte_plugin.same_question import comparable, strictly, targets_an_option
+from arte_plugin.task_args import AnswerType
 from arte_plugin.tasks import Task
 
 #: Questions asked for without a single usable one after which a teacher is given up.
@@ -108,7 +109,9 @@ def write_rationales(
     thought (Kojima et al., 2022, section 3.1). Raises `TeacherError` when nothing usable has come at all.
     """
 
-    def ask(begun: Mapping[str, str], longest: int, stop: tuple[str, ...], what: str) -> dict[str, Completion]:
+    def ask(
+        begun: Mapping[str, str], longest: int, stop: tuple[str, ...], answer: AnswerType | None, what: str
+    ) -> dict[str, Completion]:
         """The rest of each reply, by id; `begun` holds the ids and how their replies begin."""
         requests = [
             Request(
@@ -118,6 +121,7 @@ def write_rationales(
                 temperature=temperature,
                 seed=_number(seed, task.name, stage, "rationale", name),
                 stop=stop,
+                answer=answer,
             )
             for name, beginning in begun.items()
         ]
@@ -125,7 +129,8 @@ def write_rationales(
         return dict(zip(begun, completions, strict=True))
 
     texts = dict(asks)
-    replies = ask(dict.fromkeys(texts, ""), max_new_tokens, prompts.RATIONALE_STOP, "rationales")
+    kind = task.args.answer
+    replies = ask(dict.fromkeys(texts, ""), max_new_tokens, prompts.RATIONALE_STOP, kind, "rationales")
     rationales = {name: reply.text.split(prompts.NEXT_QUESTION)[0].strip() for name, reply in replies.items()}
     if prefill:
         begun = {
@@ -133,7 +138,7 @@ def write_rationales(
             for name, rationale in rationales.items()
             if rationale and replies[name].finish == "stop" and prompts.ANSWER_BEGIN not in rationale
         }
-        for name, reply in ask(begun, ANSWER_TOKENS, prompts.ANSWER_STOP, "answers").items() if begun else ():
+        for name, reply in ask(begun, ANSWER_TOKENS, prompts.ANSWER_STOP, None, "answers").items() if begun else ():
             rationales[name] = begun[name] + prompts.closed_answer(reply.text)
     written: list[tuple[str, str] | None] = []
     dropped: list[Dropped] = []

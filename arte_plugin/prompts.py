@@ -13,14 +13,14 @@ puts the chat template around it.
 
 from collections.abc import Sequence
 
-#: Every completion is over once the answer tag is closed.
+#: Around every answer.
 ANSWER_BEGIN, ANSWER_END = "<ans>", "</ans>"
 
 #: A base model that has answered tends to write the next question itself; nothing after this belongs to the answer.
 NEXT_QUESTION = "\nQuestion:"
 
-#: Where a generated rationale ends, whoever writes it.
-RATIONALE_STOP = (ANSWER_END, NEXT_QUESTION)
+#: Where a generated rationale ends, whoever writes it: here, or behind its answer (`Request.answer`).
+RATIONALE_STOP = (NEXT_QUESTION,)
 
 #: Put behind a rationale that ended without an answer, for the teacher to give one; when `elicit.prefill` is on.
 ANSWER_PREFILL = f"\nSo the answer is {ANSWER_BEGIN}"

@@ -5,11 +5,11 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from arte_plugin import ranks
+from arte_plugin import answers, ranks
 from arte_plugin.engines.base import Completion, Likelihood, Reply, Request
 
 #: Seconds to wait for another process that is writing.
@@ -55,9 +55,16 @@ def request_key(model: Mapping[str, Any], request: Request) -> str:
     """SHA-256 of the canonical JSON of everything that decides the output.
 
     `model` is the model's identity (weights, adapter, tokenizer, precision, attention, engine). The group is left out:
-    it decides how a request is batched, not what it asks. A greedy completion does not depend on the seed.
+    it decides how a request is batched, not what it asks. A greedy completion does not depend on the seed. Where an
+    answer ends the reply, how answers are read decides the output too.
     """
+    ends: dict[str, Any] = {}
+    if request.answer is not None:
+        ends["answer"] = [request.answer, answers.VERSION]
+    if request.thought is not None:
+        ends["thought"] = asdict(request.thought)
     return _hash({
+        **ends,
         "model": model,
         "prompt": request.prompt,
         "max_new_tokens": request.max_new_tokens,

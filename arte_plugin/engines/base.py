@@ -5,6 +5,18 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from arte_plugin.task_args import AnswerType
+
+
+@dataclass(frozen=True)
+class Thought:
+    """What a reasoning model writes before its reply: free of stop strings, and with tokens of its own."""
+
+    #: The text that ends it, such as `</think>`; a special token's will do.
+    end: str
+    #: The most tokens up to that end; a reply whose thought is longer is over, cut off.
+    max_tokens: int
+
 
 @dataclass(frozen=True)
 class Request:
@@ -23,14 +35,24 @@ class Request:
     seed: int
     #: Generation ends as soon as one of these strings is complete; it stays in the text.
     stop: tuple[str, ...] = ()
+    #: Also behind a closing answer tag, once the reply holds an answer of this type that can be read.
+    answer: AnswerType | None = None
+    #: Whether a thought comes first; `stop`, `answer` and `max_new_tokens` then are of what follows on it, and the text
+    #: keeps its special tokens, by which the one is told from the other.
+    thought: Thought | None = None
+
+    @property
+    def most_new_tokens(self) -> int:
+        """Tokens of the longest reply, its thought among them."""
+        return self.max_new_tokens + (self.thought.max_tokens if self.thought else 0)
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What the model wrote: special tokens left out, the stop string kept."""
+    """What the model wrote: special tokens left out (see `Request.thought`), the stop string kept."""
 
     text: str
-    #: `stop`: a stop string or the end-of-sequence token; `length`: `max_new_tokens` ran out.
+    #: `stop`: a stop string, an answer or the end-of-sequence token; `length`: the tokens ran out.
     finish: Literal["stop", "length"]
     prompt_tokens: int
     new_tokens: int

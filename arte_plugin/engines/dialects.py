@@ -85,6 +85,9 @@ class Writer:
             body["seed"] = request.seed
         if request.stop and self.dialect.keeps_stop:
             body["stop"] = list(request.stop)
+        if request.thought and self.dialect.takes_tokens:
+            # A thought may be told from what follows by special tokens only.
+            body["skip_special_tokens"] = False
         end = self.renderer.tokenizer.eos_token_id
         if self.dialect.takes_tokens and end is not None:
             # Axolotl may have set another end-of-sequence token than the checkpoint's.
@@ -113,6 +116,10 @@ class Writer:
             raise ValueError(f"{type(error).__name__}: {error}") from error
         if not isinstance(text, str) or not isinstance(prompt_tokens, int) or not isinstance(new_tokens, int):
             raise ValueError("text or token counts of another type")
+        if request.thought:
+            # With special tokens kept, the one that ended the reply is there too.
+            for token in (self.renderer.tokenizer.eos_token, self.renderer.end_of_reply.strip()):
+                text = text.removesuffix(token or "")
         end = min((text.index(stop) + len(stop) for stop in request.stop if stop in text), default=None)
         if end is None and reason not in ("stop", "length"):
             raise ValueError(f"which ended for the reason {reason!r}")

@@ -23,6 +23,7 @@ from arte_plugin.engine_args import ServerEngineArgs
 from arte_plugin.engines.base import Completion, Keep, Request
 from arte_plugin.engines.dialects import Writer
 from arte_plugin.engines.own_server import OwnServer
+from arte_plugin.engines.parts import Parts
 from arte_plugin.engines.server_queue import ServerQueue
 from arte_plugin.errors import ServerError
 from arte_plugin.ranks import LOGGER
@@ -134,7 +135,7 @@ class ServerEngine:
         async def work(server: int, worker: int) -> None:
             while (place := await self._queue.take(server, worker)) is not None:
                 try:
-                    done[place] = await self._complete(client_of(server, worker), batch[place], server)
+                    done[place] = await self._reply(client_of(server, worker), batch[place], server)
                 except _Away as problem:
                     await self._is_away(server, worker, place, str(problem))
                     continue
@@ -171,6 +172,12 @@ class ServerEngine:
             # A proxy is nothing for our own server.
             trust_env=not self._own,
         )
+
+    async def _reply(self, client: httpx.AsyncClient, request: Request, server: int) -> Completion:
+        parts = Parts(request, self._writer.dialect.keeps_stop)
+        while (part := parts.next()) is not None:
+            parts.add(await self._complete(client, part, server))
+        return parts.completion()
 
     async def _complete(self, client: httpx.AsyncClient, request: Request, server: int) -> Completion:
         failures = 0

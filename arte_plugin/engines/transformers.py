@@ -17,6 +17,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from arte_plugin.endings import ending_strings, reply_end
 from arte_plugin.engines.base import Completion, Keep, Likelihood, Reply, Request
 from arte_plugin.engines.likelihood import log_likelihoods
 from arte_plugin.engines.shared_prefix import CHUNK, Prefix, SharedPrefixModel, can_share, token_bytes
@@ -132,10 +133,10 @@ class TransformersEngine:
         release()
 
     def _check_length(self, row: "_Row") -> None:
-        wanted = len(row.prompt) + row.request.max_new_tokens
+        wanted = len(row.prompt) + row.request.most_new_tokens
         if self._positions is not None and wanted > self._positions:
             raise DataError(
-                f"A prompt of {len(row.prompt)} tokens and a reply of up to {row.request.max_new_tokens} don't fit "
+                f"A prompt of {len(row.prompt)} tokens and a reply of up to {row.request.most_new_tokens} don't fit "
                 f"into the model's {self._positions} positions. Lower max_new_tokens, use fewer shots or shorter "
                 f"questions, or take a model with a longer context. The prompt begins: {row.request.prompt[:200]!r}"
             )
@@ -151,7 +152,7 @@ class TransformersEngine:
 
     def _rows_at_a_time(self, rows: Sequence["_Row"], prefix: int) -> int:
         """How many rows the memory allows, beside three prefixes: those in use, and the next while it is made."""
-        longest = max(len(row.prompt) - row.shared + row.request.max_new_tokens for row in rows)
+        longest = max(len(row.prompt) - row.shared + row.request.most_new_tokens for row in rows)
         room = self._memory / self._token_bytes - 3 * prefix
         return max(1, min(self._most_rows, len(rows), int(room / longest)))
 
@@ -226,7 +227,7 @@ class TransformersEngine:
         self._generate(
             [[self._pad] * (width - len(row.prompt)) + row.prompt for row in rows],
             [[0] * (width - len(row.prompt)) + [1] * len(row.prompt) for row in rows],
-            max(row.request.max_new_tokens for row in rows),
+            max(row.request.most_new_tokens for row in rows),
             stopping_criteria=StoppingCriteriaList([_Collector(rows)]),
             logits_processor=LogitsProcessorList(samplers),
         )
@@ -307,7 +308,7 @@ class TransformersEngine:
                 manager.add_request(
                     row.prompt,
                     request_id=f"arte-{self._sent}",
-                    max_new_tokens=row.request.max_new_tokens,
+                    max_new_tokens=row.request.most_new_tokens,
                     streaming=True,
                     eos_token_id=self._ends,
                 )
@@ -358,7 +359,10 @@ class _Row:
         self._ends = ends
         self._place, self._keep = place, keep
         # A token is a byte at least; the few more are for a first token that is decoded differently in that place.
-        self._tail = max((len(stop.encode()) for stop in request.stop), default=0) + 4
+        self._endings = ending_strings(request)
+        self._tail = max((len(one.encode()) for one in self._endings), default=0) + 4
+        #: How many tokens the reply may have, its thought among them; unknown until the thought is over.
+        self._most: int | None = None if request.thought else request.max_new_tokens
 
     @property
     def prefix(self) -> Prefix:
@@ -373,9 +377,11 @@ class _Row:
     def take(self, token: int) -> None:
         """Add a generated token, which may be the last one."""
         self.tokens.append(token)
-        if token in self._ends or self._cut(self._decode(self.tokens[-self._tail :])) is not None:
+        if self._most is None:
+            self._think(token)
+        elif token in self._ends or self._is_over():
             self.finish = "stop"
-        elif len(self.tokens) >= self.request.max_new_tokens:
+        elif len(self.tokens) >= self._most:
             self.finish = "length"
         if self.finish is not None and self._keep is not None:
             self._keep(self._place, self.completion())
@@ -383,17 +389,34 @@ class _Row:
     def completion(self) -> Completion:
         """What the row came to, once it is over."""
         text = self._decode(self.tokens)
-        end = self._cut(text)
+        end = reply_end(self.request, text)
         stopped = end is not None or self.finish == "stop"
         return Completion(text[:end], "stop" if stopped else "length", len(self.prompt), len(self.tokens))
 
-    def _cut(self, text: str) -> int | None:
-        """Where the stop string that is complete first ends."""
-        return min((text.index(stop) + len(stop) for stop in self.request.stop if stop in text), default=None)
+    def _think(self, token: int) -> None:
+        """Take a token of the thought, which may end it, or be one too many."""
+        thought = self.request.thought
+        assert thought is not None
+        if token in self._ends:
+            self.finish = "stop"
+        elif thought.end in self._decode(self.tokens[-self._tail :]):
+            self._most = len(self.tokens) + self.request.max_new_tokens
+        elif len(self.tokens) >= thought.max_tokens:
+            self.finish = "length"
+
+    def _is_over(self) -> bool:
+        """Whether the last token has completed what ends the reply."""
+        tail = self._decode(self.tokens[-self._tail :])
+        if not any(one in tail for one in self._endings):
+            return False
+        # The whole reply has a say in whether an answer tag ends it.
+        text = self._decode(self.tokens)
+        return reply_end(self.request, text, len(text) - len(tail)) is not None
 
     def _decode(self, tokens: list[int]) -> str:
         written = [token for token in tokens if token not in self._ends]
-        return self._tokenizer.decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        skip = self.request.thought is None
+        return self._tokenizer.decode(written, skip_special_tokens=skip, clean_up_tokenization_spaces=False)
 
 
 class _Collector(StoppingCriteria):

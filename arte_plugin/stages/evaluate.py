@@ -17,6 +17,8 @@ import yaml
 from arte_plugin import prompts
 from arte_plugin.answers import judge
 from arte_plugin.args import EvaluateArgs
+from arte_plugin.endings import cut
+from arte_plugin.engines.base import Request
 from arte_plugin.errors import DataError
 from arte_plugin.manifest import hash_of
 from arte_plugin.models import fingerprint_model, student_dtype
@@ -25,7 +27,7 @@ from arte_plugin.rendering import Renderer
 from arte_plugin.rows import Result, split_lines, wilson, write_text
 from arte_plugin.stages.compare import Evaluated
 from arte_plugin.stages.sft import TrainedStudent
-from arte_plugin.stages.student_lm import Advance, Candidate, attention, loaded_student, quiet
+from arte_plugin.stages.student_lm import Candidate, answered, attention, loaded_student, quiet
 from arte_plugin.tasks import Task
 
 TASKS_FOLDER = "lm_eval_tasks"
@@ -70,9 +72,9 @@ def write_tasks(tasks: Sequence[Task], settings: EvaluateArgs, folder: Path) -> 
                 "doc_to_target": "target",
                 # The examples are in the prompt already.
                 "num_fewshot": 0,
-                # lm-eval cuts a stop string off, and a closing tag must be seen: `judge_response` cuts after it.
+                # Where an answer ends a reply, `judge_response` cuts it.
                 "generation_kwargs": {
-                    "until": [prompts.NEXT_QUESTION],
+                    "until": list(prompts.RATIONALE_STOP),
                     "do_sample": False,
                     "max_gen_toks": settings.max_new_tokens,
                 },
@@ -122,8 +124,8 @@ def read_questions(path: Path) -> Any:
 
 def judge_response(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """lm-eval's `process_results`: whether the response is correct, and whether it could be parsed at all."""
-    before, closing, _ = results[0].partition(prompts.ANSWER_END)
-    _, outcome = judge(before + closing, doc["target"], doc["answer_type"])
+    ended = Request("", "", 0, 0.0, 0, prompts.RATIONALE_STOP, doc["answer_type"])
+    _, outcome = judge(cut(ended, results[0]), doc["target"], doc["answer_type"])
     return {"accuracy": float(outcome == "correct"), "unparsed": float(outcome == "unparsed")}
 
 
@@ -163,7 +165,7 @@ def evaluate(
             "attention": attention(student, cfg),
             "max_new_tokens": evaluation.max_new_tokens,
             "lm_eval": metadata.version("lm_eval"),
-            "format": 2,
+            "format": 3,
         }
         keys = {name: hash_of({**settings, "name": name, "questions": questions[name]}) for name in wanted}
         file = folder / "results" / f"{candidate.label}.json"
@@ -198,17 +200,18 @@ def _lm(candidate: Candidate, batch_size: int, cfg: Mapping[str, Any], line: Any
     """The student as an lm-eval model; its memory is given back at the end."""
     from lm_eval.models.huggingface import HFLM
 
+    from arte_plugin.engines.transformers import TransformersEngine
+
     class StudentLM(HFLM):
-        """lm-eval's own model, with the prompts that the student was trained on and a stop behind its answer."""
+        """lm-eval's own model, asked as in the probes: the same prompts, the same engine, the same end of a reply."""
 
         renderer: Renderer
 
         def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
             return self.renderer.prompt(chat_history[-1]["content"])
 
-        def _model_generate(self, context: Any, max_length: int, stop: list[str], **generation_kwargs: Any) -> Any:
-            stop = [*stop, prompts.ANSWER_END]
-            return super()._model_generate(context, max_length=max_length, stop=stop, **generation_kwargs)
+        def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
+            return [one.text for one in answered(engine, requests, batch_size, line)]
 
     with loaded_student(candidate, cfg, plain_greedy=True) as (model, tokenizer):
         with quiet("lm_eval"):
@@ -220,8 +223,12 @@ def _lm(candidate: Candidate, batch_size: int, cfg: Mapping[str, Any], line: Any
                 add_bos_token=False,
             )
         lm.renderer = Renderer(tokenizer, candidate.student.prompt_style)
-        lm.set_cache_hook(Advance(line))
-        yield lm
+        # Pages would be faster on a GPU, but their last bits can depend on the timing.
+        engine = TransformersEngine(model, tokenizer, paged=False)
+        try:
+            yield lm
+        finally:
+            engine.close()
 
 
 def _run(

@@ -80,6 +80,7 @@ def probe_request(
         temperature=0.0,
         seed=0,
         stop=prompts.RATIONALE_STOP,
+        answer=task.args.answer,
     )
 
 

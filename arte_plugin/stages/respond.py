@@ -32,6 +32,7 @@ def respond(task: Task, respondent: Model, shots: int, settings: ProbeArgs, seed
             temperature=0.0,
             seed=0,
             stop=prompts.RATIONALE_STOP,
+            answer=kind,
         )
         for question in task.validation
     ]

@@ -2,11 +2,12 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from arte_plugin.args import StudentArgs
+from arte_plugin.engines.base import Completion, Engine, Request, plan_batches
 from arte_plugin.memory import release
 from arte_plugin.models import student_dtype
 from arte_plugin.ranks import LOGGER
@@ -80,6 +81,27 @@ def loaded_student(candidate: Candidate, cfg: Mapping[str, Any], plain_greedy: b
         model.to("meta")
         del model
         release()
+
+
+def answered(engine: Engine, instances: Sequence[Any], batch_size: int, line: Any) -> list[Completion]:
+    """The replies to lm-eval's `generate_until` instances of our tasks, as the probes' are made, in their order."""
+    requests = [
+        Request(
+            prompt=instance.args[0],
+            group=str(instance.task_name),
+            max_new_tokens=instance.args[1]["max_gen_toks"],
+            temperature=0.0,
+            seed=0,
+            stop=tuple(instance.args[1]["until"]),
+            answer=instance.doc["answer_type"],
+        )
+        for instance in instances
+    ]
+    done: dict[Request, Completion] = {}
+    for batch in plan_batches(list(dict.fromkeys(requests)), batch_size):
+        done |= zip(batch, engine.generate(batch, lambda place, one: line.update(1)), strict=True)
+    line.update(len(requests) - len(done))
+    return [done[request] for request in requests]
 
 
 @contextlib.contextmanager

@@ -145,6 +145,7 @@ def requests(renderer: Renderer, temperature: float, rng: random.Random) -> list
                 temperature=temperature,
                 seed=rng.randint(0, 1 << 30),
                 stop=prompts.RATIONALE_STOP,
+                answer=kind,
             )
             made.append(({"kind": kind, "question": question, "target": target}, request))
     return made

@@ -56,8 +56,8 @@ class Work:
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """Strings that end a reply."""
-        return prompts.RATIONALE_STOP if self.length == "real" else ()
+        """Strings that end a reply, for all contenders: that an answer can be read, only the product looks after."""
+        return (prompts.ANSWER_END, *prompts.RATIONALE_STOP) if self.length == "real" else ()
 
 
 def read_task(path: Path) -> Task:

@@ -3,9 +3,10 @@
 import pytest
 
 from arte_plugin.engines.base import Request
-from arte_plugin.prompts import ANSWER_END, RATIONALE_STOP, solve_prompt
+from arte_plugin.prompts import ANSWER_END, NEXT_QUESTION, solve_prompt
 from arte_plugin.rendering import Renderer
 
+STOP = (ANSWER_END, NEXT_QUESTION)
 DESCRIPTION = "Evaluate the truth value of a Boolean expression."
 EXAMPLE = (
     "not ( True and False ) is",
@@ -38,7 +39,7 @@ def test_one_shot_probes_equal_plain_greedy_generation(loaded):
     model, tokenizer = loaded
     renderer = Renderer(tokenizer, "auto")
     prompts = [renderer.prompt(solve_prompt(DESCRIPTION, "exact", question, [EXAMPLE])) for question in QUESTIONS]
-    batch = [Request(prompt, "draft", 40, 0.0, 0, stop=RATIONALE_STOP) for prompt in prompts]
+    batch = [Request(prompt, "draft", 40, 0.0, 0, stop=STOP) for prompt in prompts]
     engine = TransformersEngine(model, tokenizer)
     done = engine.generate(batch)
     assert engine._last is not None and len(engine._last.tokens) > 50, "the prefix was not shared"
@@ -47,7 +48,7 @@ def test_one_shot_probes_equal_plain_greedy_generation(loaded):
         with torch.inference_mode():
             out = model.generate(**ids, max_new_tokens=request.max_new_tokens, do_sample=False)
         text = tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
-        ends = [text.index(stop) + len(stop) for stop in RATIONALE_STOP if stop in text]
+        ends = [text.index(stop) + len(stop) for stop in STOP if stop in text]
         assert completion.text == text[: min(ends, default=None)]
         assert completion.prompt_tokens == ids["input_ids"].shape[1]
     assert any(completion.text.endswith(ANSWER_END) for completion in done)

@@ -18,7 +18,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from arte_plugin.engine_args import ServerEngineArgs
-from arte_plugin.engines.base import Completion, Request, plan_queue
+from arte_plugin.engines.base import Completion, Request, Thought, plan_queue
 from arte_plugin.engines.dialects import Writer
 from arte_plugin.engines.own_server import OwnServer, command_words
 from arte_plugin.engines.server import ServerEngine
@@ -94,6 +94,26 @@ def test_what_vllm_is_sent_and_what_its_answer_means(serve, engine_for, renderer
     assert "seed" not in first and (sampled["seed"], sampled["temperature"]) == (5, 0.7)
     assert "stop" not in sampled
     assert server.asked[0][1]["Authorization"] == "Bearer secret"
+
+
+def test_a_reply_cut_at_a_mention_of_the_tags_goes_on(serve, engine_for, renderer):
+    mention = " between <ans> and </ans>"
+    server = serve(answer(mention, "stop", 3), answer(" so <ans>A</ans>", "stop", 4))
+    [done] = engine_for(server).generate([ask(stop=("\n",), answer="choice")])
+    assert done == Completion(mention + " so <ans>A</ans>", "stop", 7, 7)
+    first, second = server.bodies
+    assert first["stop"] == second["stop"] == ["</ans>", "\n"]
+    assert second["prompt"] == renderer.tokenizer("Say it." + mention, add_special_tokens=False)["input_ids"]
+    assert (first["max_tokens"], second["max_tokens"]) == (9, 6)
+
+
+def test_a_thought_keeps_its_special_tokens_and_the_reply_behind_it_does_not_end_in_one(serve, engine_for, renderer):
+    end = renderer.tokenizer.eos_token
+    server = serve(answer("hm <ans>B</ans> </think>", "stop", 3), answer(f" <ans>A</ans>{end}", "stop", 4))
+    [done] = engine_for(server).generate([ask(answer="text", thought=Thought("</think>", 30))])
+    assert done.text == "hm <ans>B</ans> </think> <ans>A</ans>"
+    assert [(body["max_tokens"], body["stop"]) for body in server.bodies] == [(30, ["</think>"]), (9, ["</ans>"])]
+    assert all(body["skip_special_tokens"] is False for body in server.bodies)
 
 
 def test_a_router_that_reads_prompts_is_sent_text(serve, renderer):
@@ -550,6 +570,7 @@ def test_ctrl_c_ends_the_run_and_our_server(own_server, tmp_path):
         "from arte_plugin.engines.base import Request; from arte_plugin.engines.own_server import OwnServer\n"
         "from arte_plugin.engines.server import ServerEngine\n"
         "class W:\n"
+        "    from arte_plugin.engines.dialects import DIALECTS; dialect = DIALECTS['vllm']\n"
         "    def body(self, request): print('asking', flush=True); return {}\n"
         "own = OwnServer('t', sys.argv[1], {'model': 'm', 'last': sys.argv[2]}, Path(sys.argv[3]), 60.0)\n"
         "args = ServerEngineArgs(kind='server', api='vllm', teacher={'command': 'x {model} {port}'})\n"

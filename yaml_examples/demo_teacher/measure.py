@@ -73,7 +73,7 @@ def main() -> None:
                         generator.description, prompts.DEFAULT_TECHNIQUES[technique], generator.answer, question
                     )
                 ),
-                f"r{i}", 256, 0.0, 0, prompts.RATIONALE_STOP,
+                f"r{i}", 256, 0.0, 0, prompts.RATIONALE_STOP, generator.answer,
             )
             for i, (question, technique) in enumerate(asks)
         ]  # fmt: skip
