@@ -1,16 +1,18 @@
 """ARTE for Axolotl: align a teacher with its student's preferences, then train the student on what it writes.
 
-`ArtePlugin` goes under `plugins:`, `preference_pairs` is the DPO dataset strategy `arte_plugin.preference_pairs`.
+`ArtePlugin` goes under `plugins:`, and beside it, for a training in full, `Float32Weights`; `preference_pairs` is the
+DPO dataset strategy `arte_plugin.preference_pairs`.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from arte_plugin.float32_weights import Float32Weights
     from arte_plugin.plugin import ArtePlugin
     from arte_plugin.strategies.pairs import preference_pairs
 
 __version__ = "0.1.0"
-__all__ = ["ArtePlugin", "__version__", "preference_pairs"]
+__all__ = ["ArtePlugin", "Float32Weights", "__version__", "preference_pairs"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,6 +21,10 @@ def __getattr__(name: str) -> Any:
         from arte_plugin.plugin import ArtePlugin
 
         return ArtePlugin
+    if name == "Float32Weights":
+        from arte_plugin.float32_weights import Float32Weights
+
+        return Float32Weights
     if name == "preference_pairs":
         from arte_plugin.strategies.pairs import preference_pairs
 

@@ -337,6 +337,11 @@ class ArteArgs(Block):
     round: int = Field(
         1, ge=1, description="Which of the `rounds` this YAML is; the plugin writes it into those of later rounds."
     )
+    recipe: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Top-level keys of the teacher's training that the YAML leaves out, as the plugin fills them in "
+        "(docs/recipes.md). It writes this itself.",
+    )
 
     @property
     def students(self) -> list[StudentArgs]:

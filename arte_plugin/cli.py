@@ -38,10 +38,13 @@ def run(context: click.Context, config: str) -> None:
 def validate(config: str) -> None:
     """Check everything that can be checked without a model."""
     from arte_plugin.tasks import left_out
+    from arte_plugin.teacher_recipe import as_line
 
     # Some hundred lines of the whole config, in front of what was asked for.
     logging.disable(logging.INFO)
     made = _run(config)
+    if line := as_line(made.args.recipe):
+        click.echo(line)
     for task in made.tasks:
         sizes = ", ".join(f"{len(rows)} {split}" for split, rows in task.splits().items())
         click.echo(f"{task.name}: {sizes} questions{left_out(task.duplicates, task.bad_rows)}")
@@ -78,8 +81,14 @@ def plan(
         args = check_config(cfg).arte
         from arte_plugin.plan.make import check_configs, make_plan, visible_gpus
         from arte_plugin.plan.text import as_text
+        from arte_plugin.teacher_recipe import check_it_trains, missing
 
-        made = make_plan(cfg, args, gpus or visible_gpus(), check_configs(configs))
+        gpus = gpus or visible_gpus()
+        added = missing(cfg, gpus)
+        cfg = {**cfg, **added}
+        check_it_trains(cfg)
+        args.recipe = added
+        made = make_plan(cfg, args, gpus, check_configs(configs))
         click.echo(as_text(made, args, {"teacher": teacher_rates, "student": student_rates}), nl=False)
 
 
@@ -178,10 +187,13 @@ for _number, _name in enumerate(STAGES, 1):
 def _run(config: str):
     """The run that a config describes, validated by Axolotl as `axolotl train` would, but for sharding."""
     from arte_plugin.config_check import check_config, raw_config
+    from arte_plugin.teacher_recipe import check_it_trains
 
     with shown_errors():
         cfg = raw_config(config)
         check_config(cfg)
+        # Here too, where sharding is not yet switched off.
+        check_it_trains(cfg)
         from axolotl.cli.config import load_cfg
 
         from arte_plugin.align import use_all_cores

@@ -7,8 +7,8 @@ from typing import Any
 
 from axolotl.integrations.base import BasePlugin
 
-from arte_plugin import align, loop, memory, merging, ranks, rounds
-from arte_plugin.config_check import check_config
+from arte_plugin import align, loop, memory, merging, ranks, rounds, sharding, teacher_recipe
+from arte_plugin.config_check import check_config, raw_config
 from arte_plugin.errors import shown_errors
 from arte_plugin.ranks import LOGGER
 from arte_plugin.run import Run
@@ -37,9 +37,16 @@ class ArtePlugin(BasePlugin):
         return "arte_plugin.args.ArteConfig"
 
     def register(self, cfg: Any) -> None:
-        """Refuse a wrong `arte:` block with one clear message; nothing else happens here."""
+        """Refuse a wrong config with one clear message, and fill in what it leaves out of the teacher's training.
+
+        Axolotl calls this before it validates, with what the command line says already in `cfg`.
+        """
         with shown_errors():
             check_config(cfg)
+            added = teacher_recipe.fill_in(cfg, ranks.world_size())
+            teacher_recipe.check_it_trains(_sharded_as_written(cfg))
+            if added and ranks.is_first():
+                LOG.info(teacher_recipe.as_line(added))
 
     def get_training_args(self, cfg: Any) -> dict[str, Any]:
         """Let the Trainer use bf16 on a CPU, which Axolotl has no key for."""
@@ -118,3 +125,12 @@ class ArtePlugin(BasePlugin):
                 rounds.go_on(run)
         if ranks.is_first():
             print(run.summary(), flush=True)
+
+
+def _sharded_as_written(cfg: Any) -> dict[str, Any]:
+    """`cfg` with the keys of sharding that its YAML has: commands in one process switch them off."""
+    values = cfg.to_dict() if hasattr(cfg, "to_dict") else dict(cfg)
+    file = values.get("axolotl_config_path")
+    # Without a file, a key that is there and empty has been switched off.
+    written = raw_config(str(file)) if file else {key: True for key in sharding.KEYS if key in values}
+    return values | {key: written[key] for key in sharding.KEYS if written.get(key)}

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from arte_plugin import aligned_weights, ranks, sharding, versions
+from arte_plugin import aligned_weights, ranks, sharding, teacher_recipe, versions
 from arte_plugin.args import SENTINEL, Arm, ArteArgs, RespondentArgs
 from arte_plugin.manifest import Count, hash_file, hash_of
 from arte_plugin.models import Model, fingerprint_model, stay_on_cpu
@@ -100,6 +100,9 @@ class Run:
             entry for entry in map(dict, training.get("datasets") or []) if entry.get("path") != SENTINEL
         ]
         training = sharding.as_in_one_process(training, ranks.world_size())
+        if "gradient_accumulation_steps" in self.args.recipe:
+            # So filled in that all processes together take this many pairs, whatever their number.
+            training |= {"gradient_accumulation_steps": None, "batch_size": teacher_recipe.BATCH}
         inputs = {
             "pairs": hash_file(self.pairs_file),
             "teacher": fingerprint_model(self.cfg["base_model"]),

@@ -8,6 +8,7 @@ from arte_plugin.plan.make import Plan, serves
 from arte_plugin.plan.memory import GIB, Need
 from arte_plugin.plan.sizes import Measured
 from arte_plugin.tables import Lines, format_table
+from arte_plugin.teacher_recipe import as_line
 
 #: GiB of the GPUs that there are.
 CARDS = (8, 12, 16, 24, 32, 40, 48, 64, 80, 96, 141, 180)
@@ -61,6 +62,8 @@ def assumed(plan: Plan, args: ArteArgs, rates: Mapping[str, Rates]) -> Iterator[
         f"Assumed: {first.teacher.rationale:.0f} tokens for a rationale, {first.student.reply:.0f} for a student's "
         "reply, and that no question has to be asked for again. `at most`: every reply as long as it may be."
     )
+    if line := as_line(args.recipe):
+        yield f"{line[0].upper()}{line[1:]}."
     if args.elicit.prefill:
         yield "`elicit.prefill` adds a short call for each rationale that ends without an answer."
     of = {who: f"{rate[0]:,.0f} and {rate[1]:,.0f}" for who, rate in rates.items()}
