@@ -27,6 +27,7 @@ from arte_plugin.errors import DataError
 from arte_plugin.manifest import Manifest, hash_file
 from arte_plugin.rows import Draft, Probe, wilson
 from arte_plugin.stages import STAGES, ties
+from arte_plugin.stages.stability import UNTOLD
 
 #: The check's name in the manifest, which puts it below `probe` in the stage table.
 STAGE = "probe/consistency"
@@ -179,9 +180,9 @@ def _mean(values: Iterable[float | None]) -> float | None:
 def preference_set_report(folder: Path) -> dict[str, Any]:
     """How well the preference set of each task stands for its validation set, JSON-ready; `folder` is the run folder.
 
-    `overlap` is the share of the set that is chosen again under resampled respondents, `chance` what a random set would
-    share. `consistency` holds what `check` found for each student, and is empty where nothing was checked. The report
-    is empty where the run made no preference set.
+    `overlap` is the share of the set that two halves of the respondents both choose, `chance` that on permuted answers
+    (see `stability`). `consistency` holds what `check` found for each student, and is empty where nothing was checked.
+    The report is empty where the run made no preference set.
     """
     fits_file = folder / STAGES["preference-set"] / "irt.json"
     stages = Manifest(folder / "manifest.json").stages()
@@ -197,7 +198,8 @@ def preference_set_report(folder: Path) -> dict[str, Any]:
             "method": fit["method"],
             "validation": len(fit["questions"]),
             "size": sum(question["chosen"] for question in fit["questions"]),
-            **fit["stability"],
+            # Early versions drew respondents anew, which told nothing.
+            **(fit["stability"] if "splits" in fit["stability"] else UNTOLD),
             "consistency": checked.get(task, {}),
         }
         for task, fit in json.loads(fits_file.read_text(encoding="utf-8")).items()
@@ -212,7 +214,7 @@ def preference_set_lines(report: Mapping[str, Any]) -> list[list[str]]:
     The check's columns are there only if there was one, and the student's only if there were several.
     """
     students = {student for task in report.values() for student in task["consistency"]}
-    head = ["task", "preference set", "size", "of", "chosen again"]
+    head = ["task", "preference set", "size", "of", "flat", "halves agree", "p"]
     if students:
         head += ["compared", "best the same", "95 % interval", "worst the same", "95 % interval", "rank correlation"]
     if len(students) > 1:
@@ -222,9 +224,12 @@ def preference_set_lines(report: Mapping[str, Any]) -> list[list[str]]:
         sizes = [str(task["size"]), str(task["validation"])]
         for student, found in task["consistency"].items() or [("", None)]:
             mine, theirs = _cells(found, "preference_set", student), _cells(found, "random_sets", student)
-            lines.append([name, task["method"], *sizes, _percent(task["overlap"]), *mine])
-            if found or task["method"] == "irt":
-                lines.append(["", "random sets", *sizes, _percent(task["chance"]), *theirs])
+            p = "" if task["p"] is None else f"{task['p']:.2f}"
+            known = task["overlap"] is not None
+            agree = [_percent(one) if known else "can't be told" for one in (task["overlap"], task["chance"])]
+            lines.append([name, task["method"], *sizes, str(task["flat"]), agree[0], p, *mine])
+            if found or (known and task["method"] == "irt"):
+                lines.append(["", "by chance", *sizes, "", agree[1], "", *theirs])
     return [[*line, *[""] * len(head)][: len(head)] for line in lines]
 
 

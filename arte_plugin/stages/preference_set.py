@@ -10,8 +10,7 @@ from arte_plugin import irt
 from arte_plugin.args import PreferenceSetArgs
 from arte_plugin.errors import DataError
 from arte_plugin.rows import PreferenceQuestion, Question, Response
-
-RESAMPLES = 20
+from arte_plugin.stages.stability import UNTOLD, stability
 
 
 def choose(
@@ -45,7 +44,7 @@ def choose(
         "converged": fitted.converged,
         "iterations": fitted.iterations,
         "log_posterior": fitted.log_posterior,
-        "stability": _stability(correct, best, seed),
+        "stability": stability(correct, best, _choose, seed),
         "respondents": [
             {"respondent": name, "ability": float(ability), "accuracy": float(row.mean())}
             for name, ability, row in zip(names, fitted.ability, correct, strict=True)
@@ -77,10 +76,10 @@ def _control(
     method: str, questions: Sequence[Question], chosen: set[str]
 ) -> tuple[list[PreferenceQuestion], dict[str, Any]]:
     """A set that no respondent has a say in. Drawn anew, it shares size / validation with itself: exactly chance."""
-    chance = len(chosen) / len(questions)
+    share = len(chosen) / len(questions)
     report = {
         "method": method,
-        "stability": {"overlap": chance, "chance": chance, "resamples": 0},
+        "stability": {**UNTOLD, "overlap": share, "chance": share},
         "respondents": [],
         "questions": [
             {"question_id": question.question_id, "chosen": question.question_id in chosen} for question in questions
@@ -109,15 +108,5 @@ def _top(fitted: irt.IRTFit, correct: np.ndarray, size: int, ties: Sequence[Any]
     return set(ranked[:size])
 
 
-def _stability(correct: np.ndarray, best: set[int], seed: int) -> dict[str, float]:
-    """How much of the set is chosen again when respondents are drawn anew; `chance` is what a random set would share.
-
-    Equal questions are told apart at random here: by id, a set that says nothing would come out the same each time.
-    """
-    rng = np.random.default_rng(seed)
-    size, items = len(best), correct.shape[1]
-    overlaps = []
-    for _ in range(RESAMPLES):
-        drawn = correct[rng.integers(len(correct), size=len(correct))]
-        overlaps.append(len(best & _top(irt.fit(drawn), drawn, size, rng.permutation(items))) / size)
-    return {"overlap": float(np.mean(overlaps)), "chance": size / items, "resamples": RESAMPLES}
+def _choose(correct: np.ndarray, size: int, ties: np.ndarray) -> set[int]:
+    return _top(irt.fit(correct), correct, size, ties)

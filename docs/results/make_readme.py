@@ -115,8 +115,9 @@ def report(output_dir: Path) -> str:
             right = round(one["accuracy"] * asked)
             line(f"{of_task}validation questions that `{one['respondent']}` got right", share(right, asked))
         again = fit["stability"]
-        line(f"{of_task}preference set chosen again under resampled respondents",
-             f"{again['overlap']:.2f} (by chance {again['chance']:.2f})")  # fmt: skip
+        if again["overlap"] is not None:
+            line(f"{of_task}share of the preference set that both halves of the respondents choose",
+                 f"{again['overlap']:.2f} (by chance {again['chance']:.2f})")  # fmt: skip
     versions = stages["elicit"].versions
     line("versions", ", ".join(f"{name} {version}" for name, version in versions.items()))
     shown = summary(folder).split("\n", 2)[2].strip("\n")

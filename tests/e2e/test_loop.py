@@ -61,7 +61,7 @@ def test_ends_with_the_stage_table_and_the_accuracy_table(finished):
     table = output[output.index("stage  ") :]
     assert all(f"\n{stage}" in table for stage in STAGES)
     assert table.index("\nprobe/consistency ") > table.index("\nprobe ")
-    assert "chosen again" in table and "best the same" in table
+    assert "halves agree" in table and "can't be told" in table and "best the same" in table
     assert "95 % interval" in table
     assert "base" in table and "arte" in table
     shown_again = command("arte", "status", str(config))

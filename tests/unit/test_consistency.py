@@ -15,6 +15,7 @@ from arte_plugin.stages.consistency import (
     preference_set_lines,
     preference_set_report,
 )
+from arte_plugin.stages.stability import UNTOLD
 
 
 def draft(question, number):
@@ -160,7 +161,7 @@ def run_folder(tmp_path):
     """A run folder with a preference set of one task, checked for one student."""
     fit = {
         "method": "irt",
-        "stability": {"overlap": 0.75, "chance": 0.5, "resamples": 20},
+        "stability": {**UNTOLD, "overlap": 0.75, "chance": 0.5, "p": 0.04, "flat": 1, "splits": 5},
         "questions": [{"question_id": q, "chosen": q < "v2"} for q in VALIDATION],
     }
     for name, content in {"02-preference-set/irt.json": {"sums": fit, "early": {"method": "random"}}}.items():
@@ -181,14 +182,25 @@ def test_report_without_a_check_has_the_first_columns_only(run_folder):
     report = preference_set_report(run_folder)
     assert report == {
         "sums": {
-            "method": "irt", "validation": 4, "size": 2, "overlap": 0.75, "chance": 0.5, "resamples": 20,
-            "consistency": {},
+            "method": "irt", "validation": 4, "size": 2, "overlap": 0.75, "chance": 0.5, "p": 0.04, "flat": 1,
+            "respondents": 0, "splits": 5, "permutations": 0, "consistency": {},
         }
     }  # fmt: skip
     assert preference_set_lines(report) == [
-        ["task", "preference set", "size", "of", "chosen again"],
-        ["sums", "irt", "2", "4", "75.0 %"],
-        ["", "random sets", "2", "4", "50.0 %"],
+        ["task", "preference set", "size", "of", "flat", "halves agree", "p"],
+        ["sums", "irt", "2", "4", "1", "75.0 %", "0.04"],
+        ["", "by chance", "2", "4", "", "50.0 %", ""],
+    ]
+
+
+@pytest.mark.parametrize("stability", [UNTOLD, {"overlap": 0.75, "chance": 0.5, "resamples": 20}])
+def test_few_respondents_and_resampled_ones_tell_nothing(run_folder, stability):
+    file = run_folder / "02-preference-set/irt.json"
+    fits = json.loads(file.read_text())
+    fits["sums"]["stability"] = stability
+    file.write_text(json.dumps(fits))
+    assert preference_set_lines(preference_set_report(run_folder))[1:] == [
+        ["sums", "irt", "2", "4", "0", "can't be told", ""]
     ]
 
 
@@ -199,10 +211,10 @@ def test_report_with_a_check(run_folder):
     report = preference_set_report(run_folder)
     assert json.loads(json.dumps(report)) == report
     head, line, random_sets = preference_set_lines(report)
-    assert head[5:7] == ["compared", "best the same"] and head[-1] == "rank correlation"
+    assert head[7:9] == ["compared", "best the same"] and head[-1] == "rank correlation"
     # On v0 and v1 two of the four questions tie, and another one ties on the whole.
-    assert line[5:8] == ["1 of 4", "100.0 %", "20.7 to 100.0"]
-    assert random_sets[:2] == ["", "random sets"] and random_sets[5] != line[5]
+    assert line[7:10] == ["1 of 4", "100.0 %", "20.7 to 100.0"]
+    assert random_sets[:2] == ["", "by chance"] and random_sets[7] != line[7]
 
 
 def test_a_check_of_other_probes_is_not_shown(run_folder):
@@ -221,8 +233,10 @@ def test_two_students_get_a_line_each(run_folder):
 
 
 def test_a_random_set_without_a_check_needs_one_line():
-    task = {"method": "random", "validation": 4, "size": 2, "overlap": 0.5, "chance": 0.5, "consistency": {}}
-    assert preference_set_lines({"sums": task})[1:] == [["sums", "random", "2", "4", "50.0 %"]]
+    task = {
+        "method": "random", "validation": 4, "size": 2, **UNTOLD, "overlap": 0.5, "chance": 0.5, "consistency": {},
+    }  # fmt: skip
+    assert preference_set_lines({"sums": task})[1:] == [["sums", "random", "2", "4", "0", "50.0 %", ""]]
 
 
 def test_no_preference_set_no_report(tmp_path):

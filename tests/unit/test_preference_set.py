@@ -4,6 +4,7 @@ from arte_plugin.args import PreferenceSetArgs
 from arte_plugin.errors import DataError
 from arte_plugin.rows import Question, Response
 from arte_plugin.stages.preference_set import choose
+from arte_plugin.stages.stability import UNTOLD
 
 QUESTIONS = [Question(f"id{i}", "t", f"question {i}", "Yes") for i in range(8)]
 
@@ -24,14 +25,14 @@ def test_irt_takes_questions_that_tell_good_respondents_from_bad():
     assert [row.preference_id for row in chosen] == ["id0", "id1", "id2", "id3"]
     assert all(row.discrimination > 1 for row in chosen)
     assert [q["share_correct"] for q in report["questions"][:5]] == [0.5] * 4 + [0.0]
-    assert 0 <= report["stability"]["overlap"] <= 1 and report["stability"]["chance"] == 0.5
+    assert report["stability"]["overlap"] is None, "six respondents are too few"
     assert choose(QUESTIONS, rows, PreferenceSetArgs(size=4), 1) == (chosen, report)
 
 
-def test_a_set_that_says_nothing_is_chosen_again_by_chance():
-    # All right or all wrong: the ids alone decide, and they would be the same for any respondents.
-    _, report = choose(QUESTIONS, responses(lambda r, q: q < 2), PreferenceSetArgs(size=4), 1)
-    assert 0.3 < report["stability"]["overlap"] < 0.7
+def test_flat_questions_in_the_set_are_counted():
+    # All right or all wrong, but for one question.
+    _, report = choose(QUESTIONS, responses(lambda r, q: q < 2 or (q == 2 and r > 2)), PreferenceSetArgs(size=4), 1)
+    assert report["stability"]["flat"] == 3 and report["stability"]["respondents"] == 6
 
 
 def test_questions_that_nobody_or_everybody_gets_right_come_last():
@@ -53,7 +54,7 @@ def test_controls():
 def test_controls_have_the_report_of_irt(method, chance):
     chosen, report = choose(QUESTIONS, [], PreferenceSetArgs(method=method, size=3), 1)
     _, of_irt = choose(QUESTIONS, responses(lambda r, q: r > q), PreferenceSetArgs(size=3), 1)
-    assert report["stability"] == {"overlap": chance, "chance": chance, "resamples": 0}
+    assert report["stability"] == {**UNTOLD, "overlap": chance, "chance": chance}
     assert report["stability"].keys() == of_irt["stability"].keys()
     assert [q["question_id"] for q in report["questions"] if q["chosen"]] == [row.preference_id for row in chosen]
     assert len(report["questions"]) == len(of_irt["questions"]) == 8 and report["respondents"] == []
