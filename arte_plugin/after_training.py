@@ -3,11 +3,12 @@
 import json
 from dataclasses import asdict, replace
 
-from arte_plugin import aligned_weights, versions
+from arte_plugin import aligned_weights, near_duplicates, versions
 from arte_plugin.errors import StageError
 from arte_plugin.manifest import Count, count_rows, hash_file, hash_of
 from arte_plugin.memory import logged_peaks
 from arte_plugin.models import fingerprint_model, student_dtype, teacher_model
+from arte_plugin.near_duplicates import near_generated
 from arte_plugin.results import result_lines
 from arte_plugin.rows import Draft, Dropped, Score, TailoredExample, read_rows
 from arte_plugin.run import Run
@@ -68,6 +69,14 @@ def regenerate(run: Run) -> None:
             counts.append(count_rows("examples" if wanted == ["arte"] else arm, len(examples[arm]), lost, note))
             files[run.examples_file(arm)] = examples[arm]
             dropped += lost
+        near = [
+            row
+            for arm in wanted
+            for task in run.tasks
+            if arms.ARMS[arm].questions != "drafted"
+            for row in near_generated(task, arm, [one.question for one in examples[arm] if one.task == task.name])
+        ]
+        files[run.out.file("regenerate", near_duplicates.FILE)] = near_duplicates.as_json(near)
         # Arms that share their rows have lost the same ones.
         files[run.out.file("regenerate", "dropped.jsonl")] = list(dict.fromkeys(dropped))
         return files, counts, {}
@@ -162,6 +171,9 @@ def evaluate(run: Run) -> None:
         unparsed = sum(row.unparsed for row in results) / sum(row.n for row in results)
         answered = sum(row.n for row in results)
         counts = [Count("answers", answered, answered, note=f"{100 * unparsed:.1f} % unparsed")]
+        if lost := sum(task.aligned_on for task in run.tasks):
+            tested = sum(len(task.test) for task in run.tasks)
+            counts.append(Count("test questions", tested + lost, tested, {"aligned_on": lost}))
         tables = [markdown_table(lines) for lines in (result_lines(results), comparison_lines(comparisons))]
         held_out = [replace(task, test=task.held_out) for task in run.tasks if task.held_out]
         compared = [one for one in students if one.arm in ("base", "arte")]

@@ -290,6 +290,12 @@ class ArteArgs(Block):
         "teacher writes the data, in place of stages 1 to 5. The tasks may be others than there (the paper's Table 4), "
         "and so may the student (Table 5). What was asked in that run is not asked again.",
     )
+    overlap: Literal["stop", "drop"] = Field(
+        "stop",
+        description="With `from_run` or `pair.drafts`: what becomes of test questions that are seed or preference "
+        "questions of that run, on which its teacher was aligned. `stop` and show one, or `drop` them from the test "
+        "and say how many.",
+    )
     arms: list[Arm] = Field(
         ["arte", "unaligned"],
         min_length=1,

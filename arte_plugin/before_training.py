@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from arte_plugin import answers
+from arte_plugin import answers, near_duplicates
+from arte_plugin.aligned_on import without_repeats
 from arte_plugin.manifest import Count, count_rows, hash_file
 from arte_plugin.models import fingerprint_model, student_model, teacher_model
+from arte_plugin.near_duplicates import near_generated, near_splits
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rows import (
     AnswerLikelihood,
@@ -57,7 +59,12 @@ def elicit(run: Run) -> None:
         wrong = sum(not answers.same(draft.answer, draft.target, kinds[draft.task]) for draft in drafts)
         if wrong:
             counts[1].note += f"{', ' if without else ''}{wrong} answer other than the claimed target"
+        near = [row for task in run.tasks for row in near_splits(task)]
+        for task in run.tasks:
+            written = {draft.question_id: draft.question for draft in drafts if draft.task == task.name}
+            near += near_generated(task, "drafts", list(written.values()))
         files: Files = {
+            run.out.file("elicit", near_duplicates.FILE): near_duplicates.as_json(near),
             run.out.file("elicit", "drafts.jsonl"): drafts,
             run.out.file("elicit", "dropped.jsonl"): dropped,
         }
@@ -244,6 +251,9 @@ def pair(run: Run) -> None:
     settings = run.args.pair
     drafts_file, scores_file = run.scored_drafts()
     drafts, scores = read_rows(drafts_file, Draft), read_rows(scores_file, Score)
+    repeats: list[Dropped] = []
+    if settings.drafts:
+        drafts, repeats = without_repeats(drafts, run.tasks, "pair")
     preferences = preference_scores(scores, run.weights)
     sequence_len = run.cfg["sequence_len"]
     inputs = {
@@ -258,6 +268,8 @@ def pair(run: Run) -> None:
         "sequence_len": sequence_len,
         "seed": run.args.seed,
     }
+    if repeats:
+        inputs["repeats"] = sorted(row.id for row in repeats)
 
     def work() -> Made:
         renderer = Renderer(load_tokenizer(run.cfg), run.args.teacher.prompt_style)
@@ -269,7 +281,7 @@ def pair(run: Run) -> None:
         pairs, dropped = pair(drafts, preferences, settings, run.args.seed, fits)
         cells = read_cells(scores_file, scores)
         report = gap_report(drafts, preferences, cells, run.weights, pairs, settings.quantile, run.args.seed)
-        counts = []
+        counts = [count_rows("draft questions", len({one.question_id for one in drafts}), repeats)] if repeats else []
         for level in ("question", "rationale"):
             kept = [one for one in pairs if one.level == level]
             lost = [
@@ -282,7 +294,7 @@ def pair(run: Run) -> None:
             LOG.warning("pair: %s", warning)
         files: Files = {
             run.pairs_file: pairs,
-            run.out.file("pair", "dropped.jsonl"): dropped,
+            run.out.file("pair", "dropped.jsonl"): repeats + dropped,
             run.out.file("pair", "gaps.json"): json.dumps(report, indent=2) + "\n",
         }
         return files, counts, {}

@@ -47,7 +47,7 @@ def validate(config: str) -> None:
         click.echo(line)
     for task in made.tasks:
         sizes = ", ".join(f"{len(rows)} {split}" for split, rows in task.splits().items())
-        click.echo(f"{task.name}: {sizes} questions{left_out(task.duplicates, task.bad_rows)}")
+        click.echo(f"{task.name}: {sizes} questions{left_out(task.duplicates, task.bad_rows, task.aligned_on)}")
     click.echo(f"{config} is fine.")
 
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from arte_plugin import aligned_weights, ranks, sharding, teacher_recipe, versions
+from arte_plugin import aligned_on, aligned_weights, ranks, sharding, teacher_recipe, versions
 from arte_plugin.args import SENTINEL, Arm, ArteArgs, RespondentArgs
 from arte_plugin.manifest import Count, hash_file, hash_of
 from arte_plugin.models import Model, fingerprint_model, stay_on_cpu
@@ -56,6 +56,10 @@ class Run:
         self.source = (
             SourceRun(self.args.from_run, self.cfg, self.args.teacher.prompt_style) if self.args.from_run else None
         )
+        there = self.source.drafts if self.source else Path(self.args.pair.drafts) if self.args.pair.drafts else None
+        if there is not None:
+            name = self.source.name if self.source else str(there)
+            self.tasks = aligned_on.without_what_was_aligned_on(self.tasks, there, name, self.args.overlap)
         self.cache = RequestCache(
             Path(self.args.cache).expanduser() if self.args.cache else self.out.path / "requests.sqlite",
             also=self.source.cache if self.source else None,

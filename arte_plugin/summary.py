@@ -6,6 +6,7 @@ from pathlib import Path
 
 from arte_plugin.args import ArteArgs
 from arte_plugin.manifest import Manifest
+from arte_plugin.near_duplicates import near_lines
 from arte_plugin.rows import Result
 from arte_plugin.stages import STAGES
 from arte_plugin.tables import format_table, stage_table
@@ -26,6 +27,8 @@ def summary(folder: Path, args: ArteArgs | None = None) -> str:
         return f"Nothing has been run in {folder} yet."
     table = stage_table(stages, [*STAGES, "rounds"])
     shown = f"\n{folder}\n\n{table}\n"
+    if near := near_lines(folder):
+        shown += f"\n{format_table(near)}\n"
     shown += _preference_set_table(folder)
     if "pair" in stages:
         shown += _gap_tables(folder)

@@ -27,6 +27,8 @@ class Task:
     held_out: list[Question] = field(default_factory=list)
     #: The run's other tasks' questions, in the form in which they are compared, with the split of each.
     elsewhere: Mapping[str, str] = field(default_factory=dict)
+    #: Test questions left out because a teacher from elsewhere was aligned on them.
+    aligned_on: int = 0
 
     @property
     def name(self) -> str:
@@ -136,11 +138,15 @@ def load_task(args: TaskArgs, seed: int, held_out: float = 0.0) -> Task:
     return Task(args, seeds, kept, test_questions, duplicates, bad_rows, held)
 
 
-def left_out(duplicates: int, bad_rows: int) -> str:
+def left_out(duplicates: int, bad_rows: int, aligned_on: int = 0) -> str:
     """How many rows of a task's sources are in no split and why, in brackets; empty if there are none."""
-    counts = {"duplicate": duplicates, "unusable row": bad_rows}
-    shown = [f"{count} {what}{'s' if count > 1 else ''}" for what, count in counts.items() if count]
+    counts = {"duplicate": duplicates, "unusable row": bad_rows, "test question that was aligned on": aligned_on}
+    shown = [f"{count} {what if count == 1 else _plural(what)}" for what, count in counts.items() if count]
     return f" ({' and '.join(shown)} left out)" if shown else ""
+
+
+def _plural(what: str) -> str:
+    return what.replace("question that was", "questions that were") if "question" in what else f"{what}s"
 
 
 def _source(args: TaskArgs) -> str:

@@ -27,7 +27,7 @@ ENGINES = {"transformers": 1, "server": 1}
 #: The stages' own code: all that lies between a stage's inputs and its rows and is not told of above.
 STAGES = {
     # stages/elicit.py, generation.py
-    "elicit": 1,
+    "elicit": 2,
     # stages/respond.py, stages/preference_set.py, irt.py
     "preference-set": 1,
     # stages/probe.py, stages/racing.py, stages/likelihood.py
@@ -39,7 +39,7 @@ STAGES = {
     # align.py, and what is set in Axolotl's config for the teacher's training
     "align": 1,
     # stages/regenerate.py, stages/arms.py, generation.py
-    "regenerate": 1,
+    "regenerate": 2,
     # stages/sft.py beyond the config that it writes, which is hashed
     "sft": 1,
     # stages/evaluate.py, stages/compare.py, results.py

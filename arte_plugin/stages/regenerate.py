@@ -8,12 +8,12 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from arte_plugin import prompts
+from arte_plugin.aligned_on import without_repeats
 from arte_plugin.args import Arm, ElicitArgs, RegenerateArgs
 from arte_plugin.errors import DataError
 from arte_plugin.generation import write_questions, write_rationales
 from arte_plugin.models import Model
 from arte_plugin.rows import Draft, Dropped, TailoredExample
-from arte_plugin.same_question import comparable
 from arte_plugin.stages.arms import ARMS, Source, cut_to_equal_size, drafted_examples, uses_drafts
 from arte_plugin.tasks import Task
 
@@ -97,14 +97,8 @@ def _regenerate(
             )
     leaks: list[Dropped] = []
     if drafts:
-        # Another run's drafts were held against that run's questions, not against these.
-        taken = task.taken()
-        repeats = {draft.question_id: draft for draft in drafts if comparable(draft.question) in taken}
-        leaks = [
-            Dropped(STAGE, f"repeats_{taken[comparable(draft.question)]}", task.name, name, draft.question)
-            for name, draft in repeats.items()
-        ]
-        drafts = [draft for draft in drafts if draft.question_id not in repeats]
+        # Those may come from another run.
+        drafts, leaks = without_repeats(drafts, [task], STAGE)
         if not drafts:
             raise DataError(f"Task {task.name}: every draft repeats one of this run's own questions.")
     asked: dict[str, list[tuple[str, str, str]]] = {}

@@ -216,6 +216,19 @@ def test_other_pairs_from_published_scores_ask_no_model(finished, tiny_config, t
     before = read_rows(folder / "04-pair/pairs.jsonl", PreferencePair)
     assert [p for p in pairs if p.level == "rationale"] == [p for p in before if p.level == "rationale"]
 
+    # With another seed, some of that run's seed and preference questions are test questions here.
+    everything_else = {**content["arte"]["tasks"][0], "test_questions": None}
+    content["arte"] |= {"seed": 7, "tasks": [everything_else]}
+    config.write_text(yaml.safe_dump(content))
+    refused = arte("validate", str(config))
+    assert refused.returncode == 1
+    assert "test questions are questions that the teacher of " in refused.stderr
+    content["arte"] |= {"overlap": "drop"}
+    config.write_text(yaml.safe_dump(content))
+    fine = arte("validate", str(config))
+    assert fine.returncode == 0, fine.stderr[-3000:]
+    assert " test questions that were aligned on left out)" in fine.stdout
+
 
 def test_training_sees_each_pair_once_with_its_end_and_no_second_beginning(finished):
     _, folder, _ = finished

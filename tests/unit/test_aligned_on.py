@@ -1,0 +1,78 @@
+"""Another run's seed and preference questions against this run's test questions, and its drafts against all of them."""
+
+from dataclasses import replace
+
+import pytest
+
+from arte_plugin import prompts
+from arte_plugin.aligned_on import without_repeats, without_what_was_aligned_on
+from arte_plugin.errors import DataError
+from arte_plugin.rows import Draft, PreferenceQuestion, Question, write_rows
+from arte_plugin.task_args import TaskArgs
+from arte_plugin.tasks import Task, left_out
+
+ARGS = TaskArgs(name="sums", description="Add.", questions={"path": "unread.jsonl"}, answer="number")
+#: What another run has shown its teacher, and measured its student's preference on.
+SEED, PREFERENCE = "What is 2 + 2?", "What is 3 + 3?"
+
+
+def question(text):
+    return Question(text, "sums", text, "4")
+
+
+def task(*test):
+    return Task(ARGS, [question("What is 0 + 0?")], [], [question(text) for text in test], 0)
+
+
+def draft(text):
+    ask = prompts.question_prompt("Add.", [(SEED, "4"), ("What is 9 + 9?", "18")], 5)
+    return Draft(f"{text}-steps", "sums", text, text, "4", "steps", "<ans>4</ans>", "4", ask, "solve")
+
+
+@pytest.fixture(params=["a run's folder", "published files"])
+def drafts(request, tmp_path):
+    """The drafts of that run, with its preference set where it can be found."""
+    file = tmp_path / "01-elicit/drafts.jsonl"
+    write_rows(file, [draft("What is 1 + 1?"), draft("What is 1 + 2?")])
+    place = tmp_path / ("02-preference-set" if request.param == "a run's folder" else "01-elicit")
+    write_rows(place / "preference_set.jsonl", [PreferenceQuestion("p", "sums", PREFERENCE, "6", None, None)])
+    return file
+
+
+@pytest.mark.parametrize(("repeated", "what"), [("what is 2+2", "seed"), ("What is 3+3 ?", "preference")])
+def test_a_test_question_that_was_aligned_on_is_refused_or_left_out(drafts, repeated, what):
+    mine = task("What is 5 + 5?", repeated)
+    with pytest.raises(DataError) as raised:
+        without_what_was_aligned_on([mine], drafts, "that run", "stop")
+    for said in ("Task sums: 1 of its 2 test questions", "teacher of that run was aligned on", f"A {what} question of",
+                 repr(repeated), "`arte.overlap: drop`"):  # fmt: skip
+        assert said in str(raised.value)
+    [kept] = without_what_was_aligned_on([mine], drafts, "that run", "drop")
+    assert [one.question for one in kept.test] == ["What is 5 + 5?"]
+    assert (
+        left_out(kept.duplicates, kept.bad_rows, kept.aligned_on) == " (1 test question that was aligned on left out)"
+    )
+
+
+def test_the_same_splits_are_taken_as_they_are(drafts):
+    mine = replace(task("What is 5 + 5?"), seeds=[question(SEED)], validation=[question(PREFERENCE)])
+    assert without_what_was_aligned_on([mine], drafts, "that run", "stop") == [mine]
+
+
+def test_no_test_question_left_is_an_error(drafts):
+    with pytest.raises(DataError, match="every one of its test questions"):
+        without_what_was_aligned_on([task(SEED)], drafts, "that run", "drop")
+
+
+def test_what_can_not_be_compared_is_said(tmp_path, caplog):
+    mine = task("What is 5 + 5?")
+    with caplog.at_level("WARNING"):
+        assert without_what_was_aligned_on([mine], tmp_path / "01-elicit/drafts.jsonl", "that run", "stop") == [mine]
+    assert "that run has no file with its seed and preference questions" in caplog.text
+
+
+def test_drafts_that_repeat_a_question_of_this_run_are_dropped_once_each():
+    drafts = [draft("What is 5 + 5?"), draft("What is 6 + 6?"), replace(draft("What is 5 + 5?"), draft_id="other")]
+    kept, dropped = without_repeats(drafts, [task("what is 5+5")], "pair")
+    assert [one.question for one in kept] == ["What is 6 + 6?"]
+    assert [(row.stage, row.reason, row.id) for row in dropped] == [("pair", "repeats_test", "What is 5 + 5?")]
