@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arte_plugin import aligned_weights, ranks, serving, sharding, versions
+from arte_plugin import aligned_weights, axolotl_keys, ranks, serving, sharding, versions
 from arte_plugin.args import ArteArgs, RespondentArgs, StudentArgs
 from arte_plugin.engines.base import Completion, Describes, Engine, Request, plan_batches, plan_queue
 from arte_plugin.errors import ConfigError
@@ -28,6 +28,10 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
 #: Files of a checkpoint that decide neither what it computes nor how text becomes tokens.
 _BESIDE_THE_POINT = ("README.md", "training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth")
 _SAMPLE = 1 << 16
+
+#: Keys of the teacher's config that have a place of their own in its identity.
+_QUANTISATION = ("load_in_4bit", "load_in_8bit", "bnb_config_kwargs", "gptq")
+_TOLD = ("torch_dtype", "attn_implementation")
 
 
 @dataclass
@@ -255,16 +259,17 @@ def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path |
             name, {**weights, **serving.server_identity(args, served)}, renderer, load_server, cache,
             serving.requests_at_a_time(args, served), args.engine.rank_timeout, served=True,
         )  # fmt: skip
-    quantisation = {
-        key: cfg.get(key) for key in ("load_in_4bit", "load_in_8bit", "bnb_config_kwargs", "gptq") if cfg.get(key)
-    }
+    decisive = axolotl_keys.of_generation(cfg)
     identity = {
         **weights,
-        "quantisation": quantisation,
+        "quantisation": {key: decisive[key] for key in _QUANTISATION if key in decisive},
         "dtype": str(cfg.get("torch_dtype")),
         "attention": cfg.get("attn_implementation"),
         "engine": versions.engine("transformers"),
     }
+    rest = {key: value for key, value in decisive.items() if key not in (*_QUANTISATION, *_TOLD)}
+    if rest:
+        identity["settings"] = json.loads(json.dumps(rest, default=str))
     return Model(name, identity, renderer, load, cache, args.elicit.batch_size, args.engine.rank_timeout)
 
 

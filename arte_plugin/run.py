@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from arte_plugin import aligned_on, aligned_weights, ranks, sharding, teacher_recipe, versions
+from arte_plugin import aligned_on, aligned_weights, axolotl_keys, ranks, sharding, teacher_recipe, versions
 from arte_plugin.args import SENTINEL, Arm, ArteArgs, RespondentArgs
 from arte_plugin.manifest import Count, hash_file, hash_of
 from arte_plugin.models import Model, fingerprint_model, stay_on_cpu
@@ -18,13 +18,6 @@ from arte_plugin.stages import benchmarks
 from arte_plugin.stages.arms import uses_drafts
 from arte_plugin.summary import summary
 from arte_plugin.tasks import Task, load_tasks
-
-#: Top-level keys that do not decide what the teacher's training comes to.
-_NOT_TRAINING = (
-    "arte", "axolotl_config_path", "capabilities", "env_capabilities", "dataset_prepared_path", "debug", "device",
-    "device_map", "ddp", "local_rank", "output_dir", "strict", "world_size", "resume_from_checkpoint",
-    "auto_resume_from_checkpoints", "plugins", "excess_length_strategy", "dataset_num_proc", "dataset_processes",
-)  # fmt: skip
 
 
 class Run:
@@ -94,9 +87,7 @@ class Run:
 
     def align_inputs(self) -> dict[str, Any]:
         """What the teacher's training depends on: the pairs, the base model and the training keys of the YAML."""
-        training = {
-            key: value for key, value in dict(self.cfg).items() if key not in _NOT_TRAINING and value is not None
-        }
+        training = axolotl_keys.of_training(self.cfg)
         # A model that this run has made, such as the teacher with its own adapter merged, moves with the run's folder.
         own = str(self.out.path.absolute())
         training = {key: value for key, value in training.items() if not str(value).startswith(own)}
