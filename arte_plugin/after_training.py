@@ -5,9 +5,10 @@ from dataclasses import asdict, replace
 
 from arte_plugin import aligned_weights, near_duplicates, versions
 from arte_plugin.errors import StageError
+from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import Count, count_rows, hash_file, hash_of
 from arte_plugin.memory import logged_peaks
-from arte_plugin.models import fingerprint_model, student_dtype, teacher_model
+from arte_plugin.models import student_dtype, teacher_model
 from arte_plugin.near_duplicates import near_generated
 from arte_plugin.results import result_lines
 from arte_plugin.rows import Draft, Dropped, Score, TailoredExample, read_rows

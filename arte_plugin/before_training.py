@@ -9,8 +9,9 @@ from typing import Any
 
 from arte_plugin import answers, near_duplicates
 from arte_plugin.aligned_on import without_repeats
+from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import Count, count_rows, hash_file
-from arte_plugin.models import fingerprint_model, student_model, teacher_model
+from arte_plugin.models import student_model, teacher_model
 from arte_plugin.near_duplicates import near_generated, near_splits
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rows import (

@@ -7,7 +7,7 @@ from typing import IO, Any
 
 from arte_plugin import child, ranks
 from arte_plugin.errors import StageError
-from arte_plugin.models import fingerprint_model
+from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rows import write_text
 from arte_plugin.run import Run

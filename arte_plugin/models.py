@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from arte_plugin import aligned_weights, axolotl_keys, ranks, serving, sharding, versions
 from arte_plugin.args import ArteArgs, RespondentArgs, StudentArgs
 from arte_plugin.engines.base import Completion, Describes, Engine, Request, plan_batches, plan_queue
-from arte_plugin.errors import ConfigError
+from arte_plugin.fingerprints import fingerprint_files, fingerprint_model
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rendering import Renderer
 from arte_plugin.request_cache import RequestCache, request_key
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
     from arte_plugin.progress import ProgressLine
 
 LOG = logging.getLogger(LOGGER)
-
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
-#: Files of a checkpoint that decide neither what it computes nor how text becomes tokens.
-_BESIDE_THE_POINT = ("README.md", "training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth")
-_SAMPLE = 1 << 16
 
 #: Keys of the teacher's config that have a place of their own in its identity.
 _QUANTISATION = ("load_in_4bit", "load_in_8bit", "bnb_config_kwargs", "gptq")
@@ -244,10 +239,11 @@ def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path |
 
     from axolotl.loaders import load_tokenizer
 
-    fingerprint = fingerprint_model(base_model)
+    # What a run has trained counts by its content, also in the Hub's cache: that run asked it as a folder.
+    fingerprint = fingerprint_files(aligned) if aligned and not adapter else fingerprint_model(base_model)
     tokenizer = load_tokenizer(cfg)
     renderer = Renderer(tokenizer, args.teacher.prompt_style)
-    adapter_fingerprint = fingerprint_model(adapter) if adapter else None
+    adapter_fingerprint = fingerprint_files(Path(adapter)) if adapter else None
     name = f"{base_model}{' (aligned)' if aligned else ''}"
     weights = {"model": fingerprint, "adapter": adapter_fingerprint, "tokenizer": _tokenizer_hash(tokenizer)}
     if served := serving.served_by(args, "teacher", base_model):
@@ -302,65 +298,6 @@ def student_dtype(student: StudentArgs) -> str:
     import torch
 
     return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
-
-
-def fingerprint_model(path: str) -> str:
-    """What tells a model's files from any other's: its content on disk, or its revision on the Hub.
-
-    Files up to 64 MiB are hashed whole. Of larger weight files, size, head, tail and 64 samples: training changes
-    weights everywhere, and 140 GB need not be read for it. Raises `ConfigError` where there is no such model.
-    """
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        digest = hashlib.sha256()
-        files = sorted(file for file in folder.iterdir() if file.is_file() and _counts(file))
-        if not any(file.name in ("config.json", "adapter_config.json") for file in files):
-            raise ConfigError(f"No model in {path}: expected config.json (or adapter_config.json) there.")
-        if any(file.name == "adapter_config.json" for file in files):
-            # A DPO run with LoRA leaves a full-size model.safetensors beside the adapter that is not read.
-            files = [file for file in files if file.name.startswith("adapter_")]
-        for file in files:
-            digest.update(f"{file.name}\0{_hash_file(file)}\0".encode())
-        return digest.hexdigest()
-    if path.startswith((".", "/", "~")) or path.count("/") > 1:
-        raise ConfigError(f"There is no model directory {path} (seen from {Path.cwd()}).")
-    return _hub_revision(path)
-
-
-def _counts(file: Path) -> bool:
-    if file.name in _BESIDE_THE_POINT or file.name.startswith("."):
-        return False
-    return file.suffix in (*_WEIGHTS, ".json", ".jinja", ".model", ".txt") and file.name != "trainer_state.json"
-
-
-def _hash_file(file: Path) -> str:
-    digest = hashlib.sha256()
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        if size <= 64 << 20:
-            digest.update(stream.read())
-        else:
-            digest.update(str(size).encode())
-            for i in range(66):
-                stream.seek(i * (size - _SAMPLE) // 65)
-                digest.update(stream.read(_SAMPLE))
-    return digest.hexdigest()
-
-
-def _hub_revision(repository: str) -> str:
-    from huggingface_hub import hf_hub_download
-
-    try:
-        config = Path(hf_hub_download(repository, "config.json"))
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        offline = " HF_HUB_OFFLINE is set." if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0") else ""
-        raise ConfigError(
-            f"{repository} is no directory here, and not to be had from the Hub either ({reason}).{offline} "
-            "Check the name; for a local model give its path."
-        ) from error
-    # …/snapshots/REVISION/config.json
-    return f"{repository}@{config.parent.name}"
 
 
 def _load_tokenizer(path: str, trust_remote_code: bool):

@@ -17,9 +17,9 @@ import yaml
 from arte_plugin import child
 from arte_plugin.config_check import raw_config
 from arte_plugin.errors import StageError
+from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import Count, Manifest
 from arte_plugin.merging import merge
-from arte_plugin.models import fingerprint_model
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rows import Result, write_text
 from arte_plugin.run import Run

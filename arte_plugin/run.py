@@ -8,8 +8,9 @@ from typing import Any
 
 from arte_plugin import aligned_on, aligned_weights, axolotl_keys, ranks, sharding, teacher_recipe, versions
 from arte_plugin.args import SENTINEL, Arm, ArteArgs, RespondentArgs
+from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import Count, hash_file, hash_of
-from arte_plugin.models import Model, fingerprint_model, stay_on_cpu
+from arte_plugin.models import Model, stay_on_cpu
 from arte_plugin.request_cache import RequestCache
 from arte_plugin.rows import PreferencePair, read_rows
 from arte_plugin.run_folder import RunFolder

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from arte_plugin.errors import ConfigError
+from arte_plugin.fingerprints import same_model
 from arte_plugin.manifest import Manifest
-from arte_plugin.models import fingerprint_model
 from arte_plugin.rows import Draft, Score, read_rows
 from arte_plugin.stages import STAGES
 
@@ -33,7 +33,7 @@ class SourceRun:
         align = self.manifest.stages().get("align")
         if align is None:
             return
-        if align.inputs.get("teacher") != fingerprint_model(cfg["base_model"]):
+        if not same_model(align.inputs.get("teacher"), cfg["base_model"]):
             raise ConfigError(
                 f"`from_run`: the teacher of {name} was not aligned from {cfg['base_model']}, but from another model. "
                 "`base_model` must be what it was in that run."

@@ -1,5 +1,6 @@
 """Data sets as if fetched from the Hub once: put where `datasets.load_dataset` looks when there is no network."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,3 +50,22 @@ def put_into_cache(
 def put_arc(cache: Path, config: str = "ARC-Easy", rows: Sequence[Mapping[str, Any]] = ARC) -> None:
     """The same rows as every split of a part of ARC."""
     put_into_cache(cache, "allenai/ai2_arc", config, {split: rows for split in ("train", "validation", "test")})
+
+
+def put_model(cache: Path, repository: str, folder: Path, commit: str, *branches: str) -> Path:
+    """Put a model's `folder` into the Hub's cache `cache` as a commit of `repository`, to which `branches` point.
+
+    Returns the snapshot. The files are links to blobs, as there.
+    """
+    place = cache / f"models--{repository.replace('/', '--')}"
+    snapshot = place / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (place / "blobs").mkdir(exist_ok=True)
+    (place / "refs").mkdir(exist_ok=True)
+    for file in folder.iterdir():
+        blob = place / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()
+        blob.write_bytes(file.read_bytes())
+        (snapshot / file.name).symlink_to(blob)
+    for branch in branches:
+        (place / "refs" / branch).write_text(commit)
+    return snapshot

@@ -20,8 +20,9 @@ from typing import Any
 
 from arte_plugin.args import EvaluateArgs
 from arte_plugin.errors import ConfigError
+from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import hash_of
-from arte_plugin.models import fingerprint_model, student_dtype
+from arte_plugin.models import student_dtype
 from arte_plugin.progress import progress_line
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rows import wilson, write_text

@@ -20,8 +20,9 @@ from arte_plugin.args import EvaluateArgs
 from arte_plugin.endings import cut
 from arte_plugin.engines.base import Request
 from arte_plugin.errors import DataError
+from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import hash_of
-from arte_plugin.models import fingerprint_model, student_dtype
+from arte_plugin.models import student_dtype
 from arte_plugin.progress import progress_line
 from arte_plugin.rendering import Renderer
 from arte_plugin.rows import Result, split_lines, wilson, write_text

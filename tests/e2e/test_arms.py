@@ -2,8 +2,8 @@
 
 import json
 
+from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import Manifest
-from arte_plugin.models import fingerprint_model
 from arte_plugin.rows import Draft, TailoredExample, read_rows
 from tests.alive import ALIVE_FILE
 from tests.e2e.conftest import axolotl

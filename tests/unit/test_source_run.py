@@ -4,8 +4,8 @@ import pytest
 
 from arte_plugin.args import ElicitArgs, RegenerateArgs
 from arte_plugin.errors import ConfigError, DataError
+from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import Count, Manifest, hash_of
-from arte_plugin.models import fingerprint_model
 from arte_plugin.rows import Draft, Question, Score, write_rows
 from arte_plugin.source_run import SourceRun
 from arte_plugin.stages.regenerate import Teachers, regenerate
