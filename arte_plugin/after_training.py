@@ -14,6 +14,7 @@ from arte_plugin.results import result_lines
 from arte_plugin.rows import Draft, Dropped, Score, TailoredExample, read_rows
 from arte_plugin.run import Run
 from arte_plugin.run_folder import Files, Made, question_count
+from arte_plugin.stages.agreement import disagreement_note
 from arte_plugin.stages.sft import TrainedStudent
 from arte_plugin.stages.student_lm import Candidate
 from arte_plugin.tables import markdown_table
@@ -35,7 +36,7 @@ def regenerate(run: Run) -> None:
     aligned = teacher_model(run.cfg, run.args, run.cache, run.aligned_dir)
     teachers = Teachers(aligned)
     asking = run.args.elicit.model_dump(include={"seeds_per_prompt", "questions_per_prompt", "prefill", "max_calls"})
-    inputs = {**run.asking(aligned), "regenerate": run.args.regenerate.model_dump(), "asking": asking}
+    inputs = {**run.asking(aligned), "regenerate": run.args.regenerate.decisive(), "asking": asking}
     if wanted != ["arte"]:
         inputs["arms"] = wanted
     if arms.uses_unaligned_teacher(wanted):
@@ -66,7 +67,11 @@ def regenerate(run: Run) -> None:
         examples = {arm: [row for of_task in made for row in of_task.examples[arm]] for arm in wanted}
         for arm in wanted:
             lost = [row for of_task in made for row in of_task.dropped[arm]]
-            note = arms.alike(examples[arm], examples["arte"]) if arm == "unaligned" and "arte" in wanted else ""
+            given = [(row.answer, row.target) for row in examples[arm]]
+            notes = [disagreement_note(given, [run.kinds[row.task] for row in examples[arm]])]
+            if arm == "unaligned" and "arte" in wanted:
+                notes.append(arms.alike(examples[arm], examples["arte"]))
+            note = ", ".join(filter(None, notes))
             counts.append(count_rows("examples" if wanted == ["arte"] else arm, len(examples[arm]), lost, note))
             files[run.examples_file(arm)] = examples[arm]
             dropped += lost

@@ -38,6 +38,8 @@ Arm = Literal[
     "task_consistent",
 ]
 
+Keep = Literal["all", "agrees_with_target", "majority"]
+
 #: Members of unions: one student or a list of them; an engine in this process or servers. Pydantic names these in the
 #: place of an error, where they say nothing to a reader.
 TAGS = ONE, SEVERAL, HERE, SERVED = "one", "several", "engine-here", "engine-served"
@@ -105,6 +107,12 @@ class ElicitArgs(Block):
         False,
         description="For small teachers: begin their reply with the next question's tag, and behind a rationale that "
         "ended without an answer begin the answer's tag.",
+    )
+    keep: Keep = Field(
+        "all",
+        description="Which rationales become drafts. `all`: as in the paper; `agrees_with_target`: those whose answer "
+        "is the one that the teacher claimed with the question; `majority`: those whose answer more of the question's "
+        "rationales give than any other, and at least two.",
     )
     max_calls: int = Field(
         10, ge=1, description="Give up on questions after so many times the fewest calls that could have been enough."
@@ -208,6 +216,11 @@ class PairArgs(Block):
         lt=1,
         description="Chosen and rejected must differ by more than this in score. Ties never make a pair.",
     )
+    equal_answers: bool = Field(
+        False,
+        description="Rationale-level pairs only of rationales with the same answer: the two with the widest gap. "
+        "Otherwise a pair may teach which answer is right, not how to explain it.",
+    )
     drafts: str | None = Field(
         None, description="A published `drafts.jsonl`: pairs are made from it and no model is asked."
     )
@@ -228,6 +241,17 @@ class RegenerateArgs(Block):
     questions: int = Field(250, ge=1, description="Tailored examples a task.")
     temperature: float = Field(1.0, ge=0, le=5, description="Sampling temperature of questions; rationales are greedy.")
     max_new_tokens: int = Field(1024, ge=8, description="Longest reply, in tokens.")
+    keep: Keep = Field(
+        "all",
+        description="Which of the rationales written here are trained on. `all`: as in the paper; "
+        "`agrees_with_target`: those whose answer is the one that the teacher claimed with the question; `majority`: "
+        "those whose answer more of `samples` sampled rationales give than any other, and at least two "
+        "(self-consistency).",
+    )
+    samples: int = Field(
+        5, ge=3, description="For `keep: majority`: rationales sampled for each question, beside the greedy one."
+    )
+    sample_temperature: float = Field(0.7, gt=0, le=5, description="For `keep: majority`: their temperature.")
 
 
 class EvaluateArgs(Block):

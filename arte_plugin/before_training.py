@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from arte_plugin import answers, near_duplicates
+from arte_plugin import near_duplicates
 from arte_plugin.aligned_on import without_repeats
 from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import Count, count_rows, hash_file
@@ -28,6 +28,7 @@ from arte_plugin.rows import (
 )  # fmt: skip
 from arte_plugin.run import Run
 from arte_plugin.run_folder import Files, Made, question_count
+from arte_plugin.stages.agreement import disagreement_note
 
 LOG = logging.getLogger(LOGGER)
 
@@ -37,7 +38,7 @@ def elicit(run: Run) -> None:
     from arte_plugin.stages.elicit import elicit
 
     teacher = teacher_model(run.cfg, run.args, run.cache)
-    inputs = {**run.asking(teacher), "elicit": run.args.elicit.model_dump(exclude={"batch_size"})}
+    inputs = {**run.asking(teacher), "elicit": run.args.elicit.decisive("batch_size")}
 
     def work() -> Made:
         drafts: list[Draft] = []
@@ -56,10 +57,9 @@ def elicit(run: Run) -> None:
             question_count(len(questions), wanted, [row for row in dropped if row not in lost]),
             count_rows("drafts", len(drafts), lost, f"{without} questions without any" if without else ""),
         ]
-        kinds = {task.name: task.args.answer for task in run.tasks}
-        wrong = sum(not answers.same(draft.answer, draft.target, kinds[draft.task]) for draft in drafts)
-        if wrong:
-            counts[1].note += f"{', ' if without else ''}{wrong} answer other than the claimed target"
+        kinds = [run.kinds[draft.task] for draft in drafts]
+        if wrong := disagreement_note([(draft.answer, draft.target) for draft in drafts], kinds):
+            counts[1].note += f"{', ' if without else ''}{wrong}"
         near = [row for task in run.tasks for row in near_splits(task)]
         for task in run.tasks:
             written = {draft.question_id: draft.question for draft in drafts if draft.task == task.name}
@@ -263,7 +263,7 @@ def pair(run: Run) -> None:
         # What chance makes of the gaps.
         "cells": [hash_file(file) for file in cell_files(scores_file)],
         "weights": run.weights,
-        "pair": settings.model_dump(exclude={"drafts", "scores"}),
+        "pair": settings.decisive("drafts", "scores"),
         "teacher": fingerprint_model(run.cfg["base_model"]),
         "prompt_style": run.args.teacher.prompt_style,
         "sequence_len": sequence_len,

@@ -1,5 +1,7 @@
 """What every block of the `arte:` configuration has in common."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -7,3 +9,16 @@ class Block(BaseModel):
     """A block in which a key that does not exist is an error, never ignored."""
 
     model_config = ConfigDict(extra="forbid")
+
+    def decisive(self, *leave_out: str) -> dict[str, Any]:
+        """What of this block a stage's rows depend on.
+
+        Keys that came with a later version stand there only where they are set otherwise than by default: a run that
+        was made without them stays done.
+        """
+        values = self.model_dump(exclude=set(leave_out))
+        later = {key for key in _LATER & values.keys() if values[key] == type(self).model_fields[key].default}
+        return {key: value for key, value in values.items() if key not in later}
+
+
+_LATER = frozenset({"keep", "samples", "sample_temperature", "equal_answers"})

@@ -18,6 +18,7 @@ from arte_plugin.source_run import SourceRun
 from arte_plugin.stages import benchmarks
 from arte_plugin.stages.arms import uses_drafts
 from arte_plugin.summary import summary
+from arte_plugin.task_args import AnswerType
 from arte_plugin.tasks import Task, load_tasks
 
 
@@ -78,6 +79,11 @@ class Run:
         if self.source and not self.own_drafts:
             return {}
         return {student.name: student.weight for student in students} if len(students) > 1 else {}
+
+    @property
+    def kinds(self) -> dict[str, AnswerType]:
+        """What an answer is, by task."""
+        return {task.name: task.args.answer for task in self.tasks}
 
     @property
     def pairs_file(self) -> Path:

@@ -171,6 +171,9 @@ def _regenerate(args: ArteArgs, task: Sizes) -> Iterable[Work]:
         if source.rationales in ("aligned", "unaligned"):
             wanted = min(task.examples, task.questions) if source.questions == "drafted" else task.examples
             yield _plain("regenerate", "tailored rationales", "teacher", wanted, solve, of.rationale, longest)
+            if args.regenerate.keep == "majority":
+                votes = wanted * args.regenerate.samples
+                yield _plain("regenerate", "rationales that vote", "teacher", votes, solve, of.rationale, longest)
 
 
 def _evaluate(args: ArteArgs, task: Sizes) -> Iterable[Work]:

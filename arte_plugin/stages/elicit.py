@@ -2,9 +2,12 @@
 
 from arte_plugin import prompts
 from arte_plugin.args import ElicitArgs
+from arte_plugin.errors import TeacherError
 from arte_plugin.generation import write_questions, write_rationales
 from arte_plugin.models import Model
 from arte_plugin.rows import Draft, Dropped
+from arte_plugin.stages.agreement import majority, reason_to_drop
+from arte_plugin.task_args import AnswerType
 from arte_plugin.tasks import Task
 
 STAGE = "elicit"
@@ -50,4 +53,27 @@ def elicit(task: Task, teacher: Model, settings: ElicitArgs, seed: int) -> tuple
         for (question, name), (draft_id, _), rationale in zip(plan, asks, written, strict=True)
         if rationale is not None
     ]
-    return drafts, dropped + lost
+    drafts, disagreeing = _kept(drafts, settings, answer)
+    if not drafts:
+        raise TeacherError(
+            f"Task {task.name}: `elicit.keep: {settings.keep}` keeps none of the {len(disagreeing)} rationales of the "
+            f"teacher {teacher.name}. A larger teacher may agree with itself; `elicit.keep: all` keeps every answer."
+        )
+    return drafts, dropped + lost + disagreeing
+
+
+def _kept(drafts: list[Draft], settings: ElicitArgs, kind: AnswerType) -> tuple[list[Draft], list[Dropped]]:
+    """The drafts that `elicit.keep` keeps, and the others."""
+    given: dict[str, list[str]] = {}
+    for draft in drafts:
+        given.setdefault(draft.question_id, []).append(draft.answer)
+    voted = {question: majority(all_of_it, kind) for question, all_of_it in given.items()}
+    kept: list[Draft] = []
+    dropped: list[Dropped] = []
+    for draft in drafts:
+        reason = reason_to_drop(settings.keep, draft.answer, draft.target, voted[draft.question_id], kind)
+        if reason is None:
+            kept.append(draft)
+        else:
+            dropped.append(Dropped(STAGE, reason, draft.task, draft.draft_id, draft.rationale))
+    return kept, dropped

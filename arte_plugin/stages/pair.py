@@ -100,13 +100,15 @@ def _rationale_level(
         by_id = {draft.draft_id: draft for draft in group}
         order = ties.ranked({key: scored[key] for key in by_id}, ties.of_question(seed, group[0].task, question_id))
         fitting = [one for one in map(by_id.__getitem__, order) if fits(one.solve_prompt, one.rationale)]
+        if settings.equal_answers and len(fitting) > 1:
+            fitting = _of_one_answer(fitting, scored)
         best, worst = (fitting[0], fitting[-1]) if fitting else (group[0], group[0])
         best_score, worst_score = scored[best.draft_id], scored[worst.draft_id]
         reason = None
         if len(group) < 2:
             reason = "rationale_alone"
         elif len(fitting) < 2:
-            reason = "rationale_too_long"
+            reason = "rationale_answers_differ" if fitting and settings.equal_answers else "rationale_too_long"
         elif best.rationale == worst.rationale:
             reason = "rationale_same_text"
         else:
@@ -134,6 +136,15 @@ def _rationale_level(
         dropped += [Dropped(STAGE, "rationale_surplus", one.task, one.pair_id, one.prompt) for one in surplus]
         made = [one for i, one in enumerate(made) if i in keep]
     return made, dropped
+
+
+def _of_one_answer(ranked: Sequence[Draft], scored: Mapping[str, float]) -> list[Draft]:
+    """Of a question's rationales, the best first, those with the answer whose best and worst are furthest apart."""
+    by_answer: dict[str, list[Draft]] = {}
+    for draft in ranked:
+        by_answer.setdefault(draft.answer, []).append(draft)
+    # The first of several: ties of the ranking have been settled by chance.
+    return max(by_answer.values(), key=lambda of: (scored[of[0].draft_id] - scored[of[-1].draft_id], len(of)))
 
 
 def _no_preference(level: Level, best: float, worst: float, settings: PairArgs) -> str | None:

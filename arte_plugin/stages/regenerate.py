@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from arte_plugin import prompts
 from arte_plugin.aligned_on import without_repeats
 from arte_plugin.args import Arm, ElicitArgs, RegenerateArgs
-from arte_plugin.errors import DataError
+from arte_plugin.errors import DataError, TeacherError
 from arte_plugin.generation import write_questions, write_rationales
 from arte_plugin.models import Model
 from arte_plugin.rows import Draft, Dropped, TailoredExample
+from arte_plugin.stages.agreement import majority, reason_to_drop
 from arte_plugin.stages.arms import ARMS, Source, cut_to_equal_size, drafted_examples, uses_drafts
 from arte_plugin.tasks import Task
 
@@ -154,9 +155,37 @@ def _answered(
         task, teacher, asks,
         temperature=0.0, max_new_tokens=settings.max_new_tokens, prefill=asking.prefill, stage=STAGE, seed=seed,
     )  # fmt: skip
-    examples = [
-        TailoredExample(task.name, text, target, rationale[0], rationale[1], prompt)
-        for (_, text, target), (_, prompt), rationale in zip(questions, asks, written, strict=True)
-        if rationale is not None
-    ]
+    voted = _voted(task, teacher, asks, settings, asking, seed) if settings.keep == "majority" else {}
+    examples: list[TailoredExample] = []
+    for (name, text, target), (_, prompt), rationale in zip(questions, asks, written, strict=True):
+        if rationale is None:
+            continue
+        reason = reason_to_drop(settings.keep, rationale[1], target, voted.get(name), task.args.answer)
+        if reason:
+            dropped.append(Dropped(STAGE, reason, task.name, name, rationale[0]))
+        else:
+            examples.append(TailoredExample(task.name, text, target, rationale[0], rationale[1], prompt))
+    if not examples:
+        raise TeacherError(
+            f"Task {task.name}: `regenerate.keep: {settings.keep}` keeps none of the {len(dropped)} rationales of the "
+            f"teacher {teacher.name}. A larger teacher may agree with itself; `regenerate.keep: all` keeps all."
+        )
     return examples, dropped
+
+
+def _voted(
+    task: Task, teacher: Model, asks: Sequence[tuple[str, str]], settings: RegenerateArgs, asking: ElicitArgs, seed: int
+) -> dict[str, str]:
+    """The majority's answer to each prompt of `asks` that has one, by its id, among `settings.samples` sampled ones."""
+    sampled = [(f"{name}/sample-{i}", prompt) for name, prompt in asks for i in range(settings.samples)]
+    written, _ = write_rationales(
+        task, teacher, sampled,
+        temperature=settings.sample_temperature, max_new_tokens=settings.max_new_tokens, prefill=asking.prefill,
+        stage=STAGE, seed=seed,
+    )  # fmt: skip
+    given: dict[str, list[str]] = {name: [] for name, _ in asks}
+    for (sample, _), rationale in zip(sampled, written, strict=True):
+        if rationale is not None:
+            given[sample.rpartition("/")[0]].append(rationale[1])
+    found = {name: majority(all_of_it, task.args.answer) for name, all_of_it in given.items()}
+    return {name: answer for name, answer in found.items() if answer is not None}

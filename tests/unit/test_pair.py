@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from arte_plugin import prompts
@@ -114,3 +116,14 @@ def test_float_noise_is_no_preference():
     pairs, dropped = make(drafts, scores, question_pairs=0)
     assert [p.pair_id for p in pairs] == ["r-q2"]
     assert [d.reason for d in dropped] == ["rationale_tie"]
+
+
+def test_equal_answers_pairs_the_widest_gap_among_rationales_with_one_answer():
+    drafts, scores = table(q1=(1, 9, 4, 8), q2=(2, 7))
+    answers = {"q1-t0": "3", "q1-t1": "2", "q1-t2": "2", "q1-t3": "2", "q2-t0": "3", "q2-t1": "2"}
+    drafts = [replace(one, answer=answers[one.draft_id]) for one in drafts]
+    pairs, _ = make(drafts, scores, question_pairs=0)
+    assert [(p.chosen_id, p.rejected_id) for p in pairs] == [("q1-t1", "q1-t0"), ("q2-t1", "q2-t0")]
+    pairs, dropped = make(drafts, scores, question_pairs=0, equal_answers=True)
+    assert [(p.chosen_id, p.rejected_id) for p in pairs] == [("q1-t1", "q1-t2")]
+    assert [(row.reason, row.id) for row in dropped] == [("rationale_answers_differ", "q2")]

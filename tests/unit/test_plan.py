@@ -98,6 +98,8 @@ def test_calls_of_the_papers_sizes_for_one_task():
         ({"arms": ["arte", "question_only", "rationale_only"]}, {"tailored rationales": 750, "tailored questions": 63}),
         ({"pair": {"drafts": "d", "scores": "s"}}, {"rationales": None, "probes": None, "tailored rationales": 500}),
         ({"regenerate": {"questions": 30}}, {}),
+        ({"regenerate": {"keep": "majority", "samples": 3}}, {"rationales that vote": 2 * 250 * 3}),
+        ({"regenerate": {"keep": "agrees_with_target"}}, {"rationales that vote": None}),
     ],
 )
 def test_calls_follow_the_yaml(changes, expected):
