@@ -200,28 +200,7 @@ def _run(config: str):
         from arte_plugin.run import Run
 
         use_all_cores()
-        with _no_look_at_peers():
-            cfg = load_cfg(config, **sharding.switched_off(cfg))
-        return Run(cfg)
-
-
-@contextlib.contextmanager
-def _no_look_at_peers() -> Iterator[None]:
-    """Hide the other ranks from Axolotl where torch was built for CUDA and there is no driver.
-
-    Loading a config for several ranks, it asks CUDA for peer access between their devices, which fails there.
-    """
-    import torch
-
-    size = os.environ.get("WORLD_SIZE")
-    hide = size is not None and torch.version.cuda is not None and not torch.cuda.is_available()
-    if hide:
-        del os.environ["WORLD_SIZE"]
-    try:
-        yield
-    finally:
-        if hide and size is not None:
-            os.environ["WORLD_SIZE"] = size
+        return Run(load_cfg(config, **sharding.switched_off(cfg)))
 
 
 def _axolotl_train(config: str, options: list[str]) -> NoReturn:

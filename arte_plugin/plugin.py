@@ -7,7 +7,7 @@ from typing import Any
 
 from axolotl.integrations.base import BasePlugin
 
-from arte_plugin import align, loop, memory, merging, ranks, rounds, sharding, teacher_recipe
+from arte_plugin import align, loop, memory, merging, peers, ranks, rounds, sharding, teacher_recipe
 from arte_plugin.config_check import check_config, raw_config
 from arte_plugin.errors import shown_errors
 from arte_plugin.ranks import LOGGER
@@ -47,6 +47,7 @@ class ArtePlugin(BasePlugin):
             teacher_recipe.check_it_trains(_sharded_as_written(cfg))
             if added and ranks.is_first():
                 LOG.info(teacher_recipe.as_line(added))
+        peers.no_look_without_devices()
 
     def get_training_args(self, cfg: Any) -> dict[str, Any]:
         """Let the Trainer use bf16 on a CPU, which Axolotl has no key for."""
