@@ -129,6 +129,21 @@ class RespondentArgs(Block):
     prompt_style: PromptStyle = Field("auto", description="As `student.prompt_style`.")
 
 
+def equal_respondents(respondents: Sequence[RespondentArgs]) -> str:
+    """What is wrong where one model is asked the same in the same way twice; empty where none is."""
+    seen: set[str] = set()
+    for one in respondents:
+        asked = one.model_dump(exclude={"shots"})
+        for shots in one.shots:
+            if (key := repr((asked, shots))) in seen:
+                return (
+                    f"{one.base_model} with `prompt_style: {one.prompt_style}` answers at {shots} shots twice, which "
+                    "is one respondent: take one out, or give it other `shots` or another `prompt_style`"
+                )
+            seen.add(key)
+    return ""
+
+
 class PreferenceSetArgs(Block):
     """Stage 2: the validation questions that tell good drafts from bad ones (paper, section 3.2)."""
 
@@ -146,6 +161,13 @@ class PreferenceSetArgs(Block):
         "show how well the preference set stands for it; 0: not checked. A question costs drafts × (validation - size) "
         "probes.",
     )
+
+    @field_validator("respondents")
+    @classmethod
+    def _respondents_differ(cls, respondents: list[RespondentArgs]) -> list[RespondentArgs]:
+        if equal := equal_respondents(respondents):
+            raise ValueError(equal)
+        return respondents
 
 
 class RacingArgs(Block):

@@ -81,10 +81,10 @@ def preference_set(run: Run) -> None:
 
     settings = run.args.preference_set
     asked = run.respondents if settings.method == "irt" else []
-    models = [student_model(run.args.students[0], run.args, run.cfg, run.cache, r) for r in asked]
+    models = [student_model(one.like, run.args, run.cfg, run.cache, one.settings) for one in asked]
     inputs = {
         "respondents": [
-            (model.identity, r.shots, model.renderer.style) for model, r in zip(models, asked, strict=True)
+            (model.identity, one.settings.shots, model.renderer.style) for model, one in zip(models, asked, strict=True)
         ],
         "tasks": run.task_inputs(),
         # The check comes later and has no say in the set.
@@ -96,9 +96,9 @@ def preference_set(run: Run) -> None:
     def work() -> Made:
         responses: list[Response] = []
         for model, respondent in zip(models, asked, strict=True):
-            for shots in respondent.shots:
+            for shots in respondent.settings.shots:
                 for task in run.tasks:
-                    responses += respond(task, model, shots, run.args.probe, run.args.seed)
+                    responses += respond(task, model, respondent.name, shots, run.args.probe, run.args.seed)
             model.close()
         chosen: list[PreferenceQuestion] = []
         fits: dict[str, Any] = {}

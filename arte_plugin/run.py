@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from arte_plugin import aligned_on, aligned_weights, axolotl_keys, ranks, sharding, teacher_recipe, versions
-from arte_plugin.args import SENTINEL, Arm, ArteArgs, RespondentArgs
+from arte_plugin.args import SENTINEL, Arm, ArteArgs
 from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import Count, hash_file, hash_of
 from arte_plugin.models import Model, stay_on_cpu
 from arte_plugin.request_cache import RequestCache
+from arte_plugin.respondents import Respondent, respondents
 from arte_plugin.rows import PreferencePair, read_rows
 from arte_plugin.run_folder import RunFolder
 from arte_plugin.source_run import SourceRun
@@ -44,7 +45,7 @@ class Run:
         held_out = self.args.held_out if self.args.rounds > 1 else 0.0
         self.tasks: list[Task] = load_tasks(self.args.tasks, self.args.seed, held_out)
         students = [student.base_model for student in self.args.students]
-        for path in {cfg["base_model"], *students, *(r.base_model for r in self.respondents)}:
+        for path in {cfg["base_model"], *students, *(r.settings.base_model for r in self.respondents)}:
             fingerprint_model(path)
         aligned_weights.refuse_pieces_without_checkpoint(cfg)
         benchmarks.check_names(self.args.evaluate.benchmarks)
@@ -62,12 +63,9 @@ class Run:
         )
 
     @property
-    def respondents(self) -> list[RespondentArgs]:
-        """Who answers the validation questions: as configured, or every student at 0 to 3 shots."""
-        return self.args.preference_set.respondents or [
-            RespondentArgs(base_model=student.base_model, prompt_style=student.prompt_style)
-            for student in self.args.students
-        ]
+    def respondents(self) -> list[Respondent]:
+        """Who answers the validation questions."""
+        return respondents(self.args)
 
     @property
     def weights(self) -> dict[str, float]:

@@ -10,6 +10,7 @@ from arte_plugin.local_files import is_local
 from arte_plugin.plan.calls import Sizes
 from arte_plugin.plan.lengths import ASSUMED, Lengths, measured, within
 from arte_plugin.rendering import Renderer
+from arte_plugin.respondents import respondents
 from arte_plugin.stages import STAGES
 from arte_plugin.task_args import QuestionsArgs, TaskArgs
 from arte_plugin.tasks import Task, load_task
@@ -63,8 +64,7 @@ def _sizes(
         validation = wanted - apart
         test = task.test_questions if isinstance(task.test_questions, int) else TEST
     settings = args.preference_set
-    respondents = settings.respondents
-    shots = [n for one in respondents for n in one.shots] if respondents else [0, 1, 2, 3] * len(args.students)
+    shots = [n for one in respondents(args) for n in one.settings.shots]
     return Sizes(
         questions=args.elicit.questions,
         techniques=len(task.techniques),

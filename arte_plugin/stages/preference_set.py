@@ -90,6 +90,8 @@ def _control(
 
 def _matrix(questions: Sequence[Question], responses: Sequence[Response]) -> tuple[list[str], np.ndarray]:
     names = list(dict.fromkeys(row.respondent for row in responses))
+    if len({(row.respondent, row.question_id) for row in responses}) < len(responses):
+        raise DataError("Two respondents have the same name, so that one would take the other's place.")
     outcomes = {(row.respondent, row.question_id): row.outcome == "correct" for row in responses}
     try:
         rows = [[outcomes[name, question.question_id] for question in questions] for name in names]

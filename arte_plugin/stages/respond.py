@@ -11,10 +11,11 @@ from arte_plugin.rows import Response
 from arte_plugin.tasks import Task
 
 
-def respond(task: Task, respondent: Model, shots: int, settings: ProbeArgs, seed: int) -> list[Response]:
+def respond(task: Task, respondent: Model, name: str, shots: int, settings: ProbeArgs, seed: int) -> list[Response]:
     """The greedy answers of one respondent: one model shown `shots` seed questions (paper, section 3.2).
 
-    Raises `DataError` when there are fewer seed questions than `shots`.
+    `name` tells it from other respondents, which may be of the same checkpoint. Raises `DataError` when there are fewer
+    seed questions than `shots`.
     """
     if shots > len(task.seeds):
         raise DataError(
@@ -42,7 +43,7 @@ def respond(task: Task, respondent: Model, shots: int, settings: ProbeArgs, seed
         answer, outcome = answers.judge(completion.text, question.target, kind)
         responses.append(
             Response(
-                respondent=f"{respondent.name} {shots}-shot",
+                respondent=f"{name} {shots}-shot",
                 shots=shots,
                 task=task.name,
                 question_id=question.question_id,

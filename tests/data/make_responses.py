@@ -47,7 +47,7 @@ def main() -> None:
             model = student_model(str(options.models / name), style, args, config, cache)
             for task in tasks:
                 for shots in SHOTS:
-                    answers = respond(task, model, shots, args.probe, args.seed)
+                    answers = respond(task, model, name, shots, args.probe, args.seed)
                     rows += [(f"{name} {style} {shots}-shot", answer) for answer in answers]
             model.close()
 
