@@ -104,7 +104,8 @@ def _sft(run: Run, training: Training, like: Training) -> None:
     student = training.student
     tailored = run.examples_file(like.arm)
     folder = run.out.file("sft", like.folder)
-    config = sft.student_config(run.cfg, student, tailored, folder, training.seed)
+    date = run.student_rendering(student).get("date")
+    config = sft.student_config(run.cfg, student, tailored, folder, training.seed, date)
     inputs = {
         "student": fingerprint_model(student.base_model),
         "tailored": hash_file(tailored),
@@ -135,14 +136,22 @@ def candidates(run: Run) -> list[Candidate]:
     """The students to evaluate: each untouched, then as each arm and seed made it."""
     finished = run.out.manifest.stages()
     several = len(run.args.students) > 1
+    dates = {student.name: run.student_rendering(student).get("date") for student in run.args.students}
     found = [
-        Candidate(f"{student.name}/base" if several else "base", "base", student, TrainedStudent(student.base_model))
+        Candidate(
+            f"{student.name}/base" if several else "base",
+            "base",
+            student,
+            TrainedStudent(student.base_model),
+            date=dates[student.name],
+        )
         for student in run.args.students
     ]
     for training in trainings(run.args):
         trained = TrainedStudent(**finished[training.stage].result)
         seed = training.seed if run.args.seeds else None
-        found.append(Candidate(training.label, training.arm, training.student, trained, seed))
+        date = dates[training.student.name]
+        found.append(Candidate(training.label, training.arm, training.student, trained, seed, date))
     return found
 
 
@@ -159,7 +168,7 @@ def evaluate(run: Run) -> None:
         "students": {
             one.label: {
                 "files": [fingerprint_model(path) for path in (one.trained.model, one.trained.adapter) if path],
-                "prompt_style": one.student.prompt_style,
+                "rendering": run.student_rendering(one.student),
                 "dtype": student_dtype(one.student),
             }
             for one in students

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from arte_plugin import checkpoints, ranks
+from arte_plugin import checkpoints, dpo_rows, ranks
 from arte_plugin.args import SENTINEL
 from arte_plugin.manifest import hash_of
 from arte_plugin.models import stay_on_cpu
@@ -14,7 +14,15 @@ from arte_plugin.run import Run
 def prepare_training(cfg: Any, run: Run, inputs: Mapping[str, Any], resume: bool = True) -> None:
     """Point the sentinel data set at the pairs, and `resume` an interrupted training of the same inputs."""
     stay_on_cpu(cfg)
+    dpo_rows.install()
     cfg["seed"] = run.cfg["seed"]
+    # As this run asks the teacher, so the pairs are rendered.
+    arte = cfg["arte"]
+    arte["date"] = run.args.date
+    arte["teacher"] = {
+        **(arte.get("teacher") or {}),
+        **run.args.teacher.model_dump(include={"prompt_style", "chat_template_kwargs"}),
+    }
     for entry in cfg["datasets"]:
         if entry["path"] == SENTINEL:
             entry["path"] = str(run.pairs_file.absolute())

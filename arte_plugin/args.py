@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from datetime import date as Date
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
@@ -63,7 +64,13 @@ class StudentArgs(Block):
     )
     prompt_style: PromptStyle = Field(
         "auto",
-        description="`chat`: prompts go through the chat template; `plain`: they don't; `auto`: if there is one.",
+        description="`chat`: prompts go through the chat template; `plain`: they don't; `auto`: if there is one, and "
+        "the model is no base model that merely brings it along (`arte validate` says which, and why).",
+    )
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="What the chat template is given beside the messages, such as `{enable_thinking: true}`. A thought "
+        "that the template can switch off is off, unless this says otherwise.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
@@ -89,6 +96,10 @@ class TeacherArgs(Block):
     """How the teacher is asked. The model itself is the top-level `base_model`."""
 
     prompt_style: PromptStyle = Field("auto", description="As `student.prompt_style`.")
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="As `student.chat_template_kwargs`.",
+    )
 
 
 class ElicitArgs(Block):
@@ -127,6 +138,10 @@ class RespondentArgs(Block):
         [0, 1, 2, 3], min_length=1, description="It answers once for each number of examples: so many respondents."
     )
     prompt_style: PromptStyle = Field("auto", description="As `student.prompt_style`.")
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="As `student.chat_template_kwargs`.",
+    )
 
 
 def equal_respondents(respondents: Sequence[RespondentArgs]) -> str:
@@ -361,6 +376,11 @@ class ArteArgs(Block):
     cache: str | None = Field(
         None, description="Request cache (SQLite), to share among runs; default: `OUTPUT_DIR/arte/requests.sqlite`."
     )
+    date: str | None = Field(
+        None,
+        description="The date (YYYY-MM-DD) that chat templates which tell the date are rendered with, in all stages; "
+        "default: the day of the run's first start, or that of `from_run`.",
+    )
     seed: int = Field(42, ge=0, description="Decides splits, seed questions, sampling and pairs.")
     seeds: list[Annotated[int, Field(ge=0)]] = Field(
         default_factory=list,
@@ -399,6 +419,16 @@ class ArteArgs(Block):
     def students(self) -> list[StudentArgs]:
         """The students, of which there is at least one."""
         return self.student if isinstance(self.student, list) else [self.student]
+
+    @field_validator("date", mode="before")
+    @classmethod
+    def _is_a_date(cls, value: Any) -> Any:
+        # YAML makes a date of what looks like one.
+        text = value.isoformat() if isinstance(value, Date) else value
+        try:
+            return text if text is None else Date.fromisoformat(text).isoformat()
+        except (TypeError, ValueError):
+            raise ValueError("a date is written YYYY-MM-DD") from None
 
     @field_validator("engine", mode="before")
     @classmethod

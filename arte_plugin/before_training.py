@@ -11,7 +11,7 @@ from arte_plugin import near_duplicates
 from arte_plugin.aligned_on import without_repeats
 from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import Count, count_rows, hash_file
-from arte_plugin.models import student_model, teacher_model
+from arte_plugin.models import asking_renderer, student_model, teacher_model
 from arte_plugin.near_duplicates import near_generated, near_splits
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rows import (
@@ -84,7 +84,8 @@ def preference_set(run: Run) -> None:
     models = [student_model(one.like, run.args, run.cfg, run.cache, one.settings) for one in asked]
     inputs = {
         "respondents": [
-            (model.identity, one.settings.shots, model.renderer.style) for model, one in zip(models, asked, strict=True)
+            (model.identity, one.settings.shots, model.renderer.identity)
+            for model, one in zip(models, asked, strict=True)
         ],
         "tasks": run.task_inputs(),
         # The check comes later and has no say in the set.
@@ -244,7 +245,6 @@ def pair(run: Run) -> None:
     """Stage 4."""
     from axolotl.loaders import load_tokenizer
 
-    from arte_plugin.rendering import Renderer
     from arte_plugin.stages.gaps import cell_files, gap_note, gap_report, like_chance, read_cells
     from arte_plugin.stages.pair import pair
     from arte_plugin.stages.probe import preference_scores
@@ -265,7 +265,7 @@ def pair(run: Run) -> None:
         "weights": run.weights,
         "pair": settings.decisive("drafts", "scores"),
         "teacher": fingerprint_model(run.cfg["base_model"]),
-        "prompt_style": run.args.teacher.prompt_style,
+        **run.teacher_rendering(),
         "sequence_len": sequence_len,
         "seed": run.args.seed,
     }
@@ -273,7 +273,7 @@ def pair(run: Run) -> None:
         inputs["repeats"] = sorted(row.id for row in repeats)
 
     def work() -> Made:
-        renderer = Renderer(load_tokenizer(run.cfg), run.args.teacher.prompt_style)
+        renderer = asking_renderer(load_tokenizer(run.cfg), run.args.teacher, run.args)
 
         def fits(prompt: str, completion: str) -> bool:
             text = renderer.prompt(prompt) + renderer.completion(completion)

@@ -42,7 +42,7 @@ def validate(config: str) -> None:
 
     # Some hundred lines of the whole config, in front of what was asked for.
     logging.disable(logging.INFO)
-    made = _run(config)
+    made = _run(config, starts=False)
     if line := as_line(made.args.recipe):
         click.echo(line)
     for task in made.tasks:
@@ -184,7 +184,7 @@ for _number, _name in enumerate(STAGES, 1):
     cli.add_command(align if _name == "align" else _stage_command(_name, _number))
 
 
-def _run(config: str):
+def _run(config: str, starts: bool = True):
     """The run that a config describes, validated by Axolotl as `axolotl train` would, but for sharding."""
     from arte_plugin.config_check import check_config, raw_config
     from arte_plugin.teacher_recipe import check_it_trains
@@ -200,7 +200,7 @@ def _run(config: str):
         from arte_plugin.run import Run
 
         use_all_cores()
-        return Run(load_cfg(config, **sharding.switched_off(cfg)))
+        return Run(load_cfg(config, **sharding.switched_off(cfg)), starts)
 
 
 def _axolotl_train(config: str, options: list[str]) -> NoReturn:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arte_plugin import aligned_weights, axolotl_keys, ranks, serving, sharding, versions
-from arte_plugin.args import ArteArgs, RespondentArgs, StudentArgs
+from arte_plugin.args import ArteArgs, RespondentArgs, StudentArgs, TeacherArgs
 from arte_plugin.engines.base import Completion, Describes, Engine, Request, plan_batches, plan_queue
 from arte_plugin.fingerprints import fingerprint_files, fingerprint_model
 from arte_plugin.ranks import LOGGER
@@ -177,9 +177,7 @@ def student_model(
 
     Raises `ConfigError` where the model is neither a directory nor on the Hub.
     """
-    base_model, prompt_style = settings.base_model, settings.prompt_style
-    if respondent is not None:
-        base_model, prompt_style = respondent.base_model, respondent.prompt_style
+    base_model = settings.base_model if respondent is None else respondent.base_model
     dtype = student_dtype(settings)
     attention = settings.attn_implementation or cfg.get("attn_implementation")
 
@@ -196,18 +194,24 @@ def student_model(
             trust_remote_code=settings.trust_remote_code,
             **({"attn_implementation": attention} if attention else {}),
         )
-        return TransformersEngine(model.to(_device()), renderer.tokenizer, **_engine_settings(args))
+        return TransformersEngine(
+            model.to(_device()), renderer.tokenizer, ends=renderer.end_ids, **_engine_settings(args)
+        )
 
     fingerprint = fingerprint_model(base_model)
-    renderer = Renderer(_load_tokenizer(base_model, settings.trust_remote_code), prompt_style)
+    renderer = asking_renderer(
+        _load_tokenizer(base_model, settings.trust_remote_code), settings if respondent is None else respondent, args
+    )
     name = settings.name if respondent is None else base_model
+    ends = _more_ends(renderer)
     if served := serving.served_by(args, "student", base_model):
         return Model(
-            name, {"model": fingerprint, **serving.server_identity(args, served)}, renderer,
+            name, {"model": fingerprint, **serving.server_identity(args, served), **ends}, renderer,
             serving.server_loader(args, served, cfg, name, base_model, renderer), cache,
             serving.requests_at_a_time(args, served), args.engine.rank_timeout, served=True,
         )  # fmt: skip
-    identity = {"model": fingerprint, "dtype": dtype, "attention": attention, "engine": versions.engine("transformers")}
+    engine = versions.engine("transformers")
+    identity = {"model": fingerprint, "dtype": dtype, "attention": attention, "engine": engine, **ends}
     batch_size = args.probe.batch_size or (160 if _device() == "cpu" else 1000)
     return Model(name, identity, renderer, load, cache, batch_size, args.engine.rank_timeout)
 
@@ -235,17 +239,18 @@ def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path |
         if adapter:
             aligned_weights.check_loaded(model, adapter)
         model.requires_grad_(False)
-        return TransformersEngine(model, tokenizer, **_engine_settings(args))
+        return TransformersEngine(model, tokenizer, ends=renderer.end_ids, **_engine_settings(args))
 
     from axolotl.loaders import load_tokenizer
 
     # What a run has trained counts by its content, also in the Hub's cache: that run asked it as a folder.
     fingerprint = fingerprint_files(aligned) if aligned and not adapter else fingerprint_model(base_model)
     tokenizer = load_tokenizer(cfg)
-    renderer = Renderer(tokenizer, args.teacher.prompt_style)
+    renderer = asking_renderer(tokenizer, args.teacher, args)
     adapter_fingerprint = fingerprint_files(Path(adapter)) if adapter else None
     name = f"{base_model}{' (aligned)' if aligned else ''}"
     weights = {"model": fingerprint, "adapter": adapter_fingerprint, "tokenizer": _tokenizer_hash(tokenizer)}
+    weights |= _more_ends(renderer)
     if served := serving.served_by(args, "teacher", base_model):
         load_server = serving.server_loader(
             args, served, cfg, "aligned teacher" if aligned else "teacher", base_model, renderer,
@@ -267,6 +272,17 @@ def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path |
     if rest:
         identity["settings"] = json.loads(json.dumps(rest, default=str))
     return Model(name, identity, renderer, load, cache, args.elicit.batch_size, args.engine.rank_timeout)
+
+
+def asking_renderer(tokenizer: Any, settings: StudentArgs | TeacherArgs | RespondentArgs, args: ArteArgs) -> Renderer:
+    """What renders for a model, as its part of the YAML says; its tokenizer may be that of a tuned one."""
+    return Renderer(tokenizer, settings.prompt_style, settings.chat_template_kwargs, args.date)
+
+
+def _more_ends(renderer: Renderer) -> dict[str, Any]:
+    """The end of turn of a model whose tokenizer has another EOS: a reply ends there as well."""
+    more = [token for token in renderer.end_ids if token != renderer.tokenizer.eos_token_id]
+    return {"end_of_turn": more} if more else {}
 
 
 def generation_config(cfg: Any, aligned: Path | None) -> Any:

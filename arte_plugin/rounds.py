@@ -105,12 +105,16 @@ def _next_config(run: Run, config: Mapping[str, Any], number: int, before: Path,
     for key in ("base_model_config", "revision_of_model", "lora_model_dir"):
         made.pop(key, None)
     block = made["arte"]
-    block |= {"round": number, "cache": str(run.cache.path.absolute())}
+    # Prompts stay the same, whatever the day and whatever a folder's name says of the model in it.
+    block |= {"round": number, "cache": str(run.cache.path.absolute()), "date": run.args.date}
+    block["teacher"] = {**(block.get("teacher") or {}), "prompt_style": run.args.teacher.prompt_style}
     students = block["student"] if isinstance(block["student"], list) else [block["student"]]
     for student, settings in zip(students, run.args.students, strict=True):
         trained = _tuned(run, before, settings.name)
         model = Path(trained.model) if trained.adapter is None else folder / "students" / settings.name
-        student |= {"name": settings.name, "base_model": str(model.absolute())}
+        student |= {
+            "name": settings.name, "base_model": str(model.absolute()), "prompt_style": settings.prompt_style
+        }  # fmt: skip
     return made
 
 

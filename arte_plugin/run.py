@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from arte_plugin import aligned_on, aligned_weights, axolotl_keys, ranks, sharding, teacher_recipe, versions
-from arte_plugin.args import SENTINEL, Arm, ArteArgs
+from arte_plugin.args import SENTINEL, Arm, ArteArgs, StudentArgs
+from arte_plugin.clock import run_date
 from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import Count, hash_file, hash_of
 from arte_plugin.models import Model, stay_on_cpu
+from arte_plugin.prompt_style import settle
 from arte_plugin.request_cache import RequestCache
 from arte_plugin.respondents import Respondent, respondents
 from arte_plugin.rows import PreferencePair, read_rows
@@ -26,11 +28,12 @@ from arte_plugin.tasks import Task, load_tasks
 class Run:
     """The run folder `OUTPUT_DIR/arte` of one YAML.
 
-    Raises, when it is made, `ConfigError` and `DataError` for whatever is wrong with the tasks, the models' paths
-    and the benchmarks' names: before any model is loaded.
+    It begins to be one when it `starts`: then its date is written down. Raises, when it is made, `ConfigError` and
+    `DataError` for whatever is wrong with the tasks, the models' paths, their chat templates and the benchmarks' names:
+    before any model is loaded.
     """
 
-    def __init__(self, cfg: Any):
+    def __init__(self, cfg: Any, starts: bool = True):
         # A copy: Axolotl and the stages change theirs as they go.
         self.cfg = type(cfg)(cfg.to_dict()) if hasattr(cfg, "to_dict") else dict(cfg)
         stay_on_cpu(self.cfg)
@@ -49,13 +52,17 @@ class Run:
             fingerprint_model(path)
         aligned_weights.refuse_pieces_without_checkpoint(cfg)
         benchmarks.check_names(self.args.evaluate.benchmarks)
-        self.source = (
-            SourceRun(self.args.from_run, self.cfg, self.args.teacher.prompt_style) if self.args.from_run else None
-        )
+        self.source = SourceRun(self.args.from_run, self.cfg) if self.args.from_run else None
         there = self.source.drafts if self.source else Path(self.args.pair.drafts) if self.args.pair.drafts else None
         if there is not None:
             name = self.source.name if self.source else str(there)
             self.tasks = aligned_on.without_what_was_aligned_on(self.tasks, there, name, self.args.overlap)
+        source = self.source.folder if self.source else None
+        self.args.date = run_date(self.out.path, self.args.date, source, keep=starts)
+        #: How each model is asked; from here on `args` say so too, where they said `auto`.
+        self.asked = settle(self.cfg, self.args)
+        if self.source:
+            self.source.check_rendering(self.teacher_rendering())
         self.cache = RequestCache(
             Path(self.args.cache).expanduser() if self.args.cache else self.out.path / "requests.sqlite",
             also=self.source.cache if self.source else None,
@@ -106,10 +113,19 @@ class Run:
         inputs = {
             "pairs": hash_file(self.pairs_file),
             "teacher": fingerprint_model(self.cfg["base_model"]),
-            "prompt_style": self.args.teacher.prompt_style,
+            **self.teacher_rendering(),
             "training": hash_of(training),
         }
         return versions.stage_inputs("align", inputs)
+
+    def teacher_rendering(self) -> dict[str, Any]:
+        """How the teacher's prompts and replies are rendered, as inputs of a stage."""
+        known = [one.renderer.identity for one in self.asked if one.role == "teacher"]
+        return {"prompt_style": self.args.teacher.prompt_style, "rendering": known}
+
+    def student_rendering(self, student: StudentArgs) -> dict[str, Any]:
+        """How a student's prompts and replies are rendered, as inputs of a stage."""
+        return next((one.renderer.identity for one in self.asked if one.settings is student), {})
 
     @property
     def aligned_dir(self) -> Path:
@@ -177,7 +193,7 @@ class Run:
         """What the replies of a model depend on, beside the stage's own settings."""
         return {
             "model": dict(model.identity),
-            "prompt_style": model.renderer.style,
+            "rendering": model.renderer.identity,
             "tasks": self.task_inputs(),
             "seed": self.args.seed,
         }

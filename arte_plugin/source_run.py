@@ -18,7 +18,7 @@ class SourceRun:
     another one than `cfg` names.
     """
 
-    def __init__(self, name: str, cfg: Mapping[str, Any], prompt_style: str):
+    def __init__(self, name: str, cfg: Mapping[str, Any]):
         self.name = name
         self.output_dir = _folder(name)
         self.folder = self.output_dir / "arte"
@@ -38,10 +38,24 @@ class SourceRun:
                 f"`from_run`: the teacher of {name} was not aligned from {cfg['base_model']}, but from another model. "
                 "`base_model` must be what it was in that run."
             )
-        if align.inputs.get("prompt_style") != prompt_style:
+
+    def check_rendering(self, rendering: Mapping[str, Any]) -> None:
+        """Raises `ConfigError` where the teacher was aligned with other prompts than it is asked with here."""
+        align = self.manifest.stages().get("align")
+        if align is None:
+            return
+        for key, key_here in (("prompt_style", "teacher.prompt_style"), ("rendering", "")):
+            there, here = align.inputs.get(key), rendering.get(key)
+            # What an older version did not enter, or left open, can't be compared.
+            if there in (None, "auto") or there == here:
+                continue
+            if key_here:
+                raise ConfigError(
+                    f"`from_run`: the teacher of {self.name} was aligned with `{key_here}: {there}`, here it is {here}."
+                )
             raise ConfigError(
-                f"`from_run`: the teacher of {name} was aligned with `teacher.prompt_style: "
-                f"{align.inputs.get('prompt_style')}`, here it is {prompt_style}."
+                f"`from_run`: the prompts of {self.name} were rendered with {there}, here they are with {here}. Take "
+                "over `teacher.chat_template_kwargs`, `teacher.reasoning` and `date` from that run's YAML."
             )
 
     @property

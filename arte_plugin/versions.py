@@ -17,8 +17,8 @@ from arte_plugin import prompts
 #: How a reply is read: `answers.py`, `question_tags.py`.
 READING = 1
 
-#: How prompts and completions become text and tokens: `rendering.py`, `strategies/`.
-RENDERING = 1
+#: How prompts and completions become text and tokens: `rendering.py`, `chat_template.py`, `strategies/`, `dpo_rows.py`.
+RENDERING = 2
 
 #: How an engine turns a request into a completion (`engines/`): sampling, stop strings, what is cut off and left out.
 #: It is part of every cached answer's key: raise it where an answer comes out otherwise, and all is asked anew.

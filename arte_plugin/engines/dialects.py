@@ -88,10 +88,13 @@ class Writer:
         if request.thought and self.dialect.takes_tokens:
             # A thought may be told from what follows by special tokens only.
             body["skip_special_tokens"] = False
-        end = self.renderer.tokenizer.eos_token_id
-        if self.dialect.takes_tokens and end is not None:
-            # Axolotl may have set another end-of-sequence token than the checkpoint's.
-            body["stop_token_ids"] = [end]
+        if self.dialect.takes_tokens:
+            # Axolotl may have set another end-of-sequence token than the checkpoint's, and a base model's own may be
+            # another than the one that its chat template ends a turn with.
+            body["stop_token_ids"] = self.renderer.end_ids
+        elif self.renderer.end_of_reply != self.renderer.tokenizer.eos_token:
+            # As text: all that these servers take.
+            body["stop"] = [*body.get("stop", []), self.renderer.end_of_reply]
         if self.adapter and self.api == "vllm":
             body["model"] = self.adapter
         if self.adapter and self.api == "sglang":
@@ -116,8 +119,8 @@ class Writer:
             raise ValueError(f"{type(error).__name__}: {error}") from error
         if not isinstance(text, str) or not isinstance(prompt_tokens, int) or not isinstance(new_tokens, int):
             raise ValueError("text or token counts of another type")
-        if request.thought:
-            # With special tokens kept, the one that ended the reply is there too.
+        if request.thought or not self.dialect.takes_tokens:
+            # With special tokens kept, or a stop string kept, the one that ended the reply is there too.
             for token in (self.renderer.tokenizer.eos_token, self.renderer.end_of_reply.strip()):
                 text = text.removesuffix(token or "")
         end = min((text.index(stop) + len(stop) for stop in request.stop if stop in text), default=None)

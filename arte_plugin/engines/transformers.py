@@ -58,16 +58,20 @@ class TransformersEngine:
     next one of the batch. `memory` bytes bound the keys and values of what is in flight. On CUDA the greedy requests go
     through transformers' continuous batching in pages of `page_size` tokens, where the last bits can depend on the
     timing; `paged` overrules the choice between the two. Models whose attention can't be split are left to `generate`.
+    A reply is over at a token of `ends`, as well as at the checkpoint's and the tokenizer's own end of sequence.
     """
 
-    def __init__(self, model, tokenizer, page_size: int = 32, paged: bool | None = None, memory: float = 4 * 2**30):
+    def __init__(
+        self, model, tokenizer, page_size: int = 32, paged: bool | None = None, memory: float = 4 * 2**30,
+        ends: Sequence[int] = (),
+    ):  # fmt: skip
         self.model = model.eval()
         self.tokenizer = tokenizer
         self._base = model.get_base_model() if hasattr(model, "get_base_model") else model
         # Now: on a CPU bitsandbytes packs 4-bit weights anew when they are first used.
         self._described = describe_model(model)
         named = getattr(self._base.generation_config, "eos_token_id", None)
-        ends = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id]
+        ends = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id, *ends]
         self._ends = sorted({token for token in ends if token is not None})
         self._pad = next(token for token in (tokenizer.pad_token_id, *self._ends, 0) if token is not None)
         config = self._base.config.get_text_config(decoder=True)

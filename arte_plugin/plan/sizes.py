@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arte_plugin.args import ArteArgs, PromptStyle
+from arte_plugin.args import ArteArgs, StudentArgs, TeacherArgs
+from arte_plugin.errors import ConfigError
 from arte_plugin.local_files import is_local
 from arte_plugin.plan.calls import Sizes
 from arte_plugin.plan.lengths import ASSUMED, Lengths, measured, within
+from arte_plugin.prompt_style import found_style
 from arte_plugin.rendering import Renderer
 from arte_plugin.respondents import respondents
 from arte_plugin.stages import STAGES
@@ -34,8 +36,8 @@ def sizes_of(args: ArteArgs, teacher: str) -> Measured:
     """Raises `ConfigError` and `DataError` as reading the tasks does, for sources in local files."""
     student = args.students[0]
     found = {
-        teacher: _renderer(teacher, args.teacher.prompt_style),
-        student.base_model: _renderer(student.base_model, student.prompt_style),
+        teacher: _renderer(teacher, args.teacher),
+        student.base_model: _renderer(student.base_model, student),
     }
     held_out = args.held_out if args.rounds > 1 else 0.0
     tasks, read = [], 0
@@ -84,13 +86,14 @@ def _at_hand(task: TaskArgs) -> bool:
     return all(is_local(one.path) for one in sources if isinstance(one, QuestionsArgs))
 
 
-def _renderer(name: str, style: PromptStyle) -> Renderer | None:
+def _renderer(name: str, settings: TeacherArgs | StudentArgs) -> Renderer | None:
     """The model's tokenizer, if it lies here or in the Hub's cache."""
     from transformers import AutoTokenizer
 
     try:
-        return Renderer(AutoTokenizer.from_pretrained(name, local_files_only=True, trust_remote_code=False), style)
-    except (OSError, ValueError, KeyError, ImportError):
+        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=True, trust_remote_code=False)
+        return Renderer(tokenizer, found_style(tokenizer, name, settings)[0], settings.chat_template_kwargs)
+    except (OSError, ValueError, KeyError, ImportError, ConfigError):
         return None
 
 

@@ -162,6 +162,8 @@ def evaluate(
             "model": fingerprint_model(trained.model),
             "adapter": fingerprint_model(trained.adapter) if trained.adapter else None,
             "prompt_style": student.prompt_style,
+            **({"template_kwargs": student.chat_template_kwargs} if student.chat_template_kwargs else {}),
+            **({"date": candidate.date} if candidate.date else {}),
             "dtype": student_dtype(student),
             "attention": attention(student, cfg),
             "max_new_tokens": evaluation.max_new_tokens,
@@ -223,9 +225,9 @@ def _lm(candidate: Candidate, batch_size: int, cfg: Mapping[str, Any], line: Any
                 batch_size=batch_size,
                 add_bos_token=False,
             )
-        lm.renderer = Renderer(tokenizer, candidate.student.prompt_style)
+        lm.renderer = candidate.renderer(tokenizer)
         # Pages would be faster on a GPU, but their last bits can depend on the timing.
-        engine = TransformersEngine(model, tokenizer, paged=False)
+        engine = TransformersEngine(model, tokenizer, paged=False, ends=lm.renderer.end_ids)
         try:
             yield lm
         finally:

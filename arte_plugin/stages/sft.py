@@ -15,7 +15,7 @@ from arte_plugin import child
 from arte_plugin.args import StudentArgs
 from arte_plugin.errors import ConfigError, StageError
 from arte_plugin.ranks import LOGGER
-from arte_plugin.rendering import Renderer
+from arte_plugin.rendering import Renderer, as_input_format, from_input_format
 from arte_plugin.rows import Dropped, TailoredExample, content_id, write_text
 
 LOG = logging.getLogger(LOGGER)
@@ -68,9 +68,9 @@ class TrainedStudent:
 
 
 def student_config(
-    cfg: Mapping[str, Any], student: StudentArgs, tailored: Path, folder: Path, seed: int
+    cfg: Mapping[str, Any], student: StudentArgs, tailored: Path, folder: Path, seed: int, date: str | None = None
 ) -> dict[str, Any]:
-    """A complete Axolotl config for the student's fine-tuning; `cfg` is the teacher's.
+    """A complete Axolotl config for the student's fine-tuning; `cfg` is the teacher's, `date` the run's (ISO).
 
     Raises `ConfigError` where `student.sft` sets a key that ARTE must set itself.
     """
@@ -90,7 +90,7 @@ def student_config(
                 "path": str(tailored.absolute()),
                 "ds_type": "json",
                 "type": TAILORED_STRATEGY,
-                "input_format": student.prompt_style,
+                "input_format": as_input_format(student.prompt_style, student.chat_template_kwargs, date),
             }
         ],
         "dataset_prepared_path": str(folder / "prepared" / content),
@@ -135,7 +135,7 @@ def too_long(examples: Sequence[TailoredExample], config: Mapping[str, Any]) -> 
 
     source = config.get("tokenizer_config") or config["base_model"]
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=bool(config.get("trust_remote_code")))
-    renderer = Renderer(tokenizer, config["datasets"][0]["input_format"])
+    renderer = Renderer(tokenizer, **from_input_format(config["datasets"][0]["input_format"]))
     longest = config["sequence_len"]
     dropped = []
     for example in examples:

@@ -11,6 +11,7 @@ from arte_plugin.engines.base import Completion, Engine, Request, plan_batches
 from arte_plugin.memory import release
 from arte_plugin.models import student_dtype
 from arte_plugin.ranks import LOGGER
+from arte_plugin.rendering import Renderer
 from arte_plugin.stages.sft import TrainedStudent
 
 LOG = logging.getLogger(LOGGER)
@@ -27,6 +28,12 @@ class Candidate:
     trained: TrainedStudent
     #: Of its fine-tuning, where there are several.
     seed: int | None = None
+    #: That its chat template is rendered with (ISO), where the template tells it.
+    date: str | None = None
+
+    def renderer(self, tokenizer: Any) -> Renderer:
+        """Renders as the student was probed and trained."""
+        return Renderer(tokenizer, self.student.prompt_style, self.student.chat_template_kwargs, self.date)
 
 
 class Advance:

@@ -5,10 +5,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from arte_plugin.dpo_rows import MARK
 from arte_plugin.rendering import PromptStyle, Renderer
 from arte_plugin.rows import PreferencePair
 
 _KEPT = ("prompt", "chosen", "rejected")
+
+_RENDERERS: dict[int, tuple[Any, Renderer]] = {}
 
 
 def preference_pairs(
@@ -18,20 +21,40 @@ def preference_pairs(
 
     Axolotl hands the tokenizer to the function that is returned, because that has a parameter of this name.
     """
-    teacher = (cfg.get("arte") or {}).get("teacher") or {}
+    arte = cfg.get("arte") or {}
+    teacher = arte.get("teacher") or {}
+    rendering: dict[str, Any] = {
+        "prompt_style": teacher.get("prompt_style") or "auto",
+        "template_kwargs": dict(teacher.get("chat_template_kwargs") or {}),
+        "date": arte.get("date"),
+    }
     removed = [f.name for f in dataclasses.fields(PreferencePair) if f.name not in _KEPT]
-    return partial(render_pair, prompt_style=teacher.get("prompt_style") or "auto"), {"remove_columns": removed}
+    return partial(render_pair, **rendering), {"remove_columns": removed}
 
 
-def render_pair(pair: Mapping[str, Any], tokenizer: Any, prompt_style: PromptStyle) -> dict[str, str]:
-    """`prompt`, `chosen` and `rejected` inside the teacher's chat template, for TRL to tokenise.
+def render_pair(
+    pair: Mapping[str, Any],
+    tokenizer: Any,
+    prompt_style: PromptStyle,
+    template_kwargs: Mapping[str, Any] | None = None,
+    date: str | None = None,
+) -> dict[str, Any]:
+    """`prompt`, `chosen` and `rejected` as the teacher is asked and as its template writes a reply.
 
-    TRL tokenises the prompt and each completion as one text and lets the tokenizer add its BOS, so there is none here;
-    it adds EOS only where a completion does not end in it.
+    They are complete, and marked so that `dpo_rows` keeps TRL from adding tokens of its own.
     """
-    renderer = Renderer(tokenizer, prompt_style)
+    renderer = _renderer(tokenizer, prompt_style, template_kwargs, date)
     return {
-        "prompt": renderer.training_prompt(pair["prompt"]),
+        "prompt": renderer.prompt(pair["prompt"]),
         "chosen": renderer.completion(pair["chosen"]),
         "rejected": renderer.completion(pair["rejected"]),
+        MARK: True,
     }
+
+
+def _renderer(tokenizer: Any, *settings: Any) -> Renderer:
+    """One for all rows: finding out about a template takes as long as rendering a few of them."""
+    known = _RENDERERS.get(id(tokenizer))
+    if known is None or known[0] != settings or known[1].tokenizer is not tokenizer:
+        known = _RENDERERS[id(tokenizer)] = (settings, Renderer(tokenizer, *settings))
+    return known[1]

@@ -27,13 +27,15 @@ def other(tmp_path, teacher):
     folder = tmp_path / "other"
     (folder / "arte").mkdir(parents=True)
     (folder / "adapter_config.json").write_text("{}")
-    inputs = {"teacher": fingerprint_model(str(teacher)), "prompt_style": "auto"}
+    inputs = {"teacher": fingerprint_model(str(teacher)), "prompt_style": "chat"}
     Manifest(folder / "arte/manifest.json").record("align", inputs, [Count("pairs", 3, 3)], {}, 1.0)
     return folder
 
 
-def source(folder, teacher, style="auto", **keys):
-    return SourceRun(str(folder), {"base_model": str(teacher), "adapter": "lora", **keys}, style)
+def source(folder, teacher, style="chat", **keys):
+    found = SourceRun(str(folder), {"base_model": str(teacher), "adapter": "lora", **keys})
+    found.check_rendering({"prompt_style": style, "rendering": [{"style": style, "date": "2025-01-01"}]})
+    return found
 
 
 def test_a_finished_run_is_taken(other, teacher):
@@ -70,7 +72,7 @@ def test_another_teacher(other, tmp_path):
 
 
 def test_another_prompt_style(other, teacher):
-    with pytest.raises(ConfigError, match=r"`teacher\.prompt_style: auto`, here it is plain"):
+    with pytest.raises(ConfigError, match=r"`teacher\.prompt_style: chat`, here it is plain"):
         source(other, teacher, style="plain")
 
 

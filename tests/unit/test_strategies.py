@@ -4,12 +4,14 @@ import pickle
 from types import SimpleNamespace
 
 import pytest
+from datasets import Dataset
 from transformers import AutoTokenizer
 
 from arte_plugin.errors import ConfigError, DataError
 from arte_plugin.rows import PreferencePair
 from arte_plugin.strategies import tailored
 from arte_plugin.strategies.pairs import preference_pairs
+from tests.dpo_tokens import as_trained_on
 from tests.tiny import BOS, END, EOS, tiny_model
 
 PAIR = PreferencePair("p", "rationale", "t", "1 + 1?", "It is <ans>2</ans>", "It is <ans>3</ans>", 1, 0, "a", "b")
@@ -95,23 +97,15 @@ def render(tokenizer, style="auto"):
     transform, map_kwargs = load("arte_plugin.preference_pairs", cfg, dataset_idx=0)
     pickle.dumps(transform)
     mapped = _map_dataset(cfg, Dataset.from_list([vars(PAIR)]), transform, tokenizer, **map_kwargs)
-    assert sorted(mapped.column_names) == ["chosen", "prompt", "rejected"]
-    return mapped[0]
-
-
-def trl_tokens(tokenizer, row):
-    """As `trl.DPOTrainer` does: EOS where it is missing, then prompt and completion as one text."""
-    eos = tokenizer.eos_token
-    chosen = row["chosen"] if row["chosen"].endswith(eos) else row["chosen"] + eos
-    prompt_ids, both = tokenizer(row["prompt"])["input_ids"], tokenizer(row["prompt"] + chosen)["input_ids"]
-    assert both[: len(prompt_ids)] == prompt_ids
-    return prompt_ids, both[len(prompt_ids) :]
+    assert sorted(mapped.column_names) == ["chosen", "prompt", "rejected", "rendered"]
+    return mapped
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_pair_has_one_bos_at_most_and_one_end(tokenizers, name):
     tokenizer = tokenizers[name]
-    prompt_ids, chosen_ids = trl_tokens(tokenizer, render(tokenizer))
+    [row] = as_trained_on(render(tokenizer), tokenizer)
+    prompt_ids, chosen_ids = row["prompt_ids"], row["chosen_ids"]
     assert (prompt_ids + chosen_ids).count(tokenizer.bos_token_id) == ("bos" in name)
     assert chosen_ids.count(tokenizer.eos_token_id) == 1
     assert chosen_ids[-1] == tokenizer.eos_token_id
@@ -121,7 +115,17 @@ def test_a_pair_has_one_bos_at_most_and_one_end(tokenizers, name):
     assert prompt_ids + chosen_ids == tokenizer(whole, add_special_tokens=False)["input_ids"]
 
 
+def test_rows_of_another_data_set_beside_the_pairs_are_left_to_trl(tokenizers):
+    tokenizer = tokenizers["plain_bos"]
+    rows = render(tokenizer).to_list()
+    others = [{"prompt": "Ask.", "chosen": " Yes", "rejected": " No", "rendered": None}]
+    ours, theirs = as_trained_on(Dataset.from_list(rows + others), tokenizer)
+    assert ours["prompt_ids"] == tokenizer(rows[0]["prompt"], add_special_tokens=False)["input_ids"]
+    assert theirs["prompt_ids"] == tokenizer("Ask.")["input_ids"]
+    assert theirs["chosen_ids"][-1] == tokenizer.eos_token_id
+
+
 def test_the_teachers_style_is_the_configs(tokenizers):
-    assert render(tokenizers["chat"], "plain")["prompt"] == PAIR.prompt
+    assert render(tokenizers["chat"], "plain")[0]["prompt"] == PAIR.prompt
     transform, _ = preference_pairs(SimpleNamespace(get=lambda key: None))
     assert transform(vars(PAIR), tokenizer=tokenizers["chat"])["prompt"].startswith("<|im_start|>user")

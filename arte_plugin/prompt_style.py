@@ -1,0 +1,111 @@
+"""How each model of a run is asked: which prompts `auto` comes to, and whether its chat template can be used."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+from arte_plugin.args import ArteArgs, RespondentArgs, StudentArgs, TeacherArgs
+from arte_plugin.chat_template import ChatTemplate
+from arte_plugin.rendering import Renderer
+
+#: Words in a model's name.
+_CHAT_WORDS = {"instruct", "chat", "it", "assistant", "thinking", "reasoning"}
+_BASE_WORDS = {"base", "pt", "pretrain", "pretrained"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How one model is asked, and why."""
+
+    role: str
+    name: str
+    #: Its part of the YAML.
+    settings: Any
+    renderer: Renderer
+    reason: str
+    warnings: list[str] = field(default_factory=list)
+
+
+def settle(cfg: Mapping[str, Any], args: ArteArgs) -> list[Asked]:
+    """Settle what `args` leave to be found out: `prompt_style: auto` becomes one of the two.
+
+    No model is loaded. A model without a tokenizer is left as it is, for its loader to complain about. Raises
+    `ConfigError` for a chat template that can't be used.
+    """
+    models: list[tuple[str, str, StudentArgs | TeacherArgs | RespondentArgs, bool]] = [
+        ("teacher", str(cfg["base_model"]), args.teacher, False),
+        *(("student", student.base_model, student, student.trust_remote_code) for student in args.students),
+        *(("respondent", r.base_model, r, args.students[0].trust_remote_code) for r in args.preference_set.respondents),
+    ]
+    asked = []
+    for role, name, settings, trust in models:
+        tokenizer = _teacher_tokenizer(cfg) if role == "teacher" else _tokenizer(name, trust)
+        if tokenizer is None:
+            continue
+        told = role == "teacher" and bool(cfg.get("chat_template"))
+        settings.prompt_style, reason = found_style(tokenizer, name, settings, told)
+        renderer = Renderer(tokenizer, settings.prompt_style, settings.chat_template_kwargs, args.date)
+        asked.append(Asked(role, name, settings, renderer, reason, list(_warnings(tokenizer, renderer))))
+    return asked
+
+
+def found_style(tokenizer: Any, name: str, settings: Any, told: bool = False) -> tuple[Any, str]:
+    """`chat` or `plain`, and why; `told` is whether the YAML gives the tokenizer its template."""
+    if settings.prompt_style != "auto":
+        return settings.prompt_style, f"as `prompt_style: {settings.prompt_style}` says"
+    if not tokenizer.chat_template:
+        return "plain", "it has no chat template"
+    if told:
+        return "chat", "the YAML names its chat template"
+    words = set(re.split(r"[^a-z0-9]+", PurePath(name).name.lower()))
+    if words & _BASE_WORDS:
+        return "plain", "a base model by its name, though it brings a chat template"
+    if words & _CHAT_WORDS:
+        return "chat", "a chat model by its name"
+    end = ChatTemplate(tokenizer, settings.chat_template_kwargs, None, thinks=True).end
+    end_id = tokenizer.convert_tokens_to_ids(end)
+    if end_id is not None and end_id not in {tokenizer.eos_token_id, *_generation_ends(name)}:
+        return "plain", f"a base model that brings a chat template: it does not end its replies with {end}"
+    return "chat", f"it has a chat template, and ends its replies with {end}"
+
+
+def _generation_ends(name: str) -> list[int]:
+    """The end-of-sequence tokens of `generation_config.json`, if there is one."""
+    from transformers import GenerationConfig
+
+    try:
+        named = GenerationConfig.from_pretrained(name).eos_token_id
+    except (OSError, ValueError):
+        return []
+    return named if isinstance(named, list) else [named]
+
+
+def _warnings(tokenizer: Any, renderer: Renderer) -> Iterator[str]:
+    template = renderer.template
+    if template is None:
+        return
+    if template.tells_the_date:
+        yield f"the template writes the date into prompts: {renderer.date} for this run (`arte.date`)"
+    if template.forgets_empty_thought:
+        yield "the template asks behind an empty thought, which it does not write into earlier turns"
+
+
+def _tokenizer(name: str, trust_remote_code: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError):
+        return None
+
+
+def _teacher_tokenizer(cfg: Mapping[str, Any]) -> Any:
+    from axolotl.loaders import load_tokenizer
+    from axolotl.utils.dict import DictDefault
+
+    try:
+        return load_tokenizer(cfg if isinstance(cfg, DictDefault) else DictDefault(cfg))
+    except (OSError, ValueError, KeyError, ImportError):
+        return None
