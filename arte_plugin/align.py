@@ -21,7 +21,7 @@ def prepare_training(cfg: Any, run: Run, inputs: Mapping[str, Any], resume: bool
     arte["date"] = run.args.date
     arte["teacher"] = {
         **(arte.get("teacher") or {}),
-        **run.args.teacher.model_dump(include={"prompt_style", "chat_template_kwargs"}),
+        **run.args.teacher.model_dump(include={"prompt_style", "chat_template_kwargs", "reasoning"}),
     }
     for entry in cfg["datasets"]:
         if entry["path"] == SENTINEL:

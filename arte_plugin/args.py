@@ -95,6 +95,14 @@ class StudentArgs(Block):
 class TeacherArgs(Block):
     """How the teacher is asked. The model itself is the top-level `base_model`."""
 
+    reasoning: bool | Literal["auto"] = Field(
+        "auto",
+        description="Whether the teacher thinks before it writes. Its thoughts are cut off before anything is read, "
+        "and neither shown nor trained on. `auto`: where its chat template opens a thought and can't be told not to.",
+    )
+    reasoning_tokens: int = Field(
+        4096, ge=16, description="Longest thought, in tokens; what was not thought to its end by then is dropped."
+    )
     prompt_style: PromptStyle = Field("auto", description="As `student.prompt_style`.")
     chat_template_kwargs: dict[str, Any] = Field(
         default_factory=dict,
@@ -442,6 +450,14 @@ class ArteArgs(Block):
         served = (self.engine.teacher, self.engine.student) if isinstance(self.engine, ServerEngineArgs) else ()
         if self.rounds > 1 and any(one and one.base_urls for one in served):
             raise ValueError("later `rounds` have other models than the servers in `base_urls`: use `command`")
+        return self
+
+    @model_validator(mode="after")
+    def _thoughts_come_first(self) -> "ArteArgs":
+        if self.teacher.reasoning is True and self.elicit.prefill:
+            raise ValueError(
+                "`elicit.prefill` begins the teacher's reply, and `teacher.reasoning` its thought: one of them"
+            )
         return self
 
     @model_validator(mode="after")

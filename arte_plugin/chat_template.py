@@ -19,6 +19,10 @@ _QUESTION = "Whose is this question?"
 _REPLY = "This is\n\nthe reply <ans>(A)</ans>"
 
 
+class OpenThoughtError(ConfigError):
+    """The template opens a thought in every prompt, and has no switch for it."""
+
+
 class ChatTemplate:
     """The template of `tokenizer`: the prompt of a question, and how a reply to it begins and ends.
 
@@ -79,6 +83,18 @@ class ChatTemplate:
             finally:
                 self._clock = clock
         return written[0] != written[1]
+
+    @cached_property
+    def thought_end(self) -> str:
+        """What a model writes between its thought and its reply: a closing tag, or the head of the final channel.
+
+        Raises `ConfigError` for a template that knows no thoughts.
+        """
+        known = [end for end in THOUGHT_ENDS if end in (self.opening or self._source)]
+        found = known[0] if known else self.opening.strip()
+        if not found:
+            self._refuse("knows no thoughts, so that `reasoning` has nothing to take away")
+        return found
 
     # --- Finding out --------------------------------------------------------------------------------------------------
 
@@ -148,15 +164,20 @@ class ChatTemplate:
 
     def _refuse_thought(self, before: str, generated_from: str) -> NoReturn:
         same = next((i for i, (a, b) in enumerate(zip(before, generated_from, strict=False)) if a != b), len(before))
-        self._refuse(
-            f"asks with a prompt that ends in {generated_from[same - 20 :]!r}, and writes no reply behind that (but "
-            f"behind {before[-20:]!r}): it opens a thought, and knows no switch for it. What would be trained is not "
-            "what the model will be asked with"
+        raise OpenThoughtError(
+            self._refusal(
+                f"asks with a prompt that ends in {generated_from[same - 20 :]!r}, and writes no reply behind that "
+                f"(but behind {before[-20:]!r}): it opens a thought, and knows no switch for it. What would be trained "
+                "is not what the model will be asked with"
+            )
         )
 
     def _refuse(self, problem: str) -> NoReturn:
+        raise ConfigError(self._refusal(problem))
+
+    def _refusal(self, problem: str) -> str:
         name = getattr(self._tokenizer, "name_or_path", "") or "this tokenizer"
-        raise ConfigError(
+        return (
             f"The chat template of {name} {problem}. Use `prompt_style: plain`, or a model with another template; for "
             "a teacher that thinks there is `arte.teacher.reasoning: true`."
         )

@@ -64,11 +64,12 @@ def write_questions(
         prefills = [prompts.question_prefill(len(seeds)) if settings.prefill else "" for seeds in shown]
         requests = [
             Request(
-                prompt=teacher.renderer.prompt(text, prefill),
+                prompt=teacher.renderer.asking(text, prefill),
                 group=f"{task.name}/{stage}/{call}",
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
                 seed=_number(seed, task.name, stage, "questions", str(call)),
+                thought=teacher.renderer.thought,
             )
             for call, text, prefill in zip(wave, texts, prefills, strict=True)
         ]
@@ -76,7 +77,11 @@ def write_questions(
         for call, text, prefill, completion in zip(wave, texts, prefills, teacher.ask(requests, what), strict=True):
             replies.append(prefill + completion.text)
             source = f"call {call}"
-            parsed, rejected = parse_questions(prefill + completion.text)
+            said = teacher.renderer.said(completion.text)
+            if said is None:
+                dropped.append(Dropped(stage, "question_thought_unfinished", task.name, source, completion.text))
+                continue
+            parsed, rejected = parse_questions(prefill + said)
             dropped += [Dropped(stage, f"question_{reason}", task.name, source, bad) for reason, bad in rejected]
             for new in parsed:
                 key = comparable(new.question)
@@ -85,6 +90,8 @@ def write_questions(
                     reason = "bad_target"
                 elif not targets_an_option(new.question, new.target, task.args.answer):
                     reason = "target_is_no_option"
+                elif teacher.renderer.special_strings_in(new.question + new.target):
+                    reason = "question_with_special_string"
                 elif key in taken:
                     reason = "duplicate" if taken[key] == "new" else f"repeats_{taken[key]}"
                 elif len(kept) == wanted:
@@ -115,13 +122,14 @@ def write_rationales(
         """The rest of each reply, by id; `begun` holds the ids and how their replies begin."""
         requests = [
             Request(
-                prompt=teacher.renderer.prompt(texts[name], beginning),
+                prompt=teacher.renderer.asking(texts[name], beginning),
                 group=f"{task.name}/{stage}/{name}",
                 max_new_tokens=longest,
                 temperature=temperature,
                 seed=_number(seed, task.name, stage, "rationale", name),
                 stop=stop,
                 answer=answer,
+                thought=None if beginning else teacher.renderer.thought,
             )
             for name, beginning in begun.items()
         ]
@@ -131,7 +139,8 @@ def write_rationales(
     texts = dict(asks)
     kind = task.args.answer
     replies = ask(dict.fromkeys(texts, ""), max_new_tokens, prompts.RATIONALE_STOP, kind, "rationales")
-    rationales = {name: reply.text.split(prompts.NEXT_QUESTION)[0].strip() for name, reply in replies.items()}
+    said = {name: teacher.renderer.said(reply.text) for name, reply in replies.items()}
+    rationales = {name: (text or "").split(prompts.NEXT_QUESTION)[0].strip() for name, text in said.items()}
     if prefill:
         begun = {
             name: rationale + prompts.ANSWER_PREFILL
@@ -144,10 +153,15 @@ def write_rationales(
     dropped: list[Dropped] = []
     for name, rationale in rationales.items():
         answer = answers.tagged(rationale, task.args.answer)
-        if answer is not None:
+        if said[name] is None:
+            reason, rationale = "rationale_thought_unfinished", replies[name].text
+        elif teacher.renderer.special_strings_in(rationale):
+            reason = "rationale_with_special_string"
+        elif answer is not None:
             written.append((rationale, answer))
             continue
-        reason = "rationale_truncated" if replies[name].finish == "length" else "rationale_without_answer"
+        else:
+            reason = "rationale_truncated" if replies[name].finish == "length" else "rationale_without_answer"
         dropped.append(Dropped(stage, reason, task.name, name, rationale))
         written.append(None)
     if len(dropped) == len(asks):

@@ -276,7 +276,11 @@ def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path |
 
 def asking_renderer(tokenizer: Any, settings: StudentArgs | TeacherArgs | RespondentArgs, args: ArteArgs) -> Renderer:
     """What renders for a model, as its part of the YAML says; its tokenizer may be that of a tuned one."""
-    return Renderer(tokenizer, settings.prompt_style, settings.chat_template_kwargs, args.date)
+    thinks = isinstance(settings, TeacherArgs) and settings.reasoning is True
+    return Renderer(
+        tokenizer, settings.prompt_style, settings.chat_template_kwargs, args.date,
+        thought_tokens=args.teacher.reasoning_tokens if thinks else 0,
+    )  # fmt: skip
 
 
 def _more_ends(renderer: Renderer) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from pathlib import PurePath
 from typing import Any
 
 from arte_plugin.args import ArteArgs, RespondentArgs, StudentArgs, TeacherArgs
-from arte_plugin.chat_template import ChatTemplate
+from arte_plugin.chat_template import SWITCHES, ChatTemplate, OpenThoughtError
+from arte_plugin.errors import ConfigError
+from arte_plugin.models import asking_renderer
 from arte_plugin.rendering import Renderer
 
 #: Words in a model's name.
@@ -46,9 +48,30 @@ def settle(cfg: Mapping[str, Any], args: ArteArgs) -> list[Asked]:
             continue
         told = role == "teacher" and bool(cfg.get("chat_template"))
         settings.prompt_style, reason = found_style(tokenizer, name, settings, told)
-        renderer = Renderer(tokenizer, settings.prompt_style, settings.chat_template_kwargs, args.date)
+        if isinstance(settings, TeacherArgs):
+            _settle_reasoning(tokenizer, args)
+        renderer = asking_renderer(tokenizer, settings, args)
         asked.append(Asked(role, name, settings, renderer, reason, list(_warnings(tokenizer, renderer))))
     return asked
+
+
+def _settle_reasoning(tokenizer: Any, args: ArteArgs) -> None:
+    """`auto` is on where the template opens a thought that it knows no switch for, or is told to open one."""
+    teacher = args.teacher
+    if teacher.reasoning != "auto":
+        if teacher.reasoning and teacher.prompt_style == "plain":
+            raise ConfigError("`teacher.reasoning` needs a chat template, and the teacher is asked plainly.")
+        return
+    teacher.reasoning = any(teacher.chat_template_kwargs.get(name) for name in SWITCHES)
+    if teacher.prompt_style == "chat" and not teacher.reasoning:
+        try:
+            ChatTemplate(tokenizer, teacher.chat_template_kwargs, args.date)
+        except OpenThoughtError:
+            teacher.reasoning = True
+    if teacher.reasoning and args.elicit.prefill:
+        raise ConfigError(
+            "The teacher thinks (its chat template opens a thought), and `elicit.prefill` begins its reply: not both."
+        )
 
 
 def found_style(tokenizer: Any, name: str, settings: Any, told: bool = False) -> tuple[Any, str]:

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 from arte_plugin.chat_template import ChatTemplate, special_tokens
+from arte_plugin.engines.base import Thought
 from arte_plugin.special_text import SpecialText
 
 PromptStyle = Literal["auto", "plain", "chat"]
@@ -18,8 +19,9 @@ class Renderer:
     is generated from, what is trained on and what the request cache hashes are one and the same. Special strings inside
     a question or a reply stay text (`special_text`).
 
-    `template_kwargs` go to the chat template, whose clock stands at `date` (ISO, default: today). With `thinks`,
-    `asking` begins where the template lets the model think. Raises `ConfigError` for a template that can't be used.
+    `template_kwargs` go to the chat template, whose clock stands at `date` (ISO, default: today). With
+    `thought_tokens`, a teacher thinks before it replies, in so many tokens at most: `asking` is where its thought
+    begins, and `said` is what it says behind it. Raises `ConfigError` for a template that can't be used.
     """
 
     def __init__(
@@ -28,7 +30,7 @@ class Renderer:
         prompt_style: PromptStyle,
         template_kwargs: Mapping[str, Any] | None = None,
         date: str | None = None,
-        thinks: bool = False,
+        thought_tokens: int = 0,
     ):
         self.tokenizer = tokenizer
         has_template = bool(getattr(tokenizer, "chat_template", None))
@@ -38,7 +40,9 @@ class Renderer:
         self.date = date
         self.template: ChatTemplate | None = None
         if self.style == "chat":
-            self.template = ChatTemplate(tokenizer, template_kwargs, date, thinks)
+            self.template = ChatTemplate(tokenizer, template_kwargs, date, thinks=thought_tokens > 0)
+        #: What comes before a reply; None where nothing does.
+        self.thought = Thought(self.template.thought_end, thought_tokens) if self.template and thought_tokens else None
         self._special = SpecialText(tokenizer)
 
     def prompt(self, text: str, prefill: str = "") -> str:
@@ -47,6 +51,19 @@ class Renderer:
         if self.template is None:
             return self.bos + text + (" " + prefill if prefill else "")
         return self.template.prompt(text) + (self.template.space + prefill if prefill else "")
+
+    def asking(self, text: str, prefill: str = "") -> str:
+        """`prompt`, or where the model has yet to think: up to the beginning of its thought, if no reply is begun."""
+        if self.template is None or self.thought is None or prefill:
+            return self.prompt(text, prefill)
+        return self.template.thinking_prompt(self._special.as_text(text))
+
+    def said(self, text: str) -> str | None:
+        """A reply without the thought in front of it, which nobody is shown; None for a thought that never ended."""
+        if self.thought is None:
+            return text
+        _, end, said = text.rpartition(self.thought.end)
+        return self._special.left_out(said) if end else None
 
     def completion(self, text: str) -> str:
         """`text` as the model's reply, as its template writes it, up to the token that ends the turn; for `prompt`."""
@@ -65,6 +82,7 @@ class Renderer:
             "style": self.style,
             **({"kwargs": template.kwargs} if template and template.kwargs else {}),
             **({"date": self.date} if template and template.tells_the_date else {}),
+            **({"thinks": True} if self.thought else {}),
         }
 
     @cached_property

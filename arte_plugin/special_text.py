@@ -24,6 +24,10 @@ class SpecialText:
         """The special strings in `text`, each once, in their order."""
         return list(dict.fromkeys(self._pattern.findall(text))) if self.strings else []
 
+    def left_out(self, text: str) -> str:
+        """`text` without the tokens that a model wrote beside it, where they were not left out in decoding."""
+        return self._pattern.sub("", text) if self.strings else text
+
     def as_text(self, text: str) -> str:
         """`text` without a special string. What holds none stays as it is."""
         while self.strings and self._pattern.search(text):

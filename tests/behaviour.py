@@ -164,7 +164,10 @@ class _Echo:
 
 
 def _teacher(folder: str, name: str) -> Model:
-    renderer = SimpleNamespace(style="plain", prompt=lambda text, prefill="": f"{text} {prefill}")
+    renderer = SimpleNamespace(
+        style="plain", thought=None, asking=lambda text, prefill="": f"{text} {prefill}", said=lambda text: text,
+        special_strings_in=lambda text: [],
+    )  # fmt: skip
     cache = RequestCache(Path(folder) / "requests.sqlite")
     return Model(name, {"model": name}, renderer, _Echo, cache, 4, 10.0)  # type: ignore[arg-type]
 

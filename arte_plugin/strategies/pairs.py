@@ -27,6 +27,8 @@ def preference_pairs(
         "prompt_style": teacher.get("prompt_style") or "auto",
         "template_kwargs": dict(teacher.get("chat_template_kwargs") or {}),
         "date": arte.get("date"),
+        # Whatever its length: what is trained on has none.
+        "thought_tokens": 1 if teacher.get("reasoning") is True else 0,
     }
     removed = [f.name for f in dataclasses.fields(PreferencePair) if f.name not in _KEPT]
     return partial(render_pair, **rendering), {"remove_columns": removed}
@@ -38,12 +40,13 @@ def render_pair(
     prompt_style: PromptStyle,
     template_kwargs: Mapping[str, Any] | None = None,
     date: str | None = None,
+    thought_tokens: int = 0,
 ) -> dict[str, Any]:
     """`prompt`, `chosen` and `rejected` as the teacher is asked and as its template writes a reply.
 
     They are complete, and marked so that `dpo_rows` keeps TRL from adding tokens of its own.
     """
-    renderer = _renderer(tokenizer, prompt_style, template_kwargs, date)
+    renderer = _renderer(tokenizer, prompt_style, template_kwargs, date, thought_tokens)
     return {
         "prompt": renderer.prompt(pair["prompt"]),
         "chosen": renderer.completion(pair["chosen"]),

@@ -149,9 +149,16 @@ def regenerated(tmp_path):
 
 class Plain:
     style = "plain"
+    thought = None
 
-    def prompt(self, text, prefill=""):
+    def asking(self, text, prefill=""):
         return text + prefill
+
+    def said(self, text):
+        return text
+
+    def special_strings_in(self, text):
+        return []
 
 
 def test_the_control_is_the_same_pipeline_with_the_teacher_as_it_was(regenerated):
