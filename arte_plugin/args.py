@@ -261,6 +261,14 @@ class PairArgs(Block):
         lt=1,
         description="Chosen and rejected must differ by more than this in score. Ties never make a pair.",
     )
+    min_probability: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Pairs are kept only if the student truly prefers what is chosen with at least this probability, "
+        "such as 0.9: scores are shrunk to what is usual in the task, by as much as they are noise (empirical Bayes), "
+        "and best and worst are chosen by them. 0: every pair, as in the paper.",
+    )
     equal_answers: bool = Field(
         False,
         description="Rationale-level pairs only of rationales with the same answer: the two with the widest gap. "

@@ -248,6 +248,7 @@ def pair(run: Run) -> None:
     from arte_plugin.stages.gaps import cell_files, gap_note, gap_report, like_chance, read_cells
     from arte_plugin.stages.pair import pair
     from arte_plugin.stages.probe import preference_scores
+    from arte_plugin.stages.shrinkage import Shrunken, shrink
 
     settings = run.args.pair
     drafts_file, scores_file = run.scored_drafts()
@@ -279,8 +280,15 @@ def pair(run: Run) -> None:
             text = renderer.prompt(prompt) + renderer.completion(completion)
             return len(renderer.tokenizer(text, add_special_tokens=False)["input_ids"]) <= sequence_len
 
-        pairs, dropped = pair(drafts, preferences, settings, run.args.seed, fits)
         cells = read_cells(scores_file, scores)
+        believed: dict[str, Shrunken] | None = None
+        if settings.min_probability:
+            usable = [one for one in drafts if one.draft_id in preferences]
+            believed = {
+                task: shrink([one for one in usable if one.task == task], scores, cells, run.weights)
+                for task in dict.fromkeys(one.task for one in usable)
+            }
+        pairs, dropped = pair(drafts, preferences, settings, run.args.seed, fits, believed)
         report = gap_report(drafts, preferences, cells, run.weights, pairs, settings.quantile, run.args.seed)
         counts = [count_rows("draft questions", len({one.question_id for one in drafts}), repeats)] if repeats else []
         for level in ("question", "rationale"):

@@ -9,6 +9,7 @@ from arte_plugin.errors import DataError
 from arte_plugin.rows import Draft, Dropped, Level, PreferencePair
 from arte_plugin.stages import ties
 from arte_plugin.stages.question_scores import question_scores
+from arte_plugin.stages.shrinkage import Belief, Shrunken, above
 
 STAGE = "pair"
 
@@ -17,10 +18,16 @@ Fits = Callable[[str, str], bool]
 
 
 def pair(
-    drafts: Sequence[Draft], scored: Mapping[str, float], settings: PairArgs, seed: int, fits: Fits
+    drafts: Sequence[Draft],
+    scored: Mapping[str, float],
+    settings: PairArgs,
+    seed: int,
+    fits: Fits,
+    believed: Mapping[str, Shrunken] | None = None,
 ) -> tuple[list[PreferencePair], list[Dropped]]:
     """Question-level and rationale-level pairs of all tasks, in the order of the tasks; `scored` is s_r by draft id.
 
+    For `settings.min_probability`, `believed` has the shrunken scores of each task: best and worst are chosen by them.
     Ties, pairs within the margin, pairs of equal texts and pairs that are too long are dropped and counted.
     Raises `DataError` when drafts and scores do not belong together, or when not one pair is left.
     """
@@ -37,8 +44,8 @@ def pair(
         of_task = [draft for draft in usable if draft.task == task]
         rng = random.Random(f"{seed}/{task}/pairs")
         for made, lost in (
-            _question_level(of_task, scored, settings, seed, rng, fits),
-            _rationale_level(of_task, scored, settings, seed, rng, fits),
+            _question_level(of_task, scored, settings, seed, rng, fits, believed[task].questions if believed else {}),
+            _rationale_level(of_task, scored, settings, seed, rng, fits, believed[task].drafts if believed else {}),
         ):
             pairs += made
             dropped += lost
@@ -48,12 +55,13 @@ def pair(
 
 
 def _question_level(
-    drafts: Sequence[Draft], scored: Mapping[str, float], settings: PairArgs, seed: int, rng: random.Random, fits: Fits
-) -> tuple[list[PreferencePair], list[Dropped]]:
+    drafts: Sequence[Draft], scored: Mapping[str, float], settings: PairArgs, seed: int, rng: random.Random, fits: Fits,
+    believed: Mapping[str, Belief],
+) -> tuple[list[PreferencePair], list[Dropped]]:  # fmt: skip
     """Chosen from the best share by s_q (the mean of a question's s_r), rejected from the worst."""
     by_question = _by_question(drafts)
     s_q = question_scores(drafts, scored)
-    ranked = ties.ranked(s_q, f"{seed}/{drafts[0].task}/questions/ties")
+    ranked = ties.ranked(_by_belief(s_q, believed), f"{seed}/{drafts[0].task}/questions/ties")
     share = max(1, int(len(ranked) * settings.quantile)) if len(ranked) > 1 else 0
     candidates = [(best, worst) for best in ranked[:share] for worst in ranked[-share:]] if share else []
     rng.shuffle(candidates)
@@ -63,7 +71,10 @@ def _question_level(
         if len(made) == settings.question_pairs:
             break
         chosen, rejected = by_question[best][0], by_question[worst][0]
-        if reason := _no_preference("question", s_q[best], s_q[worst], settings):
+        if reason := (
+            _no_preference("question", s_q[best], s_q[worst], settings)
+            or _improbable("question", best, worst, believed, settings)
+        ):
             dropped.append(Dropped(STAGE, reason, chosen.task, f"{best}>{worst}", chosen.question))
             continue
         # The chosen question's own prompt: the prompt of a pair must be one that the teacher really saw.
@@ -88,8 +99,9 @@ def _question_level(
 
 
 def _rationale_level(
-    drafts: Sequence[Draft], scored: Mapping[str, float], settings: PairArgs, seed: int, rng: random.Random, fits: Fits
-) -> tuple[list[PreferencePair], list[Dropped]]:
+    drafts: Sequence[Draft], scored: Mapping[str, float], settings: PairArgs, seed: int, rng: random.Random, fits: Fits,
+    believed: Mapping[str, Belief],
+) -> tuple[list[PreferencePair], list[Dropped]]:  # fmt: skip
     """Each question's best and worst rationale by s_r, under the plain prompt (prompt erasure).
 
     Rationales that are too long for the teacher's training leave their place to the next one.
@@ -98,10 +110,11 @@ def _rationale_level(
     dropped: list[Dropped] = []
     for question_id, group in _by_question(drafts).items():
         by_id = {draft.draft_id: draft for draft in group}
-        order = ties.ranked({key: scored[key] for key in by_id}, ties.of_question(seed, group[0].task, question_id))
+        score = _by_belief({key: scored[key] for key in by_id}, believed)
+        order = ties.ranked(score, ties.of_question(seed, group[0].task, question_id))
         fitting = [one for one in map(by_id.__getitem__, order) if fits(one.solve_prompt, one.rationale)]
         if settings.equal_answers and len(fitting) > 1:
-            fitting = _of_one_answer(fitting, scored)
+            fitting = _of_one_answer(fitting, score)
         best, worst = (fitting[0], fitting[-1]) if fitting else (group[0], group[0])
         best_score, worst_score = scored[best.draft_id], scored[worst.draft_id]
         reason = None
@@ -112,7 +125,9 @@ def _rationale_level(
         elif best.rationale == worst.rationale:
             reason = "rationale_same_text"
         else:
-            reason = _no_preference("rationale", best_score, worst_score, settings)
+            reason = _no_preference("rationale", best_score, worst_score, settings) or _improbable(
+                "rationale", best.draft_id, worst.draft_id, believed, settings
+            )
         if reason:
             dropped.append(Dropped(STAGE, reason, best.task, best.question_id, best.question))
             continue
@@ -155,6 +170,16 @@ def _no_preference(level: Level, best: float, worst: float, settings: PairArgs) 
     return f"{level}_within_margin" if gap <= settings.margin + 1e-9 and settings.margin > 0 else None
 
 
+def _by_belief(scores: Mapping[str, float], believed: Mapping[str, Belief]) -> dict[str, float]:
+    return {key: believed[key].mean if believed else score for key, score in scores.items()}
+
+
+def _improbable(level: Level, best: str, worst: str, believed: Mapping[str, Belief], settings: PairArgs) -> str | None:
+    if believed and above(believed[best], believed[worst]) < settings.min_probability:
+        return f"{level}_improbable"
+    return None
+
+
 def _as_written(draft: Draft, like: Draft | None = None) -> str:
     """The question as the teacher writes it, numbered as the first answer to the prompt of `like`."""
     number = (like or draft).question_prompt.count("<input>") + 1
@@ -176,5 +201,6 @@ def _no_pairs(dropped: Sequence[Dropped]) -> str:
     return (
         f"Not one preference pair could be made ({listed}). Ties come from too few preference questions or a "
         "student that answers none: raise `arte.preference_set.size` or `arte.elicit.questions`. Pairs that are "
-        "too long need a larger `sequence_len`."
+        "too long need a larger `sequence_len`, improbable ones more preference questions or a lower "
+        "`pair.min_probability`."
     )
