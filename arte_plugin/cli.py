@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from arte_plugin import __version__, ranks, sharding
+from arte_plugin import __version__, last_word, ranks, sharding
 from arte_plugin.errors import ConfigError, shown_errors
 from arte_plugin.plan import RATES
 from arte_plugin.stages import STAGES
@@ -165,6 +165,7 @@ def _stage_command(name: str, number: int) -> click.Command:
                 loop.after_align(made, name)
             if ranks.is_first():
                 click.echo(made.summary())
+            last_word.is_said()
 
     return command
 

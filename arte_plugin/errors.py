@@ -4,6 +4,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from arte_plugin import last_word
+
 
 class ArteError(Exception):
     """Something the user can put right. The message is all that is shown; no traceback."""
@@ -35,5 +37,8 @@ def shown_errors() -> Iterator[None]:
     try:
         yield
     except ArteError as error:
-        print(f"\narte: {error}", file=sys.stderr, flush=True)
+        said = f"\narte: {error}\n"
+        print(said, end="", file=sys.stderr, flush=True)
+        last_word.repeat_below_launcher(said)
+        last_word.is_said()
         raise SystemExit(1) from None

@@ -7,7 +7,7 @@ from typing import Any
 
 from axolotl.integrations.base import BasePlugin
 
-from arte_plugin import align, loop, memory, merging, peers, ranks, rounds, sharding, teacher_recipe
+from arte_plugin import align, last_word, loop, memory, merging, peers, ranks, rounds, sharding, teacher_recipe
 from arte_plugin.config_check import check_config, raw_config
 from arte_plugin.errors import shown_errors
 from arte_plugin.ranks import LOGGER
@@ -126,6 +126,7 @@ class ArtePlugin(BasePlugin):
                 rounds.go_on(run)
         if ranks.is_first():
             print(run.summary(), flush=True)
+        last_word.is_said()
 
 
 def _sharded_as_written(cfg: Any) -> dict[str, Any]:

@@ -133,10 +133,17 @@ def arte(*arguments: str, timeout: float = 300, **env: str) -> subprocess.Comple
     return preloaded.run("arte", arguments, timeout, _env(FEW_ROWS | env), ROOT)
 
 
-def command(program: str, *arguments: str, timeout: float = 600, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run the command itself, all as a user would have it, and wait for it."""
+def command(
+    program: str, *arguments: str, timeout: float = 600, together: bool = False, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command itself, all as a user would have it, and wait for it.
+
+    `together`: standard error comes in `stdout`, in the order in which a terminal would show the two.
+    """
+    errors = subprocess.STDOUT if together else subprocess.PIPE
+    words, settings = _script(program, arguments), _env(env)
     return subprocess.run(
-        _script(program, arguments), capture_output=True, text=True, timeout=timeout, env=_env(env), cwd=ROOT
+        words, stdout=subprocess.PIPE, stderr=errors, text=True, timeout=timeout, env=settings, cwd=ROOT
     )
 
 

@@ -36,6 +36,14 @@ def test_config_is_refused_without_axolotl_being_loaded(write_config, changes, s
         assert words in done.stderr
 
 
+def test_below_the_launchers_traceback_our_message_stands_again(write_config):
+    config = str(write_config({"arte.elicit.question": 3}))
+    done = command("axolotl", "train", config, together=True)
+    assert done.returncode == 1
+    _, behind = done.stdout.rsplit("subprocess.CalledProcessError", 1)
+    assert behind.split("\n", 1)[1] == command("arte", "validate", config).stderr
+
+
 def test_axolotl_train_says_the_same(write_config):
     done = command("axolotl", "train", str(write_config({"arte.elicit.question": 3})), "--launcher", "python")
     assert done.returncode == 1
