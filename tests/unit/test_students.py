@@ -77,9 +77,12 @@ def test_a_draft_that_one_student_has_not_seen_is_refused():
 
 def test_each_student_arm_and_seed_is_one_training_with_its_own_folder():
     one = {"base_model": "x"}
-    assert [(t.stage, t.folder, t.seed) for t in trainings(make_args(one, seed=7))] == [("sft", "", 7)]
+    assert [(t.stage, t.folder, t.seed) for t in trainings(make_args(one, seed=7))] == [
+        ("sft", "", 7),
+        ("sft/unaligned", "unaligned", 7),
+    ]
     assert [t.stage for t in trainings(make_args(one, arms=["arte", "question_only"]))] == ["sft", "sft/question_only"]
-    several = make_args([one, {"base_model": "y"}], seeds=[1, 2])
+    several = make_args([one, {"base_model": "y"}], seeds=[1, 2], arms=["arte"])
     assert [(t.stage, t.seed) for t in trainings(several)] == [
         ("sft/x/arte/seed-1", 1),
         ("sft/x/arte/seed-2", 2),
