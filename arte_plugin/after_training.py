@@ -174,6 +174,7 @@ def evaluate(run: Run) -> None:
             for one in students
         },
         "tasks": run.task_inputs(),
+        **run.shot_inputs(),
         "preference_set": hash_of(preference_set),
         "evaluate": run.args.evaluate.model_dump(exclude={"batch_size", "benchmarks", "benchmark_limit"}),
     }
@@ -181,7 +182,7 @@ def evaluate(run: Run) -> None:
     def work() -> Made:
         folder = run.out.file("evaluate", "")
         known = [run.source.results] if run.source else []
-        evaluated = evaluate(run.tasks, students, run.args.evaluate, run.cfg, folder, known)
+        evaluated = evaluate(run.shown_tasks, students, run.args.evaluate, run.cfg, folder, known)
         results, comparisons = [one.result for one in evaluated], compare(evaluated, run.args.seed)
         unparsed = sum(row.unparsed for row in results) / sum(row.n for row in results)
         answered = sum(row.n for row in results)
@@ -190,7 +191,7 @@ def evaluate(run: Run) -> None:
             tested = sum(len(task.test) for task in run.tasks)
             counts.append(Count("test questions", tested + lost, tested, {"aligned_on": lost}))
         tables = [markdown_table(lines) for lines in (result_lines(results), comparison_lines(comparisons))]
-        held_out = [replace(task, test=task.held_out) for task in run.tasks if task.held_out]
+        held_out = [replace(task, test=task.held_out) for task in run.shown_tasks if task.held_out]
         compared = [one for one in students if one.arm in ("base", "arte")]
         settings = run.args.evaluate.model_copy(update={"limit": None})
         report = {

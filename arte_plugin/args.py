@@ -133,6 +133,13 @@ class ElicitArgs(Block):
         "is the one that the teacher claimed with the question; `majority`: those whose answer more of the question's "
         "rationales give than any other, and at least two.",
     )
+    worked_examples: bool = Field(
+        False,
+        description="The teacher, as it was before its alignment, solves each seed question once (greedy, under the "
+        "plain prompt). Solutions that reach the target are the examples in few-shot prompts, of respondents and of "
+        "the evaluation; seeds that it does not solve are shown only where there are too few others, as bare answers. "
+        "Without this, all are. Where the data has worked solutions (`questions.rationale`), these are shown.",
+    )
     max_calls: int = Field(
         10, ge=1, description="Give up on questions after so many times the fewest calls that could have been enough."
     )

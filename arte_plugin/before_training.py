@@ -36,15 +36,19 @@ LOG = logging.getLogger(LOGGER)
 def elicit(run: Run) -> None:
     """Stage 1."""
     from arte_plugin.stages.elicit import elicit
+    from arte_plugin.stages.worked_examples import solve_seeds
 
     teacher = teacher_model(run.cfg, run.args, run.cache)
-    inputs = {**run.asking(teacher), "elicit": run.args.elicit.decisive("batch_size")}
+    inputs = {**run.asking(teacher), "elicit": run.args.elicit.decisive("batch_size", "worked_examples")}
 
     def work() -> Made:
         drafts: list[Draft] = []
         dropped: list[Dropped] = []
         for task in run.tasks:
             made, lost = elicit(task, teacher, run.args.elicit, run.args.seed)
+            if run.args.elicit.worked_examples:
+                # Into the cache, while the teacher is here.
+                solve_seeds(task, teacher, run.args.elicit, run.args.seed)
             drafts += made
             dropped += lost
         wanted = run.args.elicit.questions * len(run.tasks)
@@ -74,6 +78,28 @@ def elicit(run: Run) -> None:
     run.out.stage("elicit", inputs, work, [teacher])
 
 
+def worked_seeds(run: Run) -> None:
+    """Beside stage 1, if asked for: the teacher as it was solves the seed questions, for few-shot prompts."""
+    from arte_plugin.stages.worked_examples import FILE, STAGE, solve_seeds
+
+    file = run.out.file("elicit", FILE)
+    if run.worked_seeds != file:
+        return
+    teacher = teacher_model(run.cfg, run.args, run.cache)
+    settings = run.args.elicit
+    inputs = {**run.asking(teacher), "max_new_tokens": settings.max_new_tokens, "prefill": settings.prefill}
+
+    def work() -> Made:
+        made = [solve_seeds(task, teacher, settings, run.args.seed) for task in run.tasks]
+        solved, dropped = [row for rows, _ in made for row in rows], [row for _, lost in made for row in lost]
+        given = sum(bool(one.rationale) for task in run.tasks for one in task.seeds)
+        note = f"{given} more come with one" if given else ""
+        files: Files = {file: solved, run.out.file("elicit", "worked_dropped.jsonl"): dropped}
+        return files, [count_rows("worked examples", len(solved), dropped, note)], {}
+
+    run.out.stage(STAGE, inputs, work, [teacher])
+
+
 def preference_set(run: Run) -> None:
     """Stage 2."""
     from arte_plugin.stages.preference_set import choose
@@ -88,6 +114,7 @@ def preference_set(run: Run) -> None:
             for model, one in zip(models, asked, strict=True)
         ],
         "tasks": run.task_inputs(),
+        **run.shot_inputs(),
         # The check comes later and has no say in the set.
         "preference_set": settings.model_dump(exclude={"consistency_questions"}),
         "max_new_tokens": run.args.probe.max_new_tokens,
@@ -98,7 +125,7 @@ def preference_set(run: Run) -> None:
         responses: list[Response] = []
         for model, respondent in zip(models, asked, strict=True):
             for shots in respondent.settings.shots:
-                for task in run.tasks:
+                for task in run.shown_tasks:
                     responses += respond(task, model, respondent.name, shots, run.args.probe, run.args.seed)
             model.close()
         chosen: list[PreferenceQuestion] = []

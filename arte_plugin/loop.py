@@ -23,6 +23,8 @@ def until(run: Run, last: str) -> None:
             steps = {}
     for name, step in steps.items():
         step(run)
+        if name == "elicit":
+            before_training.worked_seeds(run)
         if name == "probe" and run.args.preference_set.consistency_questions:
             before_training.consistency(run)
         if name == last:
@@ -32,6 +34,8 @@ def until(run: Run, last: str) -> None:
 def after_align(run: Run, last: str = "evaluate") -> None:
     """Run the stages after the teacher's training, up to and with `last`; the student is rank 0's business."""
     merging.start_from_whole_teacher(run)
+    # Where stage 1 was not this run's.
+    before_training.worked_seeds(run)
     after_training.regenerate(run)
     if ranks.is_first() and last != "regenerate":
         after_training.sft(run)

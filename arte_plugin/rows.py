@@ -53,6 +53,18 @@ class Draft:
 
 
 @dataclass(frozen=True)
+class WorkedSeed:
+    """A seed question that the teacher solved, to be shown in few-shot prompts."""
+
+    task: str
+    question_id: str
+    question: str
+    target: str
+    #: Greedy, under the plain prompt; it ends in the target.
+    rationale: str
+
+
+@dataclass(frozen=True)
 class Response:
     """One respondent's answer to one validation question: a cell of the IRT matrix."""
 

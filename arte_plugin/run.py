@@ -15,10 +15,10 @@ from arte_plugin.models import Model, stay_on_cpu
 from arte_plugin.prompt_style import settle
 from arte_plugin.request_cache import RequestCache
 from arte_plugin.respondents import Respondent, respondents
-from arte_plugin.rows import PreferencePair, read_rows
+from arte_plugin.rows import PreferencePair, WorkedSeed, read_rows
 from arte_plugin.run_folder import RunFolder
 from arte_plugin.source_run import SourceRun
-from arte_plugin.stages import benchmarks
+from arte_plugin.stages import STAGES, benchmarks, worked_examples
 from arte_plugin.stages.arms import uses_drafts
 from arte_plugin.summary import summary
 from arte_plugin.task_args import AnswerType
@@ -89,6 +89,23 @@ class Run:
     def kinds(self) -> dict[str, AnswerType]:
         """What an answer is, by task."""
         return {task.name: task.args.answer for task in self.tasks}
+
+    @property
+    def worked_seeds(self) -> Path | None:
+        """The seed questions as the teacher solved them, if that is asked for; in later rounds those of the first."""
+        if not self.args.elicit.worked_examples:
+            return None
+        first = self.output_dir.parent / "arte" / STAGES["elicit"] / worked_examples.FILE
+        return first if self.args.round > 1 and first.is_file() else self.out.file("elicit", worked_examples.FILE)
+
+    @property
+    def shown_tasks(self) -> list[Task]:
+        """The tasks with their seed questions as they stand in few-shot prompts."""
+        if self.worked_seeds is None:
+            return self.tasks
+        respondents = self.respondents if self.args.preference_set.method == "irt" else []
+        shots = max([0, *self.args.evaluate.shots, *(n for one in respondents for n in one.settings.shots)])
+        return worked_examples.with_worked_examples(self.tasks, read_rows(self.worked_seeds, WorkedSeed), shots)
 
     @property
     def pairs_file(self) -> Path:
@@ -197,6 +214,10 @@ class Run:
             "tasks": self.task_inputs(),
             "seed": self.args.seed,
         }
+
+    def shot_inputs(self) -> dict[str, str]:
+        """What few-shot prompts depend on beside the tasks."""
+        return {"worked_seeds": hash_file(self.worked_seeds)} if self.worked_seeds else {}
 
     def task_inputs(self) -> list[dict[str, Any]]:
         """What makes every task, with its questions as hashes."""

@@ -28,6 +28,8 @@ ENGINES = {"transformers": 1, "server": 1}
 STAGES = {
     # stages/elicit.py, generation.py
     "elicit": 2,
+    # stages/worked_examples.py
+    "elicit/worked": 1,
     # stages/respond.py, stages/preference_set.py, irt.py
     "preference-set": 1,
     # stages/probe.py, stages/racing.py, stages/likelihood.py

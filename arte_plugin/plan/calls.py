@@ -62,6 +62,8 @@ class Sizes:
     student: Lengths = ASSUMED
     test: int = 0
     held_out: int = 0
+    #: Seed questions that come without a worked solution.
+    seeds: int = 0
 
     @property
     def drafts(self) -> int:
@@ -76,9 +78,10 @@ def question_calls(questions: float, per_call: int) -> int:
 
 def works(args: ArteArgs, tasks: Sequence[Sizes], *, own_drafts: bool = True) -> list[Work]:
     """Every kind of call of one round that there is, in the order of the stages, summed over `tasks`."""
-    makers: list[Callable[[ArteArgs, Sizes], Iterable[Work]]] = [_regenerate, _evaluate]
-    if own_drafts and not args.pair.drafts:
-        makers = [_elicit, _respond, _probe, *makers]
+    drafting = own_drafts and not args.pair.drafts
+    makers: list[Callable[[ArteArgs, Sizes], Iterable[Work]]] = [
+        *([_elicit] if drafting else []), _worked, *([_respond, _probe] if drafting else []), _regenerate, _evaluate
+    ]  # fmt: skip
     return [
         total
         for maker in makers
@@ -112,6 +115,16 @@ def _elicit(args: ArteArgs, task: Sizes) -> Iterable[Work]:
     yield _questions("elicit", "draft questions", args, task, task.questions, longest)
     technique = of.chat + of.technique + of.question
     yield _plain("elicit", "rationales", "teacher", task.drafts, technique, of.rationale, longest)
+
+
+def _worked(args: ArteArgs, task: Sizes) -> Iterable[Work]:
+    if args.elicit.worked_examples:
+        of = task.teacher
+        solve = of.chat + of.before + of.frame + of.question
+        longest = args.elicit.max_new_tokens
+        # Later rounds take those of the first, and all of this is counted once a round.
+        calls = task.seeds / args.rounds
+        yield _plain("elicit", "worked examples", "teacher", calls, solve, of.rationale, longest)
 
 
 def _questions(stage: str, what: str, args: ArteArgs, task: Sizes, wanted: float, longest: int) -> Work:

@@ -1,7 +1,7 @@
 """From the `arte:` block to sizes of each task: what its sources hold, and how long its texts are."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from arte_plugin.task_args import QuestionsArgs, TaskArgs
 from arte_plugin.tasks import Task, load_task
 
 #: Where a source is not at hand: validation questions, and test questions left of Big-Bench-Hard's 250.
-VALIDATION, TEST = 100, 140
+VALIDATION, TEST, SEEDS = 100, 140, 10
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,13 @@ def _sizes(
         apart = round(wanted * held_out)
         validation = wanted - apart
         test = task.test_questions if isinstance(task.test_questions, int) else TEST
+    seeds = task.seed_questions if isinstance(task.seed_questions, int) else SEEDS
+    if loaded is not None:
+        seeds = sum(not one.rationale for one in loaded.seeds)
+    of_student = within(lengths(student), args.elicit.max_new_tokens, args.probe.max_new_tokens)
+    if args.elicit.worked_examples:
+        worked = of_student.question + of_student.frame + of_student.rationale
+        of_student = replace(of_student, shot=max(of_student.shot, worked))
     settings = args.preference_set
     shots = [n for one in respondents(args) for n in one.settings.shots]
     return Sizes(
@@ -75,9 +82,10 @@ def _sizes(
         shots=shots,
         examples=args.regenerate.questions,
         teacher=within(lengths(teacher), args.elicit.max_new_tokens, args.probe.max_new_tokens),
-        student=within(lengths(student), args.elicit.max_new_tokens, args.probe.max_new_tokens),
+        student=of_student,
         test=test,
         held_out=apart,
+        seeds=seeds,
     )
 
 

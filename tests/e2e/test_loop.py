@@ -9,7 +9,7 @@ import yaml
 from arte_plugin.config_check import check_config
 from arte_plugin.manifest import Manifest
 from arte_plugin.plan.make import make_plan
-from arte_plugin.rows import Draft, Dropped, PreferencePair, Probe, Score, TailoredExample, read_rows
+from arte_plugin.rows import Draft, Dropped, PreferencePair, Probe, Score, TailoredExample, WorkedSeed, read_rows
 from arte_plugin.same_question import comparable
 from arte_plugin.stages import STAGES
 from arte_plugin.stages.consistency import preference_set_report
@@ -196,6 +196,28 @@ def test_preprocess_stops_after_the_pairs(finished, tiny_config, tmp_path):
     assert sum(record.usage.get("asked", 0) for record in made.values()) == 0
     for name in FILES[:8]:
         assert (tmp_path / "out/arte" / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_seeds_that_the_teacher_solves_are_shown_in_few_shot_prompts(finished, tiny_config, tmp_path):
+    """All else comes from the finished run's cache: drafts, and what respondents say without an example."""
+    _, folder, _ = finished
+    config = tmp_path / "arte.yaml"
+    block = {**tiny_config["arte"], "cache": str(folder / "requests.sqlite")}
+    block["elicit"] = {**block["elicit"], "worked_examples": True}
+    config.write_text(yaml.safe_dump({**tiny_config, "output_dir": str(tmp_path / "out"), "arte": block}))
+    done = arte("preference-set", str(config))
+    assert done.returncode == 0, done.stderr[-3000:]
+    stages = Manifest(tmp_path / "out/arte/manifest.json").stages()
+    assert list(stages) == ["elicit", "elicit/worked", "preference-set"]
+    assert (stages["elicit"].usage["asked"], stages["elicit/worked"].usage["asked"]) == (8, 0)
+    [counted] = stages["elicit/worked"].counts
+    worked = read_rows(tmp_path / "out/arte/01-elicit/worked_seeds.jsonl", WorkedSeed)
+    assert len(worked) == counted.kept > 0 and counted.made == 8
+    assert len(_lines(tmp_path / "out/arte/01-elicit/worked_dropped.jsonl")) == 8 - counted.kept
+    for name in ("01-elicit/drafts.jsonl", "01-elicit/dropped.jsonl"):
+        assert (tmp_path / "out/arte" / name).read_bytes() == (folder / name).read_bytes()
+    # 12 validation questions at 1, 2 and 3 shots; those at 0 shots are known.
+    assert 0 < stages["preference-set"].usage["asked"] <= 3 * 12
 
 
 def test_other_pairs_from_published_scores_ask_no_model(finished, tiny_config, tmp_path):

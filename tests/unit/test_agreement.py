@@ -15,6 +15,7 @@ from arte_plugin.stages.elicit import elicit
 from arte_plugin.stages.regenerate import Teachers, regenerate
 from arte_plugin.task_args import TaskArgs
 from arte_plugin.tasks import Task
+from tests.plain import PlainRenderer
 
 
 @pytest.mark.parametrize(
@@ -63,19 +64,12 @@ class Teacher:
         pass
 
 
-class Plain:
-    style = "plain"
-
-    def prompt(self, text, prefill=""):
-        return text + prefill
-
-
 @pytest.fixture
 def ask(tmp_path):
     def model(answers) -> Model:
         engine = Teacher(answers)
         cache = RequestCache(tmp_path / "requests.sqlite")
-        return cast(Model, Model("teacher", {}, Plain(), lambda: engine, cache, 1, 10.0))
+        return cast(Model, Model("teacher", {}, PlainRenderer(), lambda: engine, cache, 1, 10.0))
 
     return model
 

@@ -12,6 +12,7 @@ from arte_plugin.stages.arms import ARMS, alike, cut_to_equal_size, drafted_exam
 from arte_plugin.stages.regenerate import Teachers, regenerate
 from arte_plugin.task_args import TaskArgs
 from arte_plugin.tasks import Task
+from tests.plain import PlainRenderer
 
 SCORES = {
     ("q1", "steps"): 0.2, ("q1", "rule"): 0.9,
@@ -137,7 +138,7 @@ def regenerated(tmp_path):
         task = Task(args, [Question(f"s{i}", "sums", f"{i} + {i}?", "4") for i in range(4)], [], [], 0)
         cache = RequestCache(tmp_path / "requests.sqlite")
         models = [
-            Model(name, {"model": name}, Plain(), lambda engine=engine: engine, cache, 4, 10.0)
+            Model(name, {"model": name}, PlainRenderer(), lambda engine=engine: engine, cache, 4, 10.0)
             for name, engine in (("aligned", aligned), ("unaligned", unaligned))
         ]
         settings = RegenerateArgs(questions=6)
@@ -145,20 +146,6 @@ def regenerated(tmp_path):
         return made
 
     return run
-
-
-class Plain:
-    style = "plain"
-    thought = None
-
-    def asking(self, text, prefill=""):
-        return text + prefill
-
-    def said(self, text):
-        return text
-
-    def special_strings_in(self, text):
-        return []
 
 
 def test_the_control_is_the_same_pipeline_with_the_teacher_as_it_was(regenerated):

@@ -55,7 +55,7 @@ def block(**changes) -> ArteArgs:
 
 def counted(args: ArteArgs, **more) -> dict[str, float]:
     task = {"questions": 250, "techniques": 4, "validation": 100, "size": 40, "shots": [0, 1, 2, 3], "examples": 250}
-    planned = calls.works(args, [calls.Sizes(**{**task, "test": 140, **more})])
+    planned = calls.works(args, [calls.Sizes(**{**task, "test": 140, "seeds": 10, **more})])
     return {one.what: one.calls for one in planned}
 
 
@@ -99,6 +99,8 @@ def test_calls_of_the_papers_sizes_for_one_task():
         ({"pair": {"drafts": "d", "scores": "s"}}, {"rationales": None, "probes": None, "tailored rationales": 500}),
         ({"regenerate": {"questions": 30}}, {}),
         ({"regenerate": {"keep": "majority", "samples": 3}}, {"rationales that vote": 2 * 250 * 3}),
+        ({"elicit": {"worked_examples": True}}, {"worked examples": 10}),
+        ({"elicit": {"worked_examples": True}, "pair": {"drafts": "d", "scores": "s"}}, {"worked examples": 10}),
         ({"regenerate": {"keep": "agrees_with_target"}}, {"rationales that vote": None}),
     ],
 )

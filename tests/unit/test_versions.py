@@ -52,7 +52,19 @@ def test_another_word_is_another_wording(monkeypatch, name):
 @pytest.mark.parametrize(
     ("part", "stages"),
     [
-        ("READING", {"elicit", "preference-set", "probe", "probe/consistency", "regenerate", "evaluate", "rounds"}),
+        (
+            "READING",
+            {
+                "elicit",
+                "elicit/worked",
+                "preference-set",
+                "probe",
+                "probe/consistency",
+                "regenerate",
+                "evaluate",
+                "rounds",
+            },
+        ),
         ("RENDERING", set(versions.STAGES)),
     ],
 )
