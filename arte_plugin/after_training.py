@@ -28,11 +28,15 @@ def regenerate(run: Run) -> None:
     from arte_plugin.stages.regenerate import Teachers, regenerate
 
     if not run.aligned():
-        raise StageError(f"The teacher in {run.output_dir} is not aligned yet: run `axolotl train` on this YAML first.")
+        why = f" {run.not_aligned}" if run.not_aligned else ""
+        raise StageError(
+            f"The teacher in {run.output_dir} is not aligned yet: run `axolotl train` on this YAML first.{why}"
+        )
     if run.source is not None:
         run.record_source(run.source)
     wanted = run.args.arms
     aligned_weights.make_whole(run.aligned_dir, bool(run.cfg.get("adapter")), run.args.engine.rank_timeout)
+    run.enter_weights()
     aligned = teacher_model(run.cfg, run.args, run.cache, run.aligned_dir)
     teachers = Teachers(aligned)
     asking = run.args.elicit.model_dump(include={"seeds_per_prompt", "questions_per_prompt", "prefill", "max_calls"})

@@ -31,7 +31,11 @@ def prepare_training(cfg: Any, run: Run, inputs: Mapping[str, Any], resume: bool
     # Stage 4 has counted and dropped over-long pairs; one that shows up here must not vanish silently.
     cfg["excess_length_strategy"] = "raise"
     if resume:
-        checkpoints.resume(cfg, run.output_dir, run.out.path, hash_of(inputs))
+        if run.not_aligned and ranks.is_first():
+            # Somebody else has trained there, so the checkpoints are theirs. In this order, or a kill would hide it.
+            checkpoints.forget(run.out.path)
+            run.out.manifest.forget("align")
+        checkpoints.resume(cfg, run.output_dir, run.out.path, hash_of(inputs), trusted=not run.not_aligned)
 
 
 def describe(trainer_state: Any) -> str:

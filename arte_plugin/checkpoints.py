@@ -16,16 +16,27 @@ LOG = logging.getLogger(LOGGER)
 #: In the run's folder: where checkpoints are put that belong to other pairs or another config.
 ASIDE = "other-checkpoints"
 
+_STARTED = "align-started.json"
 
-def resume(cfg: Any, output_dir: Path, folder: Path, inputs_hash: str) -> None:
+
+def forget(folder: Path) -> None:
+    """Whatever checkpoints there are belong to somebody else."""
+    (folder / _STARTED).unlink(missing_ok=True)
+
+
+def resume(cfg: Any, output_dir: Path, folder: Path, inputs_hash: str, trusted: bool = True) -> None:
     """Set `resume_from_checkpoint` where `output_dir` has a checkpoint of a training of these inputs.
 
     `folder` is the run's own; what was started last is noted there. A training of other inputs leaves its checkpoints
     in the same place, and their numbers say nothing: they are put aside before the note is changed. So whoever finds
-    the note finds its checkpoints only, wherever a run was killed.
+    the note finds its checkpoints only, wherever a run was killed. Without `trusted` the note says nothing.
     """
-    started = folder / "align-started.json"
-    same = started.is_file() and json.loads(started.read_text(encoding="utf-8")).get("inputs_hash") == inputs_hash
+    started = folder / _STARTED
+    same = (
+        trusted
+        and started.is_file()
+        and json.loads(started.read_text(encoding="utf-8")).get("inputs_hash") == inputs_hash
+    )
     if same:
         checkpoint = last_checkpoint(output_dir)
         if checkpoint and not cfg.get("resume_from_checkpoint"):

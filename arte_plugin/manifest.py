@@ -95,6 +95,21 @@ class Manifest:
             memory=dict(memory or {}),
             loaded=dict(loaded or {}),
         )
+        self._write(stages)
+
+    def amend(self, name: str, result: Mapping[str, Any]) -> None:
+        """Add to the result of a finished stage."""
+        stages = self.stages()
+        stages[name].result |= result
+        self._write(stages)
+
+    def forget(self, name: str) -> None:
+        """Take a stage out: it has to be done again."""
+        stages = self.stages()
+        if stages.pop(name, None) is not None:
+            self._write(stages)
+
+    def _write(self, stages: Mapping[str, StageRecord]) -> None:
         content = {"format": 1, "stages": {stage: _as_entered(record) for stage, record in stages.items()}}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

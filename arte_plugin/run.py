@@ -6,7 +6,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from arte_plugin import aligned_on, aligned_weights, axolotl_keys, ranks, sharding, teacher_recipe, versions
+from arte_plugin import (
+    aligned_on,
+    aligned_weights,
+    axolotl_keys,
+    ranks,
+    sharding,
+    teacher_recipe,
+    versions,
+    weights_left,
+)
 from arte_plugin.args import SENTINEL, Arm, ArteArgs, StudentArgs
 from arte_plugin.clock import run_date
 from arte_plugin.fingerprints import fingerprint_model
@@ -38,6 +47,8 @@ class Run:
         self.cfg = type(cfg)(cfg.to_dict()) if hasattr(cfg, "to_dict") else dict(cfg)
         stay_on_cpu(self.cfg)
         block = cfg["arte"]
+        #: What is wrong with an aligned teacher that lies where this run's should (`aligned`).
+        self.not_aligned = ""
         self.args = ArteArgs.model_validate(block.to_dict() if hasattr(block, "to_dict") else block)
         if self.cfg.get("seed") is None:
             # Axolotl's default is no seed for the order of the rows and the adapter's initial weights.
@@ -166,12 +177,32 @@ class Run:
             self.out.manifest.record("align", inputs, [Count("pairs", pairs, pairs, note=note)], {}, 0.0)
 
     def aligned(self) -> bool:
-        """Whether the teacher in `output_dir` is the one that these pairs and this YAML make, or another run's."""
+        """Whether the teacher in `output_dir` is the one that these pairs and this YAML make, or another run's.
+
+        What lies there is compared with what the training left, and `not_aligned` says what differs. An adapter's
+        config that another training has written over its weights is put back.
+        """
+        self.not_aligned = ""
         if self.source:
             return True
-        return aligned_weights.are_there(self.output_dir, bool(self.cfg.get("adapter"))) and self.out.manifest.finished(
-            "align", hash_of(self.align_inputs())
-        )
+        record = self.out.manifest.stages().get("align")
+        if not aligned_weights.are_there(self.output_dir, bool(self.cfg.get("adapter"))) or record is None:
+            return False
+        if record.inputs_hash != hash_of(self.align_inputs()):
+            return False
+        # A run of the first version has not entered what was left.
+        left = record.result.get(weights_left.KEY)
+        self.not_aligned = weights_left.check(self.output_dir, left, self.args.engine.rank_timeout) if left else ""
+        return not self.not_aligned
+
+    def enter_weights(self) -> None:
+        """Enter what the teacher's training left, again where it has been put together or repaired since."""
+        record = self.out.manifest.stages().get("align")
+        if self.source or record is None or not ranks.is_first():
+            return
+        left = weights_left.entry(self.output_dir)
+        if record.result.get(weights_left.KEY) != left:
+            self.out.manifest.amend("align", {weights_left.KEY: left})
 
     def record_aligned(
         self, inputs: Mapping[str, Any], seconds: float, note: str, memory: Mapping[str, int],
@@ -182,6 +213,7 @@ class Run:
             pairs = len(read_rows(self.pairs_file, PreferencePair))
             self.out.manifest.record(
                 "align", inputs, [Count("pairs", pairs, pairs, note=note)], {}, seconds,
+                result={weights_left.KEY: weights_left.entry(self.output_dir)},
                 memory=memory, loaded={self.cfg["base_model"]: dict(loaded)},
             )  # fmt: skip
         self.out.wait_for("align", hash_of(inputs))

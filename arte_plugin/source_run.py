@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from arte_plugin import weights_left
 from arte_plugin.errors import ConfigError
 from arte_plugin.fingerprints import same_model
 from arte_plugin.manifest import Manifest
@@ -56,6 +57,13 @@ class SourceRun:
             raise ConfigError(
                 f"`from_run`: the prompts of {self.name} were rendered with {there}, here they are with {here}. Take "
                 "over `teacher.chat_template_kwargs`, `teacher.reasoning` and `date` from that run's YAML."
+            )
+
+        left = align.result.get(weights_left.KEY)
+        if left and (found := weights_left.differences(self.output_dir, left)):
+            raise ConfigError(
+                f"`from_run`: what lies in {self.output_dir} is not the teacher that this run has aligned: "
+                f"{'; '.join(found)}. Start that run again: it goes on where it was."
             )
 
     @property
