@@ -1,13 +1,21 @@
 """The loop: the stages in their order. Stage 5, the teacher's training, is Axolotl's own and lies between the two."""
 
+from contextlib import closing
+
 from arte_plugin import after_training, before_training, memory, merging, ranks
 from arte_plugin.run import Run
 
 
 def until(run: Run, last: str) -> None:
     """Run the stages before the teacher's training, up to and with `last`; skip what is done."""
-    memory.settle()
-    merging.start_from_whole_teacher(run)
+    # However this ends: the teacher's training may take hours, and meanwhile one file holds all answers.
+    with closing(run.cache):
+        memory.settle()
+        merging.start_from_whole_teacher(run)
+        _until(run, last)
+
+
+def _until(run: Run, last: str) -> None:
     steps = {
         "elicit": before_training.elicit,
         "preference-set": before_training.preference_set,
@@ -33,11 +41,12 @@ def until(run: Run, last: str) -> None:
 
 def after_align(run: Run, last: str = "evaluate") -> None:
     """Run the stages after the teacher's training, up to and with `last`; the student is rank 0's business."""
-    merging.start_from_whole_teacher(run)
-    # Where stage 1 was not this run's.
-    before_training.worked_seeds(run)
-    after_training.regenerate(run)
-    if ranks.is_first() and last != "regenerate":
-        after_training.sft(run)
-        if last != "sft":
-            after_training.evaluate(run)
+    with closing(run.cache):
+        merging.start_from_whole_teacher(run)
+        # Where stage 1 was not this run's.
+        before_training.worked_seeds(run)
+        after_training.regenerate(run)
+        if ranks.is_first() and last != "regenerate":
+            after_training.sft(run)
+            if last != "sft":
+                after_training.evaluate(run)

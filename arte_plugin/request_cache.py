@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -92,35 +93,38 @@ class RequestCache:
 
         Without `one_machine` the file is on a shared disk and used from several.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self._also_path = also if also and also.is_file() and also.resolve() != path.resolve() else None
+        self._one_machine = one_machine
+        self._opened: sqlite3.Connection | None = None
+        self._also_opened: sqlite3.Connection | None = None
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        """Opened when it is needed, and again after `close`."""
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
+
+    @property
+    def _also(self) -> sqlite3.Connection | None:
+        if self._also_opened is None and self._also_path is not None:
+            self._also_opened = _reader(self._also_path)
+        return self._also_opened
+
+    def _open(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         until = time.monotonic() + PATIENCE
-        while not one_machine and not ranks.is_first() and _uses_wal(path) and time.monotonic() < until:
+        while not self._one_machine and not ranks.is_first() and _uses_wal(self.path) and time.monotonic() < until:
             # A run that began on one machine: only the first rank may touch the file before it is in the other mode.
             time.sleep(0.1)
         # Each call is a transaction of its own; a kill loses at most the batch that is in flight.
-        self._db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+        db = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
         # Faster, but its users share memory (sqlite.org/wal.html). The other way needs a disk that knows POSIX locks.
-        self._journal("WAL" if one_machine else "DELETE")
-        self._db.execute(f"PRAGMA synchronous={'NORMAL' if one_machine else 'FULL'}")
-        self._db.executescript(_SCHEMA)
-        self._also = (
-            sqlite3.connect(f"{also.absolute().as_uri()}?mode=ro", uri=True, timeout=PATIENCE)
-            if also is not None and also.is_file() and also.resolve() != path.resolve()
-            else None
-        )
-
-    def _journal(self, mode: str) -> None:
-        """Ranks that start together make the file together, and for this one step SQLite does not wait by itself."""
-        until = time.monotonic() + PATIENCE
-        while True:
-            try:
-                self._db.execute(f"PRAGMA journal_mode={mode}")
-                return
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > until:
-                    raise
-                time.sleep(0.02)
+        _set_journal(db, "WAL" if self._one_machine else "DELETE")
+        db.execute(f"PRAGMA synchronous={'NORMAL' if self._one_machine else 'FULL'}")
+        db.executescript(_SCHEMA)
+        return db
 
     def get(self, keys: Sequence[str]) -> dict[str, Completion]:
         """The completions that are there, by key."""
@@ -158,10 +162,40 @@ class RequestCache:
         self._db.execute("COMMIT")
 
     def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-        if self._also is not None:
-            self._also.close()
+        """Close the file; it is opened again when it is needed.
+
+        Whoever closes it last, of all ranks and runs, leaves one file that holds everything: SQLite moves what stands
+        in the write-ahead log over and takes the log away.
+        """
+        for db in (self._opened, self._also_opened):
+            if db is not None:
+                db.close()
+        self._opened = self._also_opened = None
+
+
+def _set_journal(db: sqlite3.Connection, mode: str) -> None:
+    """Ranks that start together make the file together, and for this one step SQLite does not wait by itself."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            db.execute(f"PRAGMA journal_mode={mode}")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+
+
+def _reader(path: Path) -> sqlite3.Connection:
+    """Another run's cache, in which no answer is changed.
+
+    Where it can be written, it is opened so: a read-only user who leaves last can't take away the log that he made.
+    """
+    writable = os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK)
+    address = f"{path.absolute().as_uri()}?mode={'rw' if writable else 'ro'}"
+    db = sqlite3.connect(address, uri=True, timeout=PATIENCE, isolation_level=None)
+    db.execute("PRAGMA query_only=1")
+    return db
 
 
 def _uses_wal(path: Path) -> bool:

@@ -12,10 +12,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from arte_plugin import prompts
+from arte_plugin import answers, prompts
 
-#: How a reply is read: `answers.py`, `question_tags.py`.
-READING = 1
+#: How a reply is read: `answers.py`, where the number stands, and `question_tags.py`.
+READING = answers.VERSION
 
 #: How prompts and completions become text and tokens: `rendering.py`, `chat_template.py`, `strategies/`, `dpo_rows.py`.
 RENDERING = 2

@@ -1,6 +1,9 @@
 """The whole loop through the real `axolotl train`, on a tiny model that was taught the form of the tasks."""
 
 import json
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -54,6 +57,16 @@ def test_every_file_of_the_design_is_there(finished):
     _, folder, _ = finished
     assert [name for name in FILES if not (folder / name).is_file()] == []
     assert (folder.parent / "adapter_config.json").is_file()
+
+
+def test_one_file_holds_every_answer(finished, tmp_path):
+    _, folder, _ = finished
+    assert sorted(file.name for file in folder.glob("requests*")) == ["requests.sqlite"]
+    shutil.copy(folder / "requests.sqlite", tmp_path / "alone.sqlite")
+    with closing(sqlite3.connect(tmp_path / "alone.sqlite")) as alone:
+        (answers,) = alone.execute("SELECT COUNT(*) FROM completions").fetchone()
+    stages = Manifest(folder / "manifest.json").stages()
+    assert answers == sum(stage.usage.get("asked", 0) for stage in stages.values()) > 100
 
 
 def test_ends_with_the_stage_table_and_the_accuracy_table(finished):
@@ -271,9 +284,17 @@ def test_training_sees_each_pair_once_with_its_end_and_no_second_beginning(finis
 
 
 def test_second_run_asks_no_model_and_trains_nothing_and_adds_benchmarks(finished, tmp_path):
-    """Benchmarks are no part of any stage's inputs. One without data is told."""
+    """Benchmarks are no part of any stage's inputs, and neither is how a training is told of. One without data is told.
+
+    What a training with another `lora_alpha` that was stopped at once has left is put back.
+    """
     config, folder, _ = finished
+    adapter = folder.parent / "adapter_config.json"
+    left = adapter.read_text()
+    adapter.write_text(left.replace('"lora_alpha": 8', '"lora_alpha": 64'))
+    assert adapter.read_text() != left
     content = yaml.safe_load(config.read_text())
+    content |= {"logging_steps": 2, "save_total_limit": 1, "wandb_project": "mine", "dataloader_num_workers": 0}
     content["arte"]["evaluate"]["benchmarks"] = ["piqa", "arc_easy"]
     benchmarked = tmp_path / "arte.yaml"
     benchmarked.write_text(yaml.safe_dump(content))
@@ -286,6 +307,7 @@ def test_second_run_asks_no_model_and_trains_nothing_and_adds_benchmarks(finishe
     assert done.returncode == 0, done.stderr[-3000:]
     assert "95 % interval" in done.stdout
     assert (folder / "manifest.json").read_text() == manifest
+    assert adapter.read_text() == left and "`lora_alpha: 64` instead of 8" in done.stdout + done.stderr
     assert {path: path.stat().st_mtime_ns for path in before} == before
     table = done.stdout[done.stdout.index("benchmark  ") :]
     assert [line.split()[:5] for line in table.splitlines()[2:4]] == [

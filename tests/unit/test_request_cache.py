@@ -1,12 +1,17 @@
+import contextlib
 import dataclasses
 import multiprocessing
 import os
+import shutil
 import signal
+import sqlite3
+from types import SimpleNamespace
 
 import pytest
 
-from arte_plugin import ranks
+from arte_plugin import loop, ranks
 from arte_plugin.engines.base import Completion, Request, plan_batches
+from arte_plugin.errors import StageError
 from arte_plugin.request_cache import RequestCache, request_key
 
 MODEL = {"model": "abc", "dtype": "float32"}
@@ -142,3 +147,69 @@ def test_another_runs_cache_is_read_and_copied_but_not_changed(tmp_path):
     assert RequestCache(tmp_path / "own.sqlite").get(["a"]) == {"a": DONE}
     assert (tmp_path / "other.sqlite").read_bytes() == before
     assert RequestCache(tmp_path / "own.sqlite", also=tmp_path / "not there").get(["a"]) == {"a": DONE}
+
+
+def _files(folder):
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_whoever_closes_last_leaves_one_file_that_holds_everything(tmp_path):
+    (tmp_path / "run").mkdir()
+    first, second = (RequestCache(tmp_path / "run/c.sqlite") for _ in range(2))
+    first.put([("a", DONE)])
+    second.put([("b", DONE)])
+    first.close()
+    second.put([("c", DONE)])
+    second.close()
+    assert _files(tmp_path / "run") == ["c.sqlite"]
+    shutil.copy(tmp_path / "run/c.sqlite", tmp_path / "alone.sqlite")
+    assert RequestCache(tmp_path / "alone.sqlite").count(["a", "b", "c"]) == 3
+
+
+def test_closed_it_is_opened_again_when_it_is_needed(tmp_path):
+    cache = RequestCache(tmp_path / "c.sqlite")
+    cache.close()
+    cache.put([("a", DONE)])
+    cache.close()
+    assert cache.get(["a"]) == {"a": DONE}
+    cache.close()
+    assert _files(tmp_path) == ["c.sqlite"]
+
+
+def test_nothing_is_made_before_it_is_needed(tmp_path):
+    RequestCache(tmp_path / "run/c.sqlite").close()
+    assert _files(tmp_path) == []
+
+
+def test_another_runs_cache_is_left_without_a_log(tmp_path):
+    (tmp_path / "other").mkdir()
+    other = RequestCache(tmp_path / "other/c.sqlite")
+    other.put([("a", DONE)])
+    other.close()
+    cache = RequestCache(tmp_path / "own.sqlite", also=other.path)
+    assert cache.get(["a"]) == {"a": DONE}
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        cache._also.execute("DELETE FROM completions")
+    cache.close()
+    assert _files(tmp_path / "other") == ["c.sqlite"]
+
+
+@pytest.mark.parametrize("end", [None, SystemExit(0), KeyboardInterrupt(), StageError("no more")])
+@pytest.mark.parametrize("part", ["until", "after_align"])
+def test_however_the_stages_end_the_cache_is_closed(tmp_path, monkeypatch, part, end):
+    cache = RequestCache(tmp_path / "c.sqlite")
+    run = SimpleNamespace(cache=cache)
+
+    def ask(run, *_):
+        run.cache.put([("a", DONE)])
+        if end:
+            raise end
+
+    monkeypatch.setattr(loop.memory, "settle", lambda: None)
+    monkeypatch.setattr(loop.merging, "start_from_whole_teacher", ask)
+    monkeypatch.setattr(loop, "_until", lambda run, last: None)
+    monkeypatch.setattr(loop.before_training, "worked_seeds", ask)
+    monkeypatch.setattr(loop.after_training, "regenerate", ask)
+    with contextlib.suppress(SystemExit, KeyboardInterrupt, StageError):
+        getattr(loop, part)(run, "regenerate")
+    assert _files(tmp_path) == ["c.sqlite"]
