@@ -26,8 +26,7 @@ def prepare_training(cfg: Any, run: Run, inputs: Mapping[str, Any], resume: bool
     for entry in cfg["datasets"]:
         if entry["path"] == SENTINEL:
             entry["path"] = str(run.pairs_file.absolute())
-    # Axolotl's cache of prepared data hashes the config, not the file: new pairs under the old path would be missed.
-    cfg["dataset_prepared_path"] = str(run.out.file("pair", f"prepared-{inputs['pairs'][:12]}"))
+    cfg["dataset_prepared_path"] = str(run.out.file("pair", prepared_folder(inputs, run.teacher_tokenizer())))
     # Stage 4 has counted and dropped over-long pairs; one that shows up here must not vanish silently.
     cfg["excess_length_strategy"] = "raise"
     if resume:
@@ -36,6 +35,17 @@ def prepare_training(cfg: Any, run: Run, inputs: Mapping[str, Any], resume: bool
             checkpoints.forget(run.out.path)
             run.out.manifest.forget("align")
         checkpoints.resume(cfg, run.output_dir, run.out.path, hash_of(inputs), trusted=not run.not_aligned)
+
+
+def prepared_folder(inputs: Mapping[str, Any], tokenizer: str) -> str:
+    """The name of the folder for these pairs as text and tokens; `inputs` are the stage's.
+
+    Axolotl's cache of prepared data hashes the config, and of that neither what lies in the file nor how ARTE renders
+    it: other pairs, or the same in another style, would be missed under the old path. How they are trained on has no
+    say.
+    """
+    rows = {key: value for key, value in inputs.items() if key != "training"}
+    return f"prepared-{hash_of({**rows, 'tokenizer': tokenizer})[:12]}"
 
 
 def describe(trainer_state: Any) -> str:

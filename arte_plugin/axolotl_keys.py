@@ -36,7 +36,7 @@ _BESIDE_TRAINING = (
     "gradient_checkpointing_kwargs", "selective_checkpointing", "activation_offloading", "layer_offloading",
     "ple_cpu_offload", "qlora_sharded_model_loading", "experimental_skip_move_to_device", "vllm",
     # The config itself
-    "arte", "axolotl_config_path", "debug", "strict", "plugins",
+    "arte", "axolotl_config_path", "debug", "strict",
     # Set by Axolotl: from `attn_implementation`, from the model's config, and guessed from its name
     "attn_supports_packing", "attn_decontaminates_packing", "attn_uses_flash_lib", "attn_needs_dtype_cast",
     "model_config_type", "model_config_type_text", "is_multimodal", "processor_config", "is_*_derived_model",
@@ -85,6 +85,10 @@ _OF_TRAINING = (
 )  # fmt: skip
 
 
+#: Of `plugins`, the one that has no say by itself.
+_OURS = "arte_plugin.ArtePlugin"
+
+
 def of_training(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a teacher's config that decide what its training comes to, with their values, the model left out."""
     counts = _OF_THE_CHOICE if any(cfg.get(key) for key in _CHOOSES) else ()
@@ -107,6 +111,9 @@ def _set(cfg: Mapping[str, Any]) -> dict[str, Any]:
     defaults = _defaults()
     found = {}
     for key, value in cfg.items():
+        if key == "plugins":
+            # Others change models as they are loaded.
+            value = [name for name in value or [] if name != _OURS] or None
         own_name = key in ("base_model_config", "tokenizer_config") and value == cfg.get("base_model")
         if not own_name and (rest := _beyond(value, defaults.get(key))) is not None:
             found[key] = rest

@@ -249,7 +249,7 @@ def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path |
     renderer = asking_renderer(tokenizer, args.teacher, args)
     adapter_fingerprint = fingerprint_files(Path(adapter)) if adapter else None
     name = f"{base_model}{' (aligned)' if aligned else ''}"
-    weights = {"model": fingerprint, "adapter": adapter_fingerprint, "tokenizer": _tokenizer_hash(tokenizer)}
+    weights = {"model": fingerprint, "adapter": adapter_fingerprint, "tokenizer": tokenizer_hash(tokenizer)}
     weights |= _more_ends(renderer)
     if served := serving.served_by(args, "teacher", base_model):
         load_server = serving.server_loader(
@@ -329,7 +329,7 @@ def _load_tokenizer(path: str, trust_remote_code: bool):
     return tokenizer
 
 
-def _tokenizer_hash(tokenizer) -> str:
+def tokenizer_hash(tokenizer) -> str:
     """Axolotl may change the tokenizer (chat template, added tokens), so the files do not tell all."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else json.dumps(sorted(tokenizer.get_vocab().items()))

@@ -20,7 +20,7 @@ from arte_plugin.args import SENTINEL, Arm, ArteArgs, StudentArgs
 from arte_plugin.clock import run_date
 from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import Count, hash_file, hash_of
-from arte_plugin.models import Model, stay_on_cpu
+from arte_plugin.models import Model, stay_on_cpu, tokenizer_hash
 from arte_plugin.prompt_style import settle
 from arte_plugin.request_cache import RequestCache
 from arte_plugin.respondents import Respondent, respondents
@@ -150,6 +150,10 @@ class Run:
         """How the teacher's prompts and replies are rendered, as inputs of a stage."""
         known = [one.renderer.identity for one in self.asked if one.role == "teacher"]
         return {"prompt_style": self.args.teacher.prompt_style, "rendering": known}
+
+    def teacher_tokenizer(self) -> str:
+        """The hash of the teacher's tokenizer, as Axolotl makes it."""
+        return next((tokenizer_hash(one.renderer.tokenizer) for one in self.asked if one.role == "teacher"), "")
 
     def student_rendering(self, student: StudentArgs) -> dict[str, Any]:
         """How a student's prompts and replies are rendered, as inputs of a stage."""

@@ -39,6 +39,12 @@ class SourceRun:
                 f"`from_run`: the teacher of {name} was not aligned from {cfg['base_model']}, but from another model. "
                 "`base_model` must be what it was in that run."
             )
+        left = align.result.get(weights_left.KEY)
+        if left and (found := weights_left.differences(self.output_dir, left)):
+            raise ConfigError(
+                f"`from_run`: what lies in {self.output_dir} is not the teacher that this run has aligned: "
+                f"{'; '.join(found)}. Start that run again: it goes on where it was."
+            )
 
     def check_rendering(self, rendering: Mapping[str, Any]) -> None:
         """Raises `ConfigError` where the teacher was aligned with other prompts than it is asked with here."""
@@ -57,13 +63,6 @@ class SourceRun:
             raise ConfigError(
                 f"`from_run`: the prompts of {self.name} were rendered with {there}, here they are with {here}. Take "
                 "over `teacher.chat_template_kwargs`, `teacher.reasoning` and `date` from that run's YAML."
-            )
-
-        left = align.result.get(weights_left.KEY)
-        if left and (found := weights_left.differences(self.output_dir, left)):
-            raise ConfigError(
-                f"`from_run`: what lies in {self.output_dir} is not the teacher that this run has aligned: "
-                f"{'; '.join(found)}. Start that run again: it goes on where it was."
             )
 
     @property

@@ -51,7 +51,7 @@ OF_GENERATION: dict[str, Any] = {
     "attn_implementation": "eager", "torch_dtype": torch.bfloat16, "trust_remote_code": True, "rope_scaling": {"f": 2},
     "type_of_model": "MyModel", "use_kernels": True, "experts_implementation": "grouped_mm", "scaling_softmax": True,
     "fp32_norms": True, "reinit_weights": True, "resize_token_embeddings_to_32x": True, "liger_rope": True,
-    "a_key_of_next_year": "on",
+    "a_key_of_next_year": "on", "plugins": ["arte_plugin.ArtePlugin", "arte_plugin.Float32Weights"],
 }  # fmt: skip
 
 

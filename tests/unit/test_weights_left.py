@@ -1,11 +1,14 @@
 """What the teacher's training left, and what another one makes of it."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from arte_plugin import align, checkpoints, weights_left
+from arte_plugin.args import ArteArgs
 from arte_plugin.errors import ConfigError
+from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import Count, Manifest
 from arte_plugin.source_run import SourceRun
 
@@ -99,21 +102,17 @@ def test_from_run_looks_too(adapter, tmp_path):
     teacher = tmp_path / "teacher"
     teacher.mkdir()
     (teacher / "config.json").write_text("{}")
-    from arte_plugin.fingerprints import fingerprint_model
-
     inputs = {"teacher": fingerprint_model(str(teacher)), "prompt_style": "auto"}
     manifest = Manifest(adapter / "arte/manifest.json")
     manifest.record("align", inputs, [Count("pairs", 3, 3)], {}, 1.0, result=left)
     cfg = {"base_model": str(teacher), "adapter": "lora"}
-    assert SourceRun(str(adapter), cfg, "auto").output_dir == adapter
+    assert SourceRun(str(adapter), cfg).output_dir == adapter
     (adapter / "adapter_config.json").write_text(json.dumps({**CONFIG, "lora_alpha": 64}))
     with pytest.raises(ConfigError, match="lora_alpha: 64"):
-        SourceRun(str(adapter), cfg, "auto")
+        SourceRun(str(adapter), cfg)
 
 
 def test_checkpoints_beside_other_weights_are_not_gone_on_from(tmp_path, monkeypatch):
-    from types import SimpleNamespace
-
     folder = tmp_path / "arte"
     checkpoints.resume({}, tmp_path, folder, align.hash_of({"pairs": "p"}))
     (tmp_path / "checkpoint-9").mkdir()
@@ -121,11 +120,15 @@ def test_checkpoints_beside_other_weights_are_not_gone_on_from(tmp_path, monkeyp
     manifest = Manifest(folder / "manifest.json")
     manifest.record("align", {"pairs": "p"}, [], {}, 1.0)
     monkeypatch.setattr(align, "stay_on_cpu", lambda cfg: None)
+    monkeypatch.setattr(align.dpo_rows, "install", lambda: None)
+    out = SimpleNamespace(path=folder, manifest=manifest, file=lambda *parts: folder.joinpath(*parts))
+    task = {"name": "t", "description": "d", "questions": {"path": "x"}}
+    args = ArteArgs.model_validate({"student": {"base_model": "student"}, "tasks": [task]})
     run = SimpleNamespace(
-        cfg={"seed": 1}, output_dir=tmp_path, not_aligned="somebody else's", pairs_file=folder / "pairs.jsonl",
-        out=SimpleNamespace(path=folder, manifest=manifest, file=lambda *parts: folder.joinpath(*parts)),
+        cfg={"seed": 1}, args=args, output_dir=tmp_path, not_aligned="somebody else's", out=out,
+        pairs_file=folder / "pairs.jsonl", teacher_tokenizer=lambda: "tokenizer",
     )  # fmt: skip
-    cfg: dict = {"datasets": []}
+    cfg: dict = {"datasets": [], "arte": {}}
     align.prepare_training(cfg, run, {"pairs": "p"})
     assert "resume_from_checkpoint" not in cfg and not (tmp_path / "checkpoint-9").exists()
     assert "align" not in manifest.stages()
