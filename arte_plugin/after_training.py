@@ -19,6 +19,7 @@ from arte_plugin.stages.sft import TrainedStudent
 from arte_plugin.stages.student_lm import Candidate
 from arte_plugin.tables import markdown_table
 from arte_plugin.trainings import Training, trainings
+from arte_plugin.weight_change import Change
 
 
 def regenerate(run: Run) -> None:
@@ -126,7 +127,8 @@ def _sft(run: Run, training: Training, like: Training) -> None:
         ):
             trained, note = there, f"trained in {run.source.name}"
         elif like is training:
-            trained, note = asdict(sft.train(config, folder)), ""
+            trained = asdict(sft.train(config, folder))
+            note = Change(**trained["change"]).note() if trained["change"] else ""
             peaks.update(logged_peaks(folder / "train.log"))
         else:
             trained, note = run.out.manifest.stages()[like.stage].result, f"the same examples as {like.arm}"

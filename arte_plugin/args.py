@@ -27,6 +27,12 @@ from arte_plugin.teacher_args import check_own_adapter
 SENTINEL = "arte://pairs"
 PAIRS_STRATEGY = "arte_plugin.preference_pairs"
 
+
+def is_arte(plugin: object) -> bool:
+    """Whether an entry of `plugins` is the one that runs the loop."""
+    return str(plugin).startswith("arte_plugin.") and str(plugin).endswith(".ArtePlugin")
+
+
 PromptStyle = Literal["auto", "plain", "chat"]
 Arm = Literal[
     "arte",
@@ -599,7 +605,7 @@ class ArteConfig(BaseModel):
         """Raises `ValueError` (shown by Axolotl with the key) where the teacher's DPO run can't come about."""
         if not isinstance(values, dict) or "arte" not in values:
             raise ValueError("`plugins` names arte_plugin.ArtePlugin, but there is no `arte:` block")
-        if not any(str(name).startswith("arte_plugin.") for name in values.get("plugins") or []):
+        if not any(is_arte(name) for name in values.get("plugins") or []):
             raise ValueError("`plugins` must name the plugin: `plugins: [arte_plugin.ArtePlugin]`")
         rl = getattr(values.get("rl"), "value", values.get("rl"))
         if rl != "dpo":

@@ -100,6 +100,13 @@ def gpus() -> int:
     return torch.cuda.device_count()
 
 
+def has_bf16() -> bool:
+    """Whether the GPUs, if any, compute in bfloat16."""
+    import torch
+
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def end_with_parent() -> Callable[[], object] | None:
     """Makes a child end when this process is killed, so that a new run finds it gone. Linux only."""
     if sys.platform != "linux":

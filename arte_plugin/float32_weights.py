@@ -16,6 +16,6 @@ class Float32Weights(BasePlugin):
         """Autocast for the Trainer; nothing where the config asks for another precision after all."""
         import torch
 
-        if any(cfg.get(key) for key in ("bf16", "bfloat16", "fp16", "float16")):
-            return {}
-        return {"bf16": True} | ({} if torch.accelerator.is_available() else {"use_cpu": True})
+        # The Trainer has to be told so, to take bfloat16 on a CPU.
+        cpu = {} if torch.accelerator.is_available() else {"use_cpu": True}
+        return cpu if any(cfg.get(key) for key in ("bf16", "bfloat16", "fp16", "float16")) else {"bf16": True, **cpu}

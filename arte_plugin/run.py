@@ -14,9 +14,10 @@ from arte_plugin import (
     sharding,
     teacher_recipe,
     versions,
+    weight_change,
     weights_left,
 )
-from arte_plugin.args import SENTINEL, Arm, ArteArgs, StudentArgs
+from arte_plugin.args import SENTINEL, Arm, ArteArgs, StudentArgs, is_arte
 from arte_plugin.clock import run_date
 from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import Count, hash_file, hash_of
@@ -27,7 +28,7 @@ from arte_plugin.respondents import Respondent, respondents
 from arte_plugin.rows import PreferencePair, WorkedSeed, read_rows
 from arte_plugin.run_folder import RunFolder
 from arte_plugin.source_run import SourceRun
-from arte_plugin.stages import STAGES, benchmarks, worked_examples
+from arte_plugin.stages import STAGES, benchmarks, precision, worked_examples
 from arte_plugin.stages.arms import uses_drafts
 from arte_plugin.summary import summary
 from arte_plugin.task_args import AnswerType
@@ -63,6 +64,7 @@ class Run:
             fingerprint_model(path)
         aligned_weights.refuse_pieces_without_checkpoint(cfg)
         benchmarks.check_names(self.args.evaluate.benchmarks)
+        precision.check_installed(self.args.students)
         self.source = SourceRun(self.args.from_run, self.cfg) if self.args.from_run else None
         there = self.source.drafts if self.source else Path(self.args.pair.drafts) if self.args.pair.drafts else None
         if there is not None:
@@ -128,6 +130,9 @@ class Run:
     def align_inputs(self) -> dict[str, Any]:
         """What the teacher's training depends on: the pairs, the base model and the training keys of the YAML."""
         training = axolotl_keys.of_training(self.cfg)
+        # Any other than this one may have a say in it, such as `Float32Weights`.
+        if others := [name for name in self.cfg.get("plugins") or [] if not is_arte(name)]:
+            training["plugins"] = others
         # A model that this run has made, such as the teacher with its own adapter merged, moves with the run's folder.
         own = str(self.out.path.absolute())
         training = {key: value for key, value in training.items() if not str(value).startswith(own)}
@@ -215,9 +220,17 @@ class Run:
         """Enter the teacher's finished training; ranks other than the first wait until it is entered."""
         if ranks.is_first():
             pairs = len(read_rows(self.pairs_file, PreferencePair))
+            moved = weight_change.change(
+                self.cfg["base_model"], self.output_dir, "the teacher", self.cfg.get("revision_of_model")
+            )
+            notes = ", ".join(one for one in (note, moved.note() if moved else "") if one)
             self.out.manifest.record(
-                "align", inputs, [Count("pairs", pairs, pairs, note=note)], {}, seconds,
-                result={weights_left.KEY: weights_left.entry(self.output_dir)},
+                "align", inputs, [Count("pairs", pairs, pairs, note=notes)], {}, seconds,
+                result={
+                    "recipe": self.args.recipe,
+                    "change": asdict(moved) if moved else None,
+                    weights_left.KEY: weights_left.entry(self.output_dir),
+                },
                 memory=memory, loaded={self.cfg["base_model"]: dict(loaded)},
             )  # fmt: skip
         self.out.wait_for("align", hash_of(inputs))

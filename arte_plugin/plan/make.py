@@ -9,7 +9,8 @@ from arte_plugin.errors import ConfigError
 from arte_plugin.plan import disk, memory, shapes, sizes
 from arte_plugin.plan.calls import Work, works
 from arte_plugin.plan.lengths import longest_rows
-from arte_plugin.stages.sft import RECIPE, SHARED_KEYS
+from arte_plugin.stages.precision import wanted
+from arte_plugin.stages.sft import SHARED_KEYS, recipe
 from arte_plugin.trainings import trainings
 
 
@@ -51,7 +52,8 @@ def make_plan(cfg: Mapping[str, Any], args: ArteArgs, gpus: int, configs: Mappin
 def student_training(cfg: Mapping[str, Any], student: StudentArgs) -> dict[str, Any]:
     """The Axolotl keys of a student's fine-tuning that decide its memory, as `stages.sft.student_config` sets them."""
     shared = {key: cfg[key] for key in SHARED_KEYS if cfg.get(key) is not None}
-    return {"sequence_len": 2048, **RECIPE, **shared, **student.sft}
+    config = {"sequence_len": 2048, **recipe(student.sft), **shared, **student.sft}
+    return config | wanted(config, student.sft)
 
 
 def probing_dtype(student: StudentArgs, cfg: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ _STATES = {
     "adamw_torch_8bit": 2.0, "adamw_torch_4bit": 1.0, "adamw_torch_fp8": 2.0, "adamw_torch": None,
     "adamw_bnb_8bit": 2.0, "adamw_8bit": 2.0, "adamw_32bit": 8.0, "adamw_apex": 8.0, "adamw": None,
     "lion_8bit": 1.0, "lion": 4.0, "ademamix_8bit": 3.0, "ademamix": 12.0, "rmsprop": 4.0, "adagrad": 4.0,
-    "adafactor": 0.1, "sgd": 0.0, "came": 4.0, "muon": 4.0, "optimi_adamw": 4.0, "ao_adamw_8bit": 2.0,
+    "adafactor": 0.1, "sgd": 0.0, "came": 4.0, "muon": 4.0, "optimi_adamw": 6.0, "ao_adamw_8bit": 2.0,
     "ao_adamw_4bit": 1.0, "ao_adamw_fp8": 2.0,
 }  # fmt: skip
 
@@ -87,12 +87,17 @@ def setup_of(cfg: Mapping[str, Any], gpus: int) -> Setup:
     pieces = gpus if stage == 3 or cfg.get("fsdp") or cfg.get("fsdp_config") or cfg.get("fsdp_version") else 1
     return Setup(
         dtype=half,
-        mixed=bool(cfg.get("bf16") or cfg.get("fp16")) and not zero,
+        mixed=(bool(cfg.get("bf16") or cfg.get("fp16")) or has_float32_weights(cfg)) and not zero,
         attention=trace.GROUPED if flash else trace.REPEATED,
         pieces=pieces,
         zero3=stage == 3,
         offloads=str((zero.get("offload_optimizer") or {}).get("device", "none")) != "none",
     )
+
+
+def has_float32_weights(cfg: Mapping[str, Any]) -> bool:
+    """Whether float32 weights are computed with in bfloat16 (`Float32Weights`)."""
+    return "arte_plugin.Float32Weights" in (cfg.get("plugins") or [])
 
 
 def _half(cfg: Mapping[str, Any]) -> bool:
@@ -120,7 +125,10 @@ def training_need(step: str, shape: Shape, cfg: Mapping[str, Any], gpus: int, us
     weights = shape.weights(setup.dtype, packing(cfg))
     reference = 0.0 if adapter or not dpo else weights
     gradients, states = float(numbers * size), numbers * optimizer_bytes(optimizer, size)
-    held = [_peak(shape, cfg, setup, tokens, dpo) for tokens in lengths]
+    # Autocast keeps what it has made of the linear layers' weights for a step. Activations are counted in float32, a
+    # little too many: those of the linear layers are in bfloat16.
+    copies = float(shape.linear * SIZES["bfloat16"]) if has_float32_weights(cfg) else 0.0
+    held = [_peak(shape, cfg, setup, tokens, dpo) + copies for tokens in lengths]
     if setup.pieces == 1:
         held = [one + (gradients if accumulates(cfg) else 0.0) for one in held]
         # The optimizer's step comes when activations are gone; PyTorch's AdamW needs a copy more for it.

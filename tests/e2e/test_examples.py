@@ -109,7 +109,11 @@ def test_axolotl_takes_its_students(example, untaught, tmp_path):
         student.base_model = str(untaught)
         wanted = student_config(made, student, tmp_path / "tailored.jsonl", tmp_path, seed=1)
         if gpus(example):
-            assert wanted["bf16"] is True
+            # Computing in bfloat16, on weights in float32, or without losing the update, or on an adapter.
+            if wanted["optimizer"] != "optimi_adamw" and "adapter" not in wanted:
+                assert (wanted["bf16"], wanted["plugins"]) == (False, ["arte_plugin.Float32Weights"])
+            else:
+                assert wanted["bf16"] is True
             assert wanted["attn_implementation"] == "flash_attention_2"
         assert_kept({key: value for key, value in wanted.items() if key != "datasets"}, validate(wanted, gpus(example)))
 
@@ -124,7 +128,7 @@ def test_axolotl_takes_what_gpu_check_runs(size, attention, untaught, tmp_path):
     (tmp_path / "tailored.jsonl").write_text("")
     student = ArteArgs.model_validate(config["arte"]).students[0]
     wanted = student_config(made, student, tmp_path / "tailored.jsonl", tmp_path, seed=1)
-    assert (wanted["bf16"], wanted["attn_implementation"]) == (True, attention)
+    assert (wanted["plugins"], wanted["attn_implementation"]) == (["arte_plugin.Float32Weights"], attention)
     assert_kept({key: value for key, value in wanted.items() if key != "datasets"}, validate(wanted, 1))
 
 

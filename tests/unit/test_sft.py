@@ -215,3 +215,18 @@ def test_an_adapter_is_returned_on_its_base(tailored, tmp_path, monkeypatch):
     out = made["output_dir"]
     Child(monkeypatch, f"import os; os.makedirs({out!r}); open({out + '/adapter_config.json'!r}, 'w').close()")
     assert sft.train(made, folder) == sft.TrainedStudent("org/student", out)
+
+
+def test_an_adapter_has_a_rate_of_its_own(tailored):
+    made = config(tailored, adapter="lora")
+    assert made["learning_rate"] == 10 * sft.RECIPE["learning_rate"]
+    assert (made["lora_r"], made["lora_alpha"], made["lora_target_linear"]) == (16, 16, True)
+    assert config(tailored, adapter="qlora", lora_r=4)["lora_alpha"] == 4
+    assert "lora_target_linear" not in config(tailored, adapter="lora", lora_target_modules=["q_proj"])
+    assert config(tailored)["learning_rate"] == sft.RECIPE["learning_rate"]
+
+
+@pytest.mark.parametrize("own", [{}, {"bf16": True}])
+def test_weights_are_trained_in_float32_unless_told_otherwise(tailored, own):
+    made = config(tailored, TEACHER | {"bf16": True}, **own)
+    assert (made["bf16"], made.get("plugins")) == ((True, None) if own else (False, ["arte_plugin.Float32Weights"]))
