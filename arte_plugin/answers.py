@@ -9,31 +9,47 @@ from decimal import Decimal, InvalidOperation
 from itertools import groupby, zip_longest
 
 from arte_plugin import prompts
+from arte_plugin.answer_tags import LINE, Tag, find_tags, is_mention, mention_begins
 from arte_plugin.rows import Outcome
 from arte_plugin.task_args import AnswerType
 
 #: Raised with every change of what is read as an answer: that decides how replies are judged, and where they end.
-VERSION = 2
+VERSION = 3
 
-_CLOSED = re.compile(r"<ans>(.*?)</ans>", re.IGNORECASE | re.DOTALL)
-_AT_THE_END = re.compile(r"<ans>((?:(?!</?ans>).)*)</ans>$", re.IGNORECASE | re.DOTALL)
-#: The prompt's own words, which models repeat.
-_NAMED = re.compile(r"between\s+<ans>\s+and\s+</ans>", re.IGNORECASE)
-#: To the end of the line, or to where a tag begins or would have begun; an answer may well hold a "<".
-_LINE = r"((?:(?!<(?:/|[a-z]|\Z))[^\n])*)"
-_OPENED = re.compile(rf"<ans>[ \t]*\n?{_LINE}", re.IGNORECASE)
-_STATING = re.compile(r"\banswer(?:\s+is\b|\s*:)\s*:?\s*", re.IGNORECASE)
-_STATED = re.compile(_LINE, re.IGNORECASE)
+#: "The answer is", "**Answer**:"
+_STATING = re.compile(r"\banswer\**(?:\s+is\b|\s*:)\**\s*:?\s*", re.IGNORECASE)
+_STATED = re.compile(LINE, re.IGNORECASE)
+_BOXED = re.compile(r"\\boxed[ \t]*\{((?:[^{}]|\{[^{}]*\})*)\}")
+_SENTENCE_END = re.compile(r"[.!?](?=\s)")
+_NEXT_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
+_IN_BOX = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
+#: In front of the answer in the last line of a worked solution of GSM8K.
+_LAST_LINE = "####"
 
 _MARKED = re.compile(r"\(([A-Za-z])\)|^(?:(?i:option)\s+)?([A-Z])[.):]\s|^([a-z])\)\s")
-_BARE = re.compile(r"(?<![\w'])(?!I\s+[a-z])([A-Z])(?![\w'])")
+#: A bare letter is named where it begins, or is introduced, and the sentence does not make a word of it: not the C of
+#: "vitamin C", nor the A of "A dog".
+_BARE = re.compile(
+    r"(?:^|\b(?:[Oo]ption|[Cc]hoice|[Ll]etter|[Aa]nswer|[Ii]s|[Bb]e|[Ii]t's|[Cc]hoose|[Pp]ick|[Ss]elect|[Ww]ith|[Ss]ay)\s|[:;=>\n])"
+    r"[ \t\"'“*`$({\[]{0,20}([A-Z])[\"'”*`$)}\]]*"
+    r"(?:\s*$|\s*[.,:;!?)\n]|\s+[-–—=]|\s+(?:because|since|as|for|which|that|and|or|but|if|by)\b)"
+)
 _LONE_LETTER = re.compile(r"(?:option|choice)?\s*\(?([A-Za-z])\s*[).:]?[.]?", re.IGNORECASE)
 _TWO_LETTERS = re.compile(
-    r"(?<![\w'])\(?([A-Z])\)?[.:]?\s*(?:\bor\b|\band\b|[,/])\s*(?:option\s+)?\(?([A-Z])(?![\w'])", re.IGNORECASE
+    # The second is no article.
+    r"(?<![\w'])\(?([A-Z])\)?[.:]?\s*(?:\bor\b|\band\b|[,/])\s*(?:option\s+)?(?-i:(?!a\s+[a-z]))\(?([A-Z])(?![\w'])",
+    re.IGNORECASE,
 )
 _NUMBER = re.compile(r"[-+−]?\s?[$€£]?\s?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?<=\d)")
-_CALCULATION = re.compile(r"\d\s*[-+−*/×÷^]\s*(?:[$€£(]?\d|$)|\dx\d|\d\s+x\s+\d")
+#: An en dash for a minus, and a bracket behind a minus.
+_EN_DASH = re.compile(r"(?<![\w)])–(?=[$€£]?\d)")
+_IN_BRACKETS = re.compile(r"([-−])\s?\(\s?([$€£]?[\d,.]+)\s?\)")
+_CALCULATION = re.compile(r"\d\s*[-+−–*/×÷^]\s*(?:[$€£(]?\d|$)|\dx\d|\d\s+x\s+\d")
 _LONE_NUMBER = re.compile(rf"(?:{_NUMBER.pattern})(?:\s[a-z]+)?\.?", re.IGNORECASE)
+#: What stands in the place of an answer.
+_EMPTY = "… \t\n"
+#: Between the words of a list. A comma in a number is none.
+_COMMA = re.compile(r"(?<!\d)\s*,\s*|\s*,\s*(?!\d|\s)|,\s+")
 _TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 
 _NOT = r"\bnot\s+(?:(?i:option|choice)\s+)?[\"'“*]*"
@@ -49,21 +65,40 @@ def extract(response: str, kind: AnswerType) -> str | None:
     """The answer that a response gives, in the form of `normalise`, or None if there is none that can be read.
 
     Looked for behind nothing but the response itself (a question restated by the model ends it), in this order: the
-    last closed tag with a readable answer, a tag that was never closed, a plain statement ("the answer is …"), a
-    response that is nothing but the answer.
+    last closed tag with a readable answer, a tag that was never closed, a box, a plain statement ("the answer is …"),
+    a response that is nothing but the answer. Where the tags are only mentioned there is none. Takes time linear in the
+    length of the response.
     """
-    response = _NAMED.sub("", response.split(prompts.NEXT_QUESTION)[0])
-    for found in reversed(_CLOSED.findall(response)):
-        if (answer := normalise(found, kind)) is not None:
+    response = response.split(prompts.NEXT_QUESTION)[0]
+    given: list[Tag] = []
+    # What is left for statements: neither closed tags, nor mentions with the words that speak of them.
+    places = [0]
+    for tag in find_tags(response):
+        mention = mention_begins(response, tag)
+        if mention is None:
+            given.append(tag)
+        if mention is not None or tag.closed:
+            places += [tag.start if mention is None else mention, tag.end]
+    for tag in sorted(reversed(given), key=lambda tag: not tag.closed):
+        if (answer := normalise(response[tag.inside : tag.inside_end], kind)) is not None:
             return answer
-    rest = _CLOSED.sub("", response)
-    for found in reversed(_OPENED.findall(rest)):
+    kept = zip(places[::2], [*places[1::2], len(response)], strict=True)
+    rest = "".join(response[begin:end] for begin, end in kept)
+    for found in reversed(list(_boxes(rest))):
         if (answer := normalise(found, kind)) is not None:
             return answer
     if statements := [answer for found in _statements(rest, kind) if (answer := normalise(found, kind)) is not None]:
         return _settled(statements)
+    last = response.rstrip().rpartition("\n")[2]
+    if kind != "text" and last.startswith(_LAST_LINE) and _is_alone(last.removeprefix(_LAST_LINE).strip(), kind):
+        return normalise(last.removeprefix(_LAST_LINE), kind)
     # The whole response: what stands beside a tag that holds nothing readable was not given as the answer.
     return normalise(response, kind) if _is_alone(response.strip(), kind) else None
+
+
+def _boxes(text: str) -> Iterator[str]:
+    r"""What stands in each LaTeX `\boxed{…}`."""
+    return (_IN_BOX.sub(r"\1", box[1]) for box in _BOXED.finditer(text))
 
 
 def _statements(text: str, kind: AnswerType) -> Iterator[str]:
@@ -71,14 +106,15 @@ def _statements(text: str, kind: AnswerType) -> Iterator[str]:
     begun = list(_STATING.finditer(text))
     for stating, following in zip_longest(begun, begun[1:]):
         end = following.start() if following else len(text)
-        found = _STATED.match(text, stating.end())
+        found = _STATED.match(text, stating.end(), max(end, stating.end()))
         stated = found[1] if found else ""
-        if stating.end() + len(stated) > end:
+        if following and stating.end() + len(stated) == end:
             # The line goes on with another statement: this one has the sentences before that one's.
-            stated = "".join(re.findall(r".*?[.!?](?=\s)", text[stating.end() : end]))
+            sentences = [sentence.end() for sentence in _SENTENCE_END.finditer(text, stating.end(), end)]
+            stated = text[stating.end() : sentences[-1]] if sentences else ""
         if kind == "text":
             # Any words can be part of a text answer, but hardly those of the next sentence.
-            stated = re.split(r"(?<=[.!?])\s+(?=[A-Z])", stated)[0]
+            stated = _NEXT_SENTENCE.split(stated, maxsplit=1)[0]
         yield stated
 
 
@@ -98,13 +134,23 @@ def _is_alone(response: str, kind: AnswerType) -> bool:
 
 def tagged(rationale: str, kind: AnswerType) -> str | None:
     """The answer of a rationale that ends in a tag with a readable answer, as training data must; else None."""
-    found = _AT_THE_END.search(rationale)
-    return normalise(found[1], kind) if found else None
+    tags = find_tags(rationale)
+    if not tags or tags[-1].end != len(rationale) or is_mention(rationale, tags[-1]):
+        return None
+    last = tags[-1]
+    around = rationale[last.start : last.inside], rationale[last.inside_end : last.end]
+    if tuple(map(str.lower, around)) != (prompts.ANSWER_BEGIN, prompts.ANSWER_END):
+        return None
+    return normalise(rationale[last.inside : last.inside_end], kind)
 
 
 def normalise(text: str, kind: AnswerType) -> str | None:
     """An answer in one form: `(A)`, `True`, `No`, `1234.5`, or plain lower-case text; None if it is no such answer."""
+    if len(boxes := list(_boxes(text))) == 1:
+        text = boxes[0]
     if kind == "text":
+        if not text.strip(_EMPTY):
+            return None
         plain = " ".join(text.split()).lstrip("\"'“”‘’*` ").rstrip("\"'“”‘’*` .")
         return plain.casefold() or None
     text = text.replace("**", " ").strip(" \t\n*`")
@@ -129,11 +175,13 @@ def judge(response: str, target: str, kind: AnswerType) -> tuple[str, Outcome]:
 def same(one: str, other: str, kind: AnswerType) -> bool:
     """Whether two answers are one: True and Yes are, and False and No, for a question asks with one pair or the other.
 
-    An answer that can't be read is the same as no other.
+    So are two lists of words, with commas between them and without. An answer that can't be read is no other's equal.
     """
     first, second = normalise(one, kind), normalise(other, kind)
     if kind == "boolean" and first and second:
         return _TRUTH[first.lower()] == _TRUTH[second.lower()]
+    if kind == "text" and first and second:
+        return first == second or _COMMA.sub(" ", first) == _COMMA.sub(" ", second)
     return first is not None and first == second
 
 
@@ -150,7 +198,7 @@ def _choice(text: str) -> str | None:
 
 def _number(text: str) -> str | None:
     # Of "3 + 4 = 7", the result.
-    text = text.rpartition("=")[2].strip()
+    text = _IN_BRACKETS.sub(r"\1\2", _EN_DASH.sub("-", text.rpartition("=")[2].strip()))
     if _CALCULATION.search(text):
         return None
     numbers = set()

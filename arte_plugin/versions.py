@@ -14,7 +14,7 @@ from typing import Any
 
 from arte_plugin import answers, prompts
 
-#: How a reply is read: `answers.py`, where the number stands, and `question_tags.py`.
+#: How a reply is read: `answers.py`, where the number stands, `answer_tags.py`, `question_tags.py`.
 READING = answers.VERSION
 
 #: How prompts and completions become text and tokens: `rendering.py`, `chat_template.py`, `strategies/`, `dpo_rows.py`.

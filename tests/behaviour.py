@@ -34,6 +34,7 @@ from tests.tiny import tiny_model
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "tests/data/behaviour.json"
 LABELLED = ROOT / "benchmarks/answers/labelled.jsonl"
+WRITTEN = ROOT / "benchmarks/answers/forms.jsonl"
 
 KINDS = ("choice", "boolean", "number", "text")
 FORMS = [
@@ -50,10 +51,13 @@ REPLIES = [
 
 def reading() -> Any:
     """Answers of every kind in every form, the labelled file, and written questions."""
-    labelled = [json.loads(line) for line in LABELLED.read_text(encoding="utf-8").splitlines()]
+    labelled, written = (
+        [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] for file in (LABELLED, WRITTEN)
+    )
     return {
         "extract": [answers.extract(form, kind) for form in FORMS for kind in KINDS],
         "tagged": [answers.tagged(form, kind) for form in FORMS for kind in KINDS],
+        "written": [answers.extract(row["response"], row["kind"]) for row in written],
         "labelled": [answers.judge(row["response"], row["target"], row["kind"]) for row in labelled],
         "questions": [[[asdict(q) for q in made], lost] for made, lost in map(parse_questions, REPLIES)],
     }

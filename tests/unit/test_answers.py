@@ -1,7 +1,11 @@
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from arte_plugin.answer_tags import find_tags
 from arte_plugin.answers import extract, judge, normalise, same, tagged
 
 KINDS = ("choice", "boolean", "number", "text")
@@ -134,3 +138,92 @@ def test_any_response_can_be_read(response, kind):
 @given(st.text(alphabet=st.characters(exclude_characters="<>\n"), min_size=1), st.sampled_from(KINDS))
 def test_a_tagged_answer_is_what_normalise_makes_of_it(text, kind):
     assert extract(f"Thinking. <ans>{text}</ans>", kind) == normalise(text, kind)
+
+
+FORMS = Path(__file__).parents[2] / "benchmarks/answers/forms.jsonl"
+
+
+@pytest.mark.parametrize("row", [json.loads(line) for line in FORMS.read_text().splitlines()], ids=str)
+def test_mentions_and_other_forms_are_read_as_a_reader_would(row):
+    assert extract(row["response"], row["kind"]) == row["label"]
+
+
+#: What models say of the tags without an answer in them.
+MENTIONS = [
+    "I put the final answer between <ans> and </ans>.",
+    "Put it inside the `<ans>` and `</ans>` tags.",
+    "Format: <ans>answer</ans>",
+    "I answer in the form <ans>(X)</ans>, as asked.",
+    "It goes into the tags like this: <ans>...</ans>",
+    "The format is <ans>…</ans>.",
+    "Write a letter, e.g. <ans>(A)</ans>.",
+]
+
+
+@given(st.text(alphabet="bcdfg .,\n"), st.sampled_from(MENTIONS), st.sampled_from(KINDS))
+def test_a_mention_of_the_tags_is_no_answer(before, mention, kind):
+    assert extract(f"{before} {mention}", kind) is None
+    # Nor may it be trained on.
+    assert tagged(f"{before} {mention}", kind) is None
+    assert tagged(mention.rpartition("</ans>")[0] + "</ans>", kind) is None
+
+
+@given(
+    st.lists(st.sampled_from(MENTIONS)),
+    st.sampled_from([("choice", "(B)"), ("boolean", "True"), ("number", "-7"), ("text", "pear"), ("text", "and")]),
+)
+def test_an_answer_behind_mentions_is_read(mentions, given_answer):
+    kind, answer = given_answer
+    response = " ".join([*mentions, f"So it must be <ans>{answer}</ans>"])
+    assert extract(response, kind) == answer == tagged(response, kind)
+
+
+def test_other_tags_are_read_but_not_trained_on():
+    assert extract("It is <answer>7</answer>", "number") == "7"
+    assert tagged("It is <answer>7</answer>", "number") is None and tagged("It is <ans>7</ans>", "number") == "7"
+
+
+@given(st.lists(st.sampled_from(["<ans>", "</ans>", "<answer>", "</ ans>", "a", " ", "\n", "<", ">"]), max_size=30))
+def test_tags_lie_behind_one_another(parts):
+    text = "".join(parts)
+    ends = 0
+    for tag in find_tags(text):
+        assert ends <= tag.start < tag.inside <= tag.inside_end <= tag.end <= len(text)
+        assert "ans" not in text[tag.inside : tag.inside_end].replace("</", "<")
+        ends = tag.end
+
+
+@given(st.lists(st.text(alphabet="abcxyz", min_size=1), min_size=1))
+def test_a_list_of_words_is_the_same_with_commas(words):
+    assert same(" ".join(words), ", ".join(words), "text") and same(",".join(words), " ".join(words), "text")
+    assert not same(" ".join(words), " ".join([*words, "more"]), "text")
+
+
+def test_a_comma_in_a_number_is_no_list():
+    assert not same("1,000", "1 000", "text") and same("1, 2", "1 2", "text")
+
+
+@given(st.integers(min_value=1, max_value=10**12))
+def test_every_sign_of_less_than_nothing_is_read(number):
+    for written in (f"-{number}", f"−{number}", f"–{number}", f"-({number})", f"− ({number:,})", f"–${number}"):
+        assert extract(f"<ans>{written}</ans>", "number") == f"-{number}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "repeated"),
+    [
+        *[
+            ("text", part)
+            for part in ("<ans>", "</ans>", "< ans >", "<ans>x\n", " between <ans> and", "answer is ", "a.")
+        ],
+        *[("number", part) for part in ("<ans>3", "answer: ", "\\boxed{", "1", "1,", "1 ", "-", " ")],
+        *[("choice", part) for part in ("<ans></ans>", "answer", "\n", ":", "A ", "(A) ", "such as ", "####")],
+        *[("boolean", part) for part in ("<ans>not ", "<", '"')],
+    ],
+)
+def test_reading_takes_time_linear_in_the_length(repeated, kind):
+    """Of forty thousand, where the square of it would take minutes, and of all of these hours."""
+    many = repeated * 40_000
+    for response in (many, f"The answer is {many}!<ans>"):
+        extract(response, kind)
+    tagged(f"<ans>{many}</ans>", kind)
