@@ -189,7 +189,7 @@ def evaluate(run: Run) -> None:
         folder = run.out.file("evaluate", "")
         known = [run.source.results] if run.source else []
         evaluated = evaluate(run.shown_tasks, students, run.args.evaluate, run.cfg, folder, known)
-        results, comparisons = [one.result for one in evaluated], compare(evaluated, run.args.seed)
+        results, comparisons = [one.result for one in evaluated], compare(evaluated)
         unparsed = sum(row.unparsed for row in results) / sum(row.n for row in results)
         answered = sum(row.n for row in results)
         counts = [Count("answers", answered, answered, note=f"{100 * unparsed:.1f} % unparsed")]

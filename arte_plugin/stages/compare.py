@@ -2,16 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from arte_plugin.rows import Result
+from arte_plugin.stages.differences import difference
 from arte_plugin.tables import Lines
-
-#: Of the bootstrap and the permutation test.
-RESAMPLES = 9999
-
 
 #: Of two arms: the second has what is named here, the first has not, and in all else they are the same.
 SHOWS = {
@@ -42,28 +40,27 @@ class Comparison:
     #: Questions that only this one got right; None where there are several seeds, of which some got it right.
     first_only: int | None
     second_only: int | None
-    #: Accuracy of the second less that of the first over all n, in -1..1, with a 95 % interval.
+    #: Accuracy of the second less that of the first, of several tasks their mean, in -1..1, with a 95 % interval.
     difference: float
     low: float
     high: float
-    #: Two-sided. One seed: McNemar's exact test, binomial on the questions that only one got right. Several: signs of
-    #: the questions' differences flipped at random. Not corrected for many tests.
+    #: Two-sided. One seed and one task: McNemar's exact test, binomial on the questions that only one got right.
+    #: Else by Student's t (`differences`). Not corrected for many tests.
     p: float
     #: What this comparison is for (`SHOWS`); empty for arms that differ in something else.
     shows: str = ""
+    #: Fine-tunings of the arm that has more of them.
+    seeds: int = 1
+    tasks: int = 1
 
 
-def compare(evaluated: Sequence[Evaluated], seed: int) -> list[Comparison]:
-    """The untouched student (`base`) with every arm, and every other arm with `arte` where it is there.
-
-    With several seeds a question counts by the share of seeds that got it right; `seed` draws the resamples then.
-    """
-    # Over seeds, by question.
-    right: dict[tuple[str, int, str], dict[tuple[str, str], list[bool]]] = {}
+def compare(evaluated: Sequence[Evaluated]) -> list[Comparison]:
+    """The untouched student (`base`) with every arm, and every other arm with `arte` where it is there."""
+    # By task and seed.
+    right: dict[tuple[str, int, str], dict[str, dict[int | None, Mapping[str, bool]]]] = {}
     for one in evaluated:
         of_arm = right.setdefault((one.result.student, one.result.shots, one.result.arm), {})
-        for question, correct in one.right.items():
-            of_arm.setdefault((one.result.task, question), []).append(correct)
+        of_arm.setdefault(one.result.task, {})[one.result.seed] = one.right
     made = []
     for student, shots in dict.fromkeys((student, shots) for student, shots, _ in right):
         arms = [arm for of_student, at, arm in right if (of_student, at) == (student, shots)]
@@ -71,39 +68,51 @@ def compare(evaluated: Sequence[Evaluated], seed: int) -> list[Comparison]:
         pairs += [(arm, "arte") for arm in arms if arm not in ("base", "arte")] if "arte" in arms else []
         for first, second in pairs:
             of_first, of_second = right[student, shots, first], right[student, shots, second]
-            questions = sorted(of_first.keys() & of_second.keys())
+            tables = [
+                _tables(list(of_first[task].values()), list(of_second[task].values()))
+                for task in sorted(of_first.keys() & of_second.keys())
+            ]
+            tables = [(one, other) for one, other in tables if one.size]
             made.append(
                 Comparison(
-                    student,
-                    shots,
-                    first,
-                    second,
-                    len(questions),
-                    **_paired([of_first[key] for key in questions], [of_second[key] for key in questions], seed),
-                    shows=SHOWS.get((first, second), ""),
+                    student, shots, first, second, **_paired(tables), shows=SHOWS.get((first, second), ""),
+                    seeds=max((len(of) for pair in tables for of in pair), default=1), tasks=len(tables),
                 )
-            )
+            )  # fmt: skip
     return made
 
 
-def _paired(first: Sequence[Sequence[bool]], second: Sequence[Sequence[bool]], seed: int) -> dict[str, Any]:
-    """The numbers of a `Comparison`, from each question's outcomes over seeds."""
-    n = len(first)
-    if all(len(outcomes) == 1 for outcomes in (*first, *second)):
-        first_only = sum(one[0] and not other[0] for one, other in zip(first, second, strict=True))
-        second_only = sum(other[0] and not one[0] for one, other in zip(first, second, strict=True))
-        low, high = _agresti_min(first_only, second_only, n)
-        return {
-            "first_only": first_only,
-            "second_only": second_only,
-            "difference": (second_only - first_only) / n if n else 0.0,
-            "low": low,
-            "high": high,
-            "p": _mcnemar(first_only, second_only),
-        }
-    low, high, p = _resampled([fmean(other) - fmean(one) for one, other in zip(first, second, strict=True)], seed)
-    difference = fmean(fmean(outcomes) for outcomes in second) - fmean(fmean(outcomes) for outcomes in first)
-    return {"first_only": None, "second_only": None, "difference": difference, "low": low, "high": high, "p": p}
+def _tables(first: Sequence[Mapping[str, bool]], second: Sequence[Mapping[str, bool]]) -> tuple[np.ndarray, np.ndarray]:
+    """Seeds × questions of both arms on one task, of the questions that all answered."""
+    questions = sorted(set.intersection(*(set(answers) for answers in (*first, *second))))
+    one, other = (
+        np.array([[answers[question] for question in questions] for answers in arm], dtype=float)
+        for arm in (first, second)
+    )
+    return one, other
+
+
+def _paired(tables: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+    """The numbers of a `Comparison`, from both arms' outcomes on each task."""
+    n = sum(one.shape[1] for one, _ in tables)
+    only: dict[str, int | None] = {"first_only": None, "second_only": None}
+    if all(len(of) == 1 for pair in tables for of in pair):
+        first_only = sum(int((one > other).sum()) for one, other in tables)
+        second_only = sum(int((other > one).sum()) for one, other in tables)
+        only = {"first_only": first_only, "second_only": second_only}
+        if len(tables) < 2:
+            low, high = _agresti_min(first_only, second_only, n)
+            told = (second_only - first_only) / n if n else 0.0
+            return {
+                "n": n,
+                **only,
+                "difference": told,
+                "low": low,
+                "high": high,
+                "p": _mcnemar(first_only, second_only),
+            }
+    found = difference([one for one, _ in tables], [other for _, other in tables])
+    return {"n": n, **only, **asdict(found)}
 
 
 def _mcnemar(first_only: int, second_only: int) -> float:
@@ -111,28 +120,6 @@ def _mcnemar(first_only: int, second_only: int) -> float:
 
     unlike = first_only + second_only
     return float(binomtest(first_only, unlike, 0.5).pvalue) if unlike else 1.0
-
-
-def _resampled(differences: Sequence[float], seed: int) -> tuple[float, float, float]:
-    """Percentile bootstrap interval of the mean difference over questions, and p of a sign-flip permutation test."""
-    import numpy as np
-    from scipy.stats import bootstrap, permutation_test
-
-    if not any(differences):
-        return 0.0, 0.0, 1.0
-    found = bootstrap(
-        (differences,), np.mean, n_resamples=RESAMPLES, method="percentile", batch=1000, rng=np.random.default_rng(seed)
-    )
-    flipped = permutation_test(
-        (differences, np.zeros(len(differences))),
-        lambda one, other, axis: np.mean(one - other, axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=1000,
-        rng=np.random.default_rng(seed),
-    )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high), float(flipped.pvalue)
 
 
 def _agresti_min(first_only: int, second_only: int, n: int) -> tuple[float, float]:
@@ -147,10 +134,14 @@ def _agresti_min(first_only: int, second_only: int, n: int) -> tuple[float, floa
 
 
 def comparison_lines(comparisons: Sequence[Comparison]) -> Lines:
-    """The comparisons as a table; differences are those of the second to the first, in points."""
+    """The comparisons as a table; differences are those of the second to the first, in points.
+
+    With one seed, p is about the two students that there are: another seed would make others.
+    """
     several = len({row.student for row in comparisons}) > 1
     head = ["shots", *(["student"] if several else []), "first", "second", "shows", "n", "only first", "only second"]
-    lines: Lines = [[*head, "difference", "95 % interval", "p"]]
+    p_head = "p" if any(row.seeds > 1 for row in comparisons) else "p (these two students)"
+    lines: Lines = [[*head, "difference", "95 % interval", p_head]]
     for row in comparisons:
         arms = [row.first, row.second, row.shows]
         only = ["" if count is None else str(count) for count in (row.first_only, row.second_only)]

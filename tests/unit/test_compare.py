@@ -13,7 +13,7 @@ def evaluated(arm: str, right: str, task: str = "sums", shots: int = 0, student:
 
 def test_only_the_questions_that_one_got_right_count():
     (row,) = compare(
-        [evaluated("base", "1" * 10 + "0" * 20), evaluated("arte", "1" * 8 + "0" * 2 + "1" * 12 + "0" * 8)], 1
+        [evaluated("base", "1" * 10 + "0" * 20), evaluated("arte", "1" * 8 + "0" * 2 + "1" * 12 + "0" * 8)]
     )
     assert (row.first, row.second, row.n, row.first_only, row.second_only) == ("base", "arte", 30, 2, 12)
     assert row.difference == pytest.approx(10 / 30)
@@ -24,19 +24,19 @@ def test_only_the_questions_that_one_got_right_count():
 def test_interval_is_the_published_one():
     # Agresti and Min (2005) with b = 2, c = 12, n = 30: (10 ± 1.96 · sqrt(15 - 100 / 32)) / 32.
     (row,) = compare(
-        [evaluated("base", "1" * 10 + "0" * 20), evaluated("arte", "1" * 8 + "0" * 2 + "1" * 12 + "0" * 8)], 1
+        [evaluated("base", "1" * 10 + "0" * 20), evaluated("arte", "1" * 8 + "0" * 2 + "1" * 12 + "0" * 8)]
     )
     half = 1.959964 * (15 - 100 / 32) ** 0.5
     assert (row.low, row.high) == pytest.approx(((10 - half) / 32, (10 + half) / 32))
 
 
 def test_equal_students_do_not_differ():
-    (row,) = compare([evaluated("base", "1100"), evaluated("arte", "1100")], 1)
+    (row,) = compare([evaluated("base", "1100"), evaluated("arte", "1100")])
     assert (row.difference, row.p) == (0.0, 1.0)
     assert row.low < 0 < row.high
 
 
-def test_tasks_are_pooled_and_shots_are_not():
+def test_tasks_go_together_and_shots_do_not():
     rows = compare(
         [
             evaluated(arm, right, task, shots)
@@ -44,7 +44,6 @@ def test_tasks_are_pooled_and_shots_are_not():
             for task in ("sums", "words")
             for arm, right in (("base", "0000"), ("arte", "1100"), ("question_only", "1000"))
         ],
-        1,
     )
     assert [(row.shots, row.first, row.second, row.n, row.second_only) for row in rows[:3]] == [
         (0, "base", "arte", 8, 4),
@@ -55,15 +54,15 @@ def test_tasks_are_pooled_and_shots_are_not():
 
 
 def test_table_shows_points_and_small_p_as_small():
-    lines = comparison_lines(compare([evaluated("base", "0" * 20), evaluated("arte", "1" * 15 + "0" * 5)], 1))
+    lines = comparison_lines(compare([evaluated("base", "0" * 20), evaluated("arte", "1" * 15 + "0" * 5)]))
     assert lines[1][:8] == ["0", "base", "arte", "teaching and alignment", "20", "0", "15", "+75.0"]
     assert lines[1][-1] == "< 0.001"
-    assert comparison_lines(compare([evaluated("base", "01"), evaluated("arte", "11")], 1))[1][-1] == "1.000"
+    assert comparison_lines(compare([evaluated("base", "01"), evaluated("arte", "11")]))[1][-1] == "1.000"
 
 
 def test_table_says_which_comparison_shows_teaching_and_which_alignment():
     arms = ("base", "arte", "unaligned", "question_only")
-    rows = compare([evaluated(arm, "01") for arm in arms], 1)
+    rows = compare([evaluated(arm, "01") for arm in arms])
     lines = comparison_lines(rows)
     shows = lines[0].index("shows")
     assert {(line[1], line[2]): line[shows] for line in lines[1:]} == {
@@ -79,7 +78,7 @@ def test_table_says_which_comparison_shows_teaching_and_which_alignment():
 
 def test_students_are_compared_with_themselves_only():
     some = [evaluated(arm, right, student=name) for name in "st" for arm, right in (("base", "00"), ("arte", "01"))]
-    rows = compare(some, 1)
+    rows = compare(some)
     assert [(row.student, row.first, row.second, row.n) for row in rows] == [
         ("s", "base", "arte", 2),
         ("t", "base", "arte", 2),
@@ -87,23 +86,45 @@ def test_students_are_compared_with_themselves_only():
     assert comparison_lines(rows)[0][1] == "student"
 
 
-def test_of_several_seeds_a_question_counts_by_the_share_that_got_it_right():
+def test_with_one_seed_p_is_about_the_two_students():
+    one = [evaluated("base", "0011"), evaluated("arte", "0111", seed=1)]
+    assert comparison_lines(compare(one))[0][-1] == "p (these two students)"
+    assert comparison_lines(compare([*one, evaluated("arte", "0110", seed=2)]))[0][-1] == "p"
+
+
+def test_tasks_count_the_same_as_in_the_table_of_averages():
+    # Of 1,000 questions of one task nothing changes, of 20 of the other a half.
+    rows = [
+        evaluated(arm, right, task)
+        for arm, right, task in (
+            ("base", "10" * 500, "long"), ("arte", "10" * 500, "long"),
+            ("base", "0" * 20, "short"), ("arte", "10" * 10, "short"),
+        )
+    ]  # fmt: skip
+    (row,) = compare(rows)
+    averages = {arm: (0.5 + short) / 2 for arm, short in (("base", 0.0), ("arte", 0.5))}
+    assert row.difference == pytest.approx(averages["arte"] - averages["base"]) == 0.25
+    assert (row.n, row.tasks, row.first_only, row.second_only) == (1020, 2, 0, 10)
+    # Half of the standard error of the short task's difference, which is 0.5 ± 0.11.
+    assert row.high - row.low == pytest.approx(1.96 * 0.11, abs=0.03) and row.p < 0.001
+
+
+def test_of_several_seeds_the_mean_counts():
     base = evaluated("base", "0" * 40)
     seeds = [evaluated("arte", right, seed=i) for i, right in enumerate(("1" * 20 + "0" * 20, "1" * 10 + "0" * 30))]
-    (row,) = compare([base, *seeds], 1)
-    assert (row.n, row.first_only, row.second_only) == (40, None, None)
+    (row,) = compare([base, *seeds])
+    assert (row.n, row.seeds, row.first_only, row.second_only) == (40, 2, None, None)
     assert row.difference == pytest.approx(15 / 40)
-    # The mean of 40 differences of which 10 are 1, 10 are 0.5 and 20 are 0 has this standard error.
-    error = ((10 * (1 - 0.375) ** 2 + 10 * (0.5 - 0.375) ** 2 + 20 * 0.375**2) / 40 / 40) ** 0.5
-    assert (row.low, row.high) == pytest.approx((0.375 - 1.96 * error, 0.375 + 1.96 * error), abs=0.02)
-    # Twenty differences, all of one sign: 2 of 2**20 ways to flip them are as extreme.
-    assert row.p < 0.001
-    assert compare([base, *seeds], 1) == [row]
+    # Two seeds that are 25 points apart tell little of a third one.
+    assert row.low < 0 < row.high and row.p > 0.05
+    alike = [evaluated("arte", "1" * 15 + "0" * 25, seed=i) for i in range(3)]
+    (row,) = compare([base, *alike])
+    assert row.difference == pytest.approx(15 / 40) and row.low > 0.15 and row.p < 0.001
 
 
 def test_seeds_that_differ_both_ways_show_no_difference():
     first = [evaluated("base", "1" * 10 + "0" * 10), *(evaluated("arte", "0" * 10 + "1" * 10, seed=i) for i in (1, 2))]
-    (row,) = compare(first, 1)
+    (row,) = compare(first)
     assert row.difference == 0
     assert row.low < 0 < row.high
     assert row.p > 0.9
