@@ -30,15 +30,8 @@ each_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: pat
 
 @pytest.fixture(autouse=True)
 def as_a_user(monkeypatch):
-    """In the repository's folder, where the paths in the examples begin; and no plugin stays registered."""
-    from axolotl.integrations.base import PluginManager
-
+    """In the repository's folder, where the paths in the examples begin."""
     monkeypatch.chdir(ROOT)
-    plugins = PluginManager.get_instance().plugins
-    before = dict(plugins)
-    yield
-    plugins.clear()
-    plugins.update(before)
 
 
 def gpus(example) -> int:
