@@ -58,6 +58,8 @@ class ChatTemplate:
         #: White space that the template puts in front of a reply. It belongs to the reply: tokenizers join the two.
         self.space = "" if between.strip() else between
         self.end = self._ending(after)
+        #: Whether it writes an end of turn at all; where it does not, EOS takes its place.
+        self.writes_an_end = bool(after.strip())
 
     # --- What the renderer asks ---------------------------------------------------------------------------------------
 

@@ -35,8 +35,10 @@ def run(context: click.Context, config: str) -> None:
 
 @cli.command(short_help="Check a config, its tasks and its models' paths; no model is loaded.")
 @CONFIG
-def validate(config: str) -> None:
+@click.option("--prompts", is_flag=True, help="Show a prompt and a reply as each model sees them.")
+def validate(config: str, prompts: bool) -> None:
     """Check everything that can be checked without a model."""
+    from arte_plugin.prompt_report import prompt_lines
     from arte_plugin.tasks import left_out
     from arte_plugin.teacher_recipe import as_line
 
@@ -48,6 +50,8 @@ def validate(config: str) -> None:
     for task in made.tasks:
         sizes = ", ".join(f"{len(rows)} {split}" for split, rows in task.splits().items())
         click.echo(f"{task.name}: {sizes} questions{left_out(task.duplicates, task.bad_rows, task.aligned_on)}")
+    for line in prompt_lines(made.asked, made.tasks, prompts):
+        click.echo(line)
     click.echo(f"{config} is fine.")
 
 

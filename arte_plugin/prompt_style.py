@@ -51,7 +51,7 @@ def settle(cfg: Mapping[str, Any], args: ArteArgs) -> list[Asked]:
         if isinstance(settings, TeacherArgs):
             _settle_reasoning(tokenizer, args)
         renderer = asking_renderer(tokenizer, settings, args)
-        asked.append(Asked(role, name, settings, renderer, reason, list(_warnings(tokenizer, renderer))))
+        asked.append(Asked(role, name, settings, renderer, reason, list(_warnings(renderer))))
     return asked
 
 
@@ -105,12 +105,14 @@ def _generation_ends(name: str) -> list[int]:
     return named if isinstance(named, list) else [named]
 
 
-def _warnings(tokenizer: Any, renderer: Renderer) -> Iterator[str]:
+def _warnings(renderer: Renderer) -> Iterator[str]:
     template = renderer.template
     if template is None:
         return
     if template.tells_the_date:
         yield f"the template writes the date into prompts: {renderer.date} for this run (`arte.date`)"
+    if not template.writes_an_end:
+        yield f"the template writes nothing behind a reply: {template.end} ends it here"
     if template.forgets_empty_thought:
         yield "the template asks behind an empty thought, which it does not write into earlier turns"
 

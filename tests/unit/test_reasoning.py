@@ -70,7 +70,7 @@ def task():
         name="sums", description="Add.", questions={"path": "none"}, answer="number",
         techniques={"steps": "Small steps.", "guess": "Guess."},
     )  # fmt: skip
-    seeds = [Question(f"s{i}", f"{i} + {i}", str(2 * i), None) for i in range(3)]
+    seeds = [Question(f"s{i}", "sums", f"{i} + {i}", str(2 * i)) for i in range(3)]
     return Task(args, seeds, [], [], 0)
 
 
