@@ -7,17 +7,17 @@ just as well. `evaluate` runs them, with prompts rendered for the student as it 
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from arte_plugin import prompts
+from arte_plugin import prompts, versions
 from arte_plugin.answers import judge
 from arte_plugin.args import EvaluateArgs
-from arte_plugin.endings import cut
+from arte_plugin.endings import cut, reply_end
 from arte_plugin.engines.base import Request
 from arte_plugin.errors import DataError
 from arte_plugin.fingerprints import fingerprint_model
@@ -125,8 +125,7 @@ def read_questions(path: Path) -> Any:
 
 def judge_response(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """lm-eval's `process_results`: whether the response is correct, and whether it could be parsed at all."""
-    ended = Request("", "", 0, 0.0, 0, prompts.RATIONALE_STOP, doc["answer_type"])
-    _, outcome = judge(cut(ended, results[0]), doc["target"], doc["answer_type"])
+    _, outcome = judge(cut(_ending(doc), results[0]), doc["target"], doc["answer_type"])
     return {"accuracy": float(outcome == "correct"), "unparsed": float(outcome == "unparsed")}
 
 
@@ -140,8 +139,8 @@ def evaluate(
 ) -> list[Evaluated]:
     """Every student on every task at every number of shots; arms that share a student share its answers.
 
-    What was evaluated before on the same inputs is read from `folder/results`, or from the folders `known`; every
-    answer given now is in `folder/samples`.
+    Replies to the same questions, asked in the same way, are taken from `folder/results` or from the folders `known`,
+    and read anew: all students by one reader, whenever they were asked. Prompts and replies are in `folder/samples`.
     Raises `DataError` when a prompt and the longest answer do not fit into the student's context.
     """
     write_tasks(tasks, evaluation, folder)
@@ -168,12 +167,13 @@ def evaluate(
             "attention": attention(student, cfg),
             "max_new_tokens": evaluation.max_new_tokens,
             "lm_eval": metadata.version("lm_eval"),
-            "format": 3,
+            "engine": versions.engine("transformers"),
+            "format": 4,
         }
         keys = {name: hash_of({**settings, "name": name, "questions": questions[name]}) for name in wanted}
         file = folder / "results" / f"{candidate.label}.json"
         done = {**elsewhere, **(json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {})}
-        missing = [name for name in wanted if keys[name] not in done]
+        missing = [name for name in wanted if not _are_there(done.get(keys[name]), questions[name])]
         if missing:
             total = sum(len(questions[name]) for name in missing)
             with (
@@ -182,20 +182,40 @@ def evaluate(
             ):
                 samples = _run(lm, {name: questions[name] for name in missing}, evaluation, folder)
             for name in missing:
-                task, shots = wanted[name]
                 _write_samples(folder / "samples" / candidate.label / f"{name}.jsonl", samples[name])
-                right = {sample["doc"]["question_id"]: bool(sample["accuracy"]) for sample in samples[name]}
-                result = _result(task, candidate, shots, samples[name])
-                done[keys[name]] = {"result": asdict(result), "right": right}
+                replies = {sample["doc"]["question_id"]: sample["resps"][0][0] for sample in samples[name]}
+                done[keys[name]] = {"reading": versions.READING, "replies": replies}
             file.parent.mkdir(parents=True, exist_ok=True)
-            own = {key: value for key, value in done.items() if key not in elsewhere}
-            write_text(file, json.dumps(own, indent=2) + "\n")
-        answered = [
-            Evaluated(Result(**{**done[key]["result"], **as_labelled}), done[key]["right"]) for key in keys.values()
-        ]
-        of_student[student.name, trained] = answered
-        evaluated += answered
+            # With what was not there or was not to be used.
+            own = {key: value for key, value in done.items() if value is not elsewhere.get(key)}
+            write_text(file, json.dumps(own, indent=2, ensure_ascii=False) + "\n")
+        of_student[student.name, trained] = read = []
+        for name, (task, shots) in wanted.items():
+            replies = done[keys[name]]["replies"]
+            judged = {row["question_id"]: judge_response(row, [replies[row["question_id"]]]) for row in questions[name]}
+            right = {question: bool(metrics["accuracy"]) for question, metrics in judged.items()}
+            read.append(Evaluated(_result(task, candidate, shots, list(judged.values())), right))
+            _judge_samples(folder / "samples" / candidate.label / f"{name}.jsonl", judged)
+        evaluated += read
     return evaluated
+
+
+def _are_there(kept: Mapping[str, Any] | None, rows: Sequence[Mapping[str, str]]) -> bool:
+    """Whether replies to all questions are kept, and would have ended where they did by today's reader, too."""
+    if kept is None or not all(row["question_id"] in kept["replies"] for row in rows):
+        return False
+    if kept["reading"] == versions.READING:
+        return True
+    # One that an earlier reader saw end in an answer, and that has none for this one, would have gone on.
+    closed = (
+        (row, reply) for row in rows if (reply := kept["replies"][row["question_id"]]).endswith(prompts.ANSWER_END)
+    )
+    return all(reply_end(_ending(row), reply) is not None for row, reply in closed)
+
+
+def _ending(row: Mapping[str, Any]) -> Request:
+    """A request as far as it says where its reply ends."""
+    return Request("", "", 0, 0.0, 0, prompts.RATIONALE_STOP, row["answer_type"])
 
 
 @contextlib.contextmanager
@@ -278,13 +298,26 @@ def _write_samples(path: Path, samples: Sequence[Mapping[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for sample in sorted(samples, key=lambda sample: sample["doc_id"]):
-        outcome = "correct" if sample["accuracy"] else "unparsed" if sample["unparsed"] else "wrong"
         row = {
             "question_id": sample["doc"]["question_id"],
             "prompt": sample["arguments"][0][0],
             "response": sample["resps"][0][0],
             "target": sample["target"],
-            "outcome": outcome,
+            "outcome": _outcome(sample),
         }
         rows.append(json.dumps(row, ensure_ascii=False) + "\n")
     write_text(path, "".join(rows))
+
+
+def _judge_samples(path: Path, judged: Mapping[str, Mapping[str, float]]) -> None:
+    """Write the outcomes of `judged`, by question, into samples of an earlier start."""
+    if not path.is_file():
+        return
+    rows = [json.loads(line) for line in split_lines(path.read_text(encoding="utf-8")) if line]
+    again = [{**row, "outcome": _outcome(judged[row["question_id"]])} for row in rows if row["question_id"] in judged]
+    if again != rows:
+        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in again))
+
+
+def _outcome(metrics: Mapping[str, float]) -> str:
+    return "correct" if metrics["accuracy"] else "unparsed" if metrics["unparsed"] else "wrong"

@@ -1,11 +1,13 @@
 """Stage 8: the task files, a real lm-eval run on a tiny model, and the table."""
 
+import contextlib
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
-from arte_plugin import prompts
+from arte_plugin import answers, prompts, versions
 from arte_plugin.args import EvaluateArgs, StudentArgs
 from arte_plugin.errors import DataError
 from arte_plugin.rendering import Renderer
@@ -105,6 +107,76 @@ def test_lm_eval_runs_the_tasks_and_what_is_done_is_not_run_again(student, tmp_p
     limited = make_args(limit=2)
     with pytest.raises(AssertionError, match="asked again"):
         stage.evaluate([task], students, limited, {}, tmp_path)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Students that all say the same; the labels of those that are asked."""
+    asked = []
+
+    @contextlib.contextmanager
+    def lm(candidate, *_):
+        asked.append(candidate.label)
+        yield None
+
+    def run(lm, questions, settings, folder):
+        reply = "I make it <ans>7</ans>"
+        return {
+            name: [
+                {"doc": row, "doc_id": i, "target": row["target"], "arguments": [["prompt"]], "resps": [[reply]],
+                 **stage.judge_response(row, [reply])}
+                for i, row in enumerate(rows)
+            ]
+            for name, rows in questions.items()
+        }  # fmt: skip
+
+    monkeypatch.setattr(stage, "_lm", lm)
+    monkeypatch.setattr(stage, "_run", run)
+    return asked
+
+
+@pytest.fixture
+def sevens():
+    """A task whose every answer is the one that is given."""
+    task = make_task()
+    return dataclasses.replace(task, test=[dataclasses.replace(row, target="7") for row in task.test])
+
+
+def test_after_a_change_of_the_reader_all_students_are_judged_by_the_same(asked, sevens, tmp_path):
+    one, other = (tiny_model(tmp_path / f"student-{seed}", seed=seed) for seed in (0, 1))
+    args, folder = make_args(shots=[0]), tmp_path / "evaluate"
+    students = [candidate(one), candidate(other, "arte")]
+    with pytest.MonkeyPatch.context() as patch:
+        # A reader that reads nothing.
+        patch.setattr(answers, "extract", lambda response, kind: None)
+        (before,) = stage.evaluate([sevens], students[:1], args, {}, folder)
+        assert (before.result.correct, before.result.unparsed) == (0, 4)
+    now = stage.evaluate([sevens], students, args, {}, folder)
+    assert [(one.result.arm, one.result.correct, one.result.unparsed) for one in now] == [
+        ("base", 4, 0),
+        ("arte", 4, 0),
+    ]
+    assert all(all(one.right.values()) for one in now)
+    samples = (folder / "samples/base/arte_sums_0shot.jsonl").read_text()
+    assert samples.count('"outcome": "correct"') == 4
+    # So are those of another run.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answers, "extract", lambda response, kind: None)
+        later = stage.evaluate([sevens], students, args, {}, tmp_path / "later", [folder / "results"])
+        assert [one.result.correct for one in later] == [0, 0]
+    assert asked == ["base", "arte"], "each was asked once"
+
+
+def test_a_reply_that_a_new_reader_would_not_have_ended_is_asked_anew(asked, sevens, student, tmp_path, monkeypatch):
+    args = make_args(shots=[0])
+    stage.evaluate([sevens], [candidate(student)], args, {}, tmp_path)
+    monkeypatch.setattr(versions, "READING", versions.READING + 1)
+    stage.evaluate([sevens], [candidate(student)], args, {}, tmp_path)
+    assert asked == ["base"], "it ends where it did"
+    monkeypatch.setattr(answers, "extract", lambda response, kind: None)
+    for _ in range(2):
+        stage.evaluate([sevens], [candidate(student)], args, {}, tmp_path)
+    assert asked == ["base", "base"], "and by the new reader once"
 
 
 @pytest.mark.parametrize("style", ["chat", "plain with a BOS"])
