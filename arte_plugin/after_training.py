@@ -3,8 +3,9 @@
 import json
 from dataclasses import asdict, replace
 
-from arte_plugin import aligned_weights, near_duplicates, versions
-from arte_plugin.errors import StageError
+from arte_plugin import near_duplicates, versions
+from arte_plugin.alignment import alignment_lines, alignment_report, remarks
+from arte_plugin.check_alignment import aligned_teacher
 from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import Count, count_rows, hash_file, hash_of
 from arte_plugin.memory import logged_peaks
@@ -28,17 +29,8 @@ def regenerate(run: Run) -> None:
     from arte_plugin.stages.probe import preference_scores
     from arte_plugin.stages.regenerate import Teachers, regenerate
 
-    if not run.aligned():
-        why = f" {run.not_aligned}" if run.not_aligned else ""
-        raise StageError(
-            f"The teacher in {run.output_dir} is not aligned yet: run `axolotl train` on this YAML first.{why}"
-        )
-    if run.source is not None:
-        run.record_source(run.source)
+    aligned = aligned_teacher(run)
     wanted = run.args.arms
-    aligned_weights.make_whole(run.aligned_dir, bool(run.cfg.get("adapter")), run.args.engine.rank_timeout)
-    run.enter_weights()
-    aligned = teacher_model(run.cfg, run.args, run.cache, run.aligned_dir)
     teachers = Teachers(aligned)
     asking = run.args.elicit.model_dump(include={"seeds_per_prompt", "questions_per_prompt", "prefill", "max_calls"})
     inputs = {**run.asking(aligned), "regenerate": run.args.regenerate.decisive(), "asking": asking}
@@ -170,6 +162,9 @@ def evaluate(run: Run) -> None:
 
     students = candidates(run)
     preference_set = preference_set_report(run.out.path)
+    alignment = {}
+    if run.args.align.check:
+        alignment = alignment_report(run.source.folder if run.source else run.out.path)
     inputs = {
         "students": {
             one.label: {
@@ -182,6 +177,7 @@ def evaluate(run: Run) -> None:
         "tasks": run.task_inputs(),
         **run.shot_inputs(),
         "preference_set": hash_of(preference_set),
+        **({"alignment": hash_of(alignment)} if alignment else {}),
         "evaluate": run.args.evaluate.model_dump(exclude={"batch_size", "benchmarks", "benchmark_limit"}),
     }
 
@@ -197,6 +193,8 @@ def evaluate(run: Run) -> None:
             tested = sum(len(task.test) for task in run.tasks)
             counts.append(Count("test questions", tested + lost, tested, {"aligned_on": lost}))
         tables = [markdown_table(lines) for lines in (result_lines(results), comparison_lines(comparisons))]
+        if alignment:
+            tables += ["\n\n".join(remarks(alignment)), markdown_table(alignment_lines(alignment))]
         held_out = [replace(task, test=task.held_out) for task in run.shown_tasks if task.held_out]
         compared = [one for one in students if one.arm in ("base", "arte")]
         settings = run.args.evaluate.model_copy(update={"limit": None})
@@ -205,6 +203,8 @@ def evaluate(run: Run) -> None:
             "results": [asdict(row) for row in results],
             "comparisons": [asdict(row) for row in comparisons],
             "preference_set": preference_set,
+            # Empty where it was not checked; of `from_run`, as it was checked there.
+            "alignment": alignment,
             # What decides whether another round follows; empty where there is one only.
             "held_out": [
                 asdict(one.result)

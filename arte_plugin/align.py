@@ -1,7 +1,9 @@
 """Stage 5 from the outside: hand the pairs to Axolotl's own DPO run, so that it trains on these rows and can go on."""
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from arte_plugin import checkpoints, dpo_rows, ranks
@@ -49,11 +51,24 @@ def prepared_folder(inputs: Mapping[str, Any], tokenizer: str) -> str:
 
 
 def describe(trainer_state: Any) -> str:
-    """Steps and loss of the finished training, for the table."""
-    losses = [entry["loss"] for entry in getattr(trainer_state, "log_history", []) if "loss" in entry]
-    if not losses:
+    """The finished training for the table: steps, and means over the first and the last tenth of what was logged.
+
+    One entry of the log is a few pairs, and says nothing; so where there are few, a tenth is up to five of them.
+    """
+    entries = [entry for entry in getattr(trainer_state, "log_history", []) if "loss" in entry]
+    if not entries:
         return ""
-    return f"{trainer_state.global_step} steps, loss {float(losses[0]):.3f} to {float(losses[-1]):.3f}"
+    span = max(1, math.ceil(len(entries) / 10), min(5, len(entries) // 2))
+
+    def mean(key: str, some: Sequence[Mapping[str, Any]]) -> float:
+        return fmean(float(entry[key]) for entry in some)
+
+    first, last = entries[:span], entries[-span:]
+    said = f"{trainer_state.global_step} steps, loss {mean('loss', first):.3f} to {mean('loss', last):.3f}"
+    if all("rewards/margins" in entry and "rewards/accuracies" in entry for entry in last):
+        accuracy = 100 * mean("rewards/accuracies", last)
+        said += f", reward margin {mean('rewards/margins', last):+.3f}, chosen preferred {accuracy:.0f} %"
+    return f"{said} (means of the {'first and ' if span < len(entries) else ''}last {span} of {len(entries)} logged)"
 
 
 def use_all_cores() -> None:

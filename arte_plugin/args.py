@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from arte_plugin import presets
+from arte_plugin.align_args import AlignArgs
 from arte_plugin.block import Block
 from arte_plugin.engine_args import ServerEngineArgs, TransformersEngineArgs, check_aligned_teacher_can_be_served
 from arte_plugin.task_args import TaskArgs
@@ -372,6 +373,9 @@ class ArteArgs(Block):
     preference_set: PreferenceSetArgs = Field(default_factory=PreferenceSetArgs, description="Stage 2, preference set.")
     probe: ProbeArgs = Field(default_factory=ProbeArgs, description="Stage 3, probes.")
     pair: PairArgs = Field(default_factory=PairArgs, description="Stage 4, preference pairs.")
+    align: AlignArgs = Field(
+        default_factory=AlignArgs, description="Behind stage 5: whether the alignment did anything."
+    )
     regenerate: RegenerateArgs = Field(default_factory=RegenerateArgs, description="Stage 6, tailored examples.")
     from_run: str | None = Field(
         None,

@@ -273,6 +273,7 @@ def pair(run: Run) -> None:
     from axolotl.loaders import load_tokenizer
 
     from arte_plugin.stages.gaps import cell_files, gap_note, gap_report, like_chance, read_cells
+    from arte_plugin.stages.hold_out import hold_out
     from arte_plugin.stages.pair import pair
     from arte_plugin.stages.probe import preference_scores
     from arte_plugin.stages.shrinkage import Shrunken, shrink
@@ -292,6 +293,7 @@ def pair(run: Run) -> None:
         "cells": [hash_file(file) for file in cell_files(scores_file)],
         "weights": run.weights,
         "pair": settings.decisive("drafts", "scores"),
+        **({"held_out": run.args.align.held_out} if run.args.align.held_out else {}),
         "teacher": fingerprint_model(run.cfg["base_model"]),
         **run.teacher_rendering(),
         "sequence_len": sequence_len,
@@ -318,6 +320,8 @@ def pair(run: Run) -> None:
         pairs, dropped = pair(drafts, preferences, settings, run.args.seed, fits, believed)
         report = gap_report(drafts, preferences, cells, run.weights, pairs, settings.quantile, run.args.seed)
         counts = [count_rows("draft questions", len({one.question_id for one in drafts}), repeats)] if repeats else []
+        question_of = {draft.draft_id: draft.question_id for draft in drafts}
+        trained, held_out, why = hold_out(pairs, question_of, run.args.align.held_out, run.args.seed)
         for level in ("question", "rationale"):
             kept = [one for one in pairs if one.level == level]
             lost = [
@@ -328,8 +332,12 @@ def pair(run: Run) -> None:
             counts.append(count_rows(f"{level} pairs", len(kept), lost, gap_note(report, level) if kept else ""))
         if warning := like_chance(report):
             LOG.warning("pair: %s", warning)
+        if run.args.align.held_out:
+            apart = {"held_out": len(held_out)} if held_out else {}
+            counts.append(Count("pairs to train on", len(pairs), len(trained), apart, why))
         files: Files = {
-            run.pairs_file: pairs,
+            run.pairs_file: trained,
+            run.held_out_file: held_out,
             run.out.file("pair", "dropped.jsonl"): repeats + dropped,
             run.out.file("pair", "gaps.json"): json.dumps(report, indent=2) + "\n",
         }

@@ -157,7 +157,9 @@ def demo_models(folder: Path, adapter: Path) -> None:
 
 
 def _stage_command(name: str, number: int) -> click.Command:
-    @click.command(name, short_help=f"Stage {number}: run the loop up to and with {name}.")
+    place = "Behind stage 5" if name == "align-check" else f"Stage {number}"
+
+    @click.command(name, short_help=f"{place}: run the loop up to and with {name}.")
     @CONFIG
     def command(config: str) -> None:
         with shown_errors():
@@ -165,7 +167,7 @@ def _stage_command(name: str, number: int) -> click.Command:
 
             made = _run(config)
             loop.until(made, name)
-            if number > list(STAGES).index("align"):
+            if list(STAGES).index(name) > list(STAGES).index("align"):
                 loop.after_align(made, name)
             if ranks.is_first():
                 click.echo(made.summary())
@@ -185,8 +187,8 @@ def align(context: click.Context, config: str) -> None:
     _axolotl_train(config, context.args)
 
 
-for _number, _name in enumerate(STAGES, 1):
-    cli.add_command(align if _name == "align" else _stage_command(_name, _number))
+for _name, _folder in STAGES.items():
+    cli.add_command(align if _name == "align" else _stage_command(_name, int(_folder[:2])))
 
 
 def _run(config: str, starts: bool = True):

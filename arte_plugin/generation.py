@@ -53,28 +53,15 @@ def write_questions(
     while len(kept) < wanted and len(replies) < most_calls:
         if len(replies) >= hopeless and not kept:
             break
-        # A quarter more than would do if every question were usable: a wave takes as long as its longest reply.
-        wave_calls = math.ceil(1.25 * (wanted - len(kept)) / per_call)
+        wave_calls = first_wave(wanted - len(kept), per_call)
         wave = range(len(replies), min(len(replies) + wave_calls, most_calls))
-        shown = [_seeds(task, settings, stage, seed, call) for call in wave]
-        texts = [
-            prompts.question_prompt(task.args.description, [(q.question, q.target) for q in seeds], per_call)
-            for seeds in shown
-        ]
-        prefills = [prompts.question_prefill(len(seeds)) if settings.prefill else "" for seeds in shown]
-        requests = [
-            Request(
-                prompt=teacher.renderer.asking(text, prefill),
-                group=f"{task.name}/{stage}/{call}",
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                seed=_number(seed, task.name, stage, "questions", str(call)),
-                thought=teacher.renderer.thought,
-            )
-            for call, text, prefill in zip(wave, texts, prefills, strict=True)
-        ]
+        asked = question_requests(
+            task, teacher, settings, wave,
+            temperature=temperature, max_new_tokens=max_new_tokens, stage=stage, seed=seed,
+        )  # fmt: skip
         what = f"{stage} {task.name}: questions ({len(kept)}/{wanted})"
-        for call, text, prefill, completion in zip(wave, texts, prefills, teacher.ask(requests, what), strict=True):
+        completions = teacher.ask([request for _, _, request in asked], what)
+        for call, (text, prefill, _), completion in zip(wave, asked, completions, strict=True):
             replies.append(prefill + completion.text)
             source = f"call {call}"
             said = teacher.renderer.said(completion.text)
@@ -104,6 +91,37 @@ def write_questions(
     if not kept:
         raise TeacherError(_nothing_usable(task, teacher, replies, dropped, settings))
     return kept, dropped
+
+
+def first_wave(wanted: int, per_call: int) -> int:
+    """How many calls are made at once for `wanted` questions.
+
+    A quarter more than would do if every question were usable: a wave takes as long as its longest reply.
+    """
+    return math.ceil(1.25 * wanted / per_call)
+
+
+def question_requests(
+    task: Task, teacher: Model, settings: ElicitArgs, calls: Sequence[int], *, temperature: float, max_new_tokens: int,
+    stage: str, seed: int,
+) -> list[tuple[str, str, Request]]:  # fmt: skip
+    """For each of `calls` the question prompt as a text, how its reply is begun, and the request."""
+    per_call = settings.questions_per_prompt
+    found = []
+    for call in calls:
+        seeds = _seeds(task, settings, stage, seed, call)
+        text = prompts.question_prompt(task.args.description, [(q.question, q.target) for q in seeds], per_call)
+        prefill = prompts.question_prefill(len(seeds)) if settings.prefill else ""
+        request = Request(
+            prompt=teacher.renderer.asking(text, prefill),
+            group=f"{task.name}/{stage}/{call}",
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=_number(seed, task.name, stage, "questions", str(call)),
+            thought=teacher.renderer.thought,
+        )
+        found.append((text, prefill, request))
+    return found
 
 
 def write_rationales(

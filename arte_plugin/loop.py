@@ -2,7 +2,7 @@
 
 from contextlib import closing
 
-from arte_plugin import after_training, before_training, memory, merging, ranks
+from arte_plugin import after_training, before_training, check_alignment, memory, merging, ranks
 from arte_plugin.run import Run
 
 
@@ -45,6 +45,10 @@ def after_align(run: Run, last: str = "evaluate") -> None:
         merging.start_from_whole_teacher(run)
         # Where stage 1 was not this run's.
         before_training.worked_seeds(run)
+        if run.args.align.check and run.source is None:
+            check_alignment.align_check(run)
+        if last == "align-check":
+            return
         after_training.regenerate(run)
         if ranks.is_first() and last != "regenerate":
             after_training.sft(run)

@@ -125,6 +125,11 @@ class Run:
         """The preference pairs: what the sentinel data set stands for."""
         return self.out.file("pair", "pairs.jsonl")
 
+    @property
+    def held_out_file(self) -> Path:
+        """The pairs that the teacher isn't trained on, if `align.held_out` asks for some."""
+        return self.out.file("pair", "held_out.jsonl")
+
     # --- Stage 5 is Axolotl's: what this run has to know of it -------------------------------------------------------
 
     def align_inputs(self) -> dict[str, Any]:

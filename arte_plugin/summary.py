@@ -4,6 +4,7 @@ import json
 import textwrap
 from pathlib import Path
 
+from arte_plugin.alignment import CHECK, alignment_lines, alignment_report, remarks
 from arte_plugin.args import ArteArgs
 from arte_plugin.manifest import Manifest
 from arte_plugin.near_duplicates import near_lines
@@ -22,6 +23,8 @@ def summary(folder: Path, args: ArteArgs | None = None) -> str:
     if args is not None:
         # The manifest remembers the students of earlier versions of the YAML too.
         wanted = {training.stage for training in trainings(args)}
+        if not args.align.check:
+            stages.pop(CHECK, None)
         stages = {name: row for name, row in stages.items() if name.partition("/")[0] != "sft" or name in wanted}
     if not stages:
         return f"Nothing has been run in {folder} yet."
@@ -32,6 +35,8 @@ def summary(folder: Path, args: ArteArgs | None = None) -> str:
     shown += _preference_set_table(folder)
     if "pair" in stages:
         shown += _gap_tables(folder)
+    if CHECK in stages and (report := alignment_report(folder)):
+        shown += f"\n{format_table(alignment_lines(report))}\n\n" + "\n".join(remarks(report)) + "\n"
     if "evaluate" in stages:
         shown += _result_tables(folder / STAGES["evaluate"])
     if (args is None or args.rounds > 1) and (file := folder / "rounds.json").is_file():

@@ -40,6 +40,8 @@ STAGES = {
     "pair": 1,
     # align.py, and what is set in Axolotl's config for the teacher's training
     "align": 1,
+    # check_alignment.py, stages/align_check.py, stages/liking.py, generation.py
+    "align-check": 1,
     # stages/regenerate.py, stages/arms.py, generation.py
     "regenerate": 2,
     # stages/sft.py beyond the config that it writes, which is hashed

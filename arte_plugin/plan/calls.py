@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from arte_plugin.align_args import CHECK_QUESTIONS, TRAINED, VALIDATION
 from arte_plugin.args import ArteArgs
 from arte_plugin.plan.lengths import ASSUMED, Lengths
 from arte_plugin.stages.arms import ARMS
@@ -80,7 +81,8 @@ def works(args: ArteArgs, tasks: Sequence[Sizes], *, own_drafts: bool = True) ->
     """Every kind of call of one round that there is, in the order of the stages, summed over `tasks`."""
     drafting = own_drafts and not args.pair.drafts
     makers: list[Callable[[ArteArgs, Sizes], Iterable[Work]]] = [
-        *([_elicit] if drafting else []), _worked, *([_respond, _probe] if drafting else []), _regenerate, _evaluate
+        *([_elicit] if drafting else []), _worked, *([_respond, _probe] if drafting else []), _align_check, _regenerate,
+        _evaluate,
     ]  # fmt: skip
     return [
         total
@@ -172,6 +174,29 @@ def _of_drafts(what: str, args: ArteArgs, task: Sizes, drafts: int, probes: int)
         "probe", what, "student", probes, probes * (shared + own), drafts * shared + probes * (own + PAGE / 2),
         probes * new, probes * longest,
     )  # fmt: skip
+
+
+def _align_check(args: ArteArgs, task: Sizes) -> Iterable[Work]:
+    if not args.align.check or args.from_run:
+        return
+    of, settings, longest = task.teacher, args.align, args.regenerate.max_new_tokens
+    asked = settings.check_questions or min(CHECK_QUESTIONS, task.questions)
+    # By the teacher as it was and by the aligned one.
+    yield _questions("align-check", "check: question replies", args, task, asked, longest).times(2)
+    solve = of.chat + of.before + of.frame + of.question
+    yield _plain("align-check", "check: rationales", "teacher", 2 * asked, solve, of.rationale, longest)
+    if not getattr(args.engine, "teacher", None):
+        pairs = args.pair.question_pairs + min(args.pair.rationale_pairs, task.questions)
+        held_out = int(settings.held_out * pairs)
+        weighed = 2 * 2 * (held_out + min(TRAINED, pairs - held_out))
+        yield _plain("align-check", "check: pairs", "teacher", weighed, solve + of.rationale, 0.0, 0)
+    # A published run's preference set is not known here.
+    outside = task.validation - (0 if args.pair.drafts else task.size)
+    shown = 2 * asked * len(args.students)
+    yield replace(
+        _of_drafts("check: probes", args, task, shown, shown * min(VALIDATION, outside or task.held_out)),
+        stage="align-check",
+    )
 
 
 def _regenerate(args: ArteArgs, task: Sizes) -> Iterable[Work]:

@@ -1,4 +1,4 @@
-"""The eight stages of ARTE, in order. Stage 5 is Axolotl's own DPO run and has no module here."""
+"""The eight stages of ARTE, in order, and a check. Stage 5 is Axolotl's own DPO run and has no module here."""
 
 #: Name and folder of each stage; the aligned teacher of stage 5 is in `output_dir` itself. Code that makes other rows
 #: of the same inputs raises a number in `versions.py`.
@@ -8,6 +8,7 @@ STAGES = {
     "probe": "03-probe",
     "pair": "04-pair",
     "align": "",
+    "align-check": "05-align-check",
     "regenerate": "06-regenerate",
     "sft": "07-sft",
     "evaluate": "08-evaluate",

@@ -32,6 +32,10 @@ FILES = [
     "04-pair/gaps.json",
     "03-probe/consistency_probes.jsonl",
     "03-probe/consistency.json",
+    "05-align-check/rationales.jsonl",
+    "05-align-check/probes.jsonl",
+    "05-align-check/pairs.jsonl",
+    "05-align-check/alignment.json",
     "06-regenerate/tailored.jsonl",
     "07-sft/student.yaml",
     "07-sft/student/model.safetensors",
@@ -145,6 +149,8 @@ def test_the_plan_had_said_how_many_requests(finished):
     assert stages["probe"].usage["requests"] == planned["probes"].calls * drafts / lost.made
     checked = len(read_rows(folder / "03-probe/consistency_probes.jsonl", Probe))
     assert checked == stages["probe/consistency"].usage["requests"] <= planned["consistency"].calls == 3 * 4 * 6
+    check = stages["align-check"].usage["requests"]
+    assert check <= sum(work.calls for what, work in planned.items() if what.startswith("check")) + 2 * 2 * 10
     examples = stages["regenerate"].counts[1]
     assert examples.made == planned["tailored rationales"].calls == 8
     written = stages["regenerate"].usage["requests"] - examples.made

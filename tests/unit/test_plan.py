@@ -74,7 +74,11 @@ def test_calls_of_the_papers_sizes_for_one_task():
         "rationales": 1000,
         "respondents": 400,
         "probes": 40_000,
-        # By the aligned teacher, and by the one that is not.
+        # By the aligned teacher, and by the one that is not; of 300 pairs 30 are held out, and 50 others looked at.
+        "check: question replies": 2 * 10,
+        "check: rationales": 2 * 40,
+        "check: pairs": 4 * (30 + 50),
+        "check: probes": 2 * 40 * 60,
         "tailored questions": 2 * 63,
         "tailored rationales": 2 * 250,
         "evaluation": 2 * 3 * 140,
@@ -91,6 +95,10 @@ def test_calls_of_the_papers_sizes_for_one_task():
         ({"student": [{"base_model": "a/x"}, {"base_model": "a/y"}]}, {"probes": 80_000, "evaluation": 2 * 6 * 140}),
         ({"evaluate": {"shots": [0], "limit": 10}}, {"evaluation": 3 * 10}),
         ({"seeds": [1, 2, 3]}, {"evaluation": 2 * 7 * 140}),
+        ({"align": {"check": False}}, {"check: probes": None, "check: rationales": None}),
+        ({"align": {"check_questions": 5, "held_out": 0}}, {"check: probes": 2 * 5 * 60, "check: pairs": 4 * 50}),
+        ({"preference_set": {"method": "all"}}, {}),
+        ({"from_run": "out"}, {"check: probes": None}),
         ({"arms": ["arte"]}, {"tailored questions": 63, "tailored rationales": 250, "evaluation": 2 * 2 * 140}),
         ({"arms": ["arte"], "seeds": [1, 2, 3]}, {"evaluation": 2 * 4 * 140}),
         # Two arms with the same rows: one student; and nobody writes anything for them.
@@ -107,6 +115,12 @@ def test_calls_of_the_papers_sizes_for_one_task():
 def test_calls_follow_the_yaml(changes, expected):
     found = counted(block(**changes))
     assert {what: found.get(what) for what in expected} == expected
+
+
+def test_the_check_takes_no_more_than_15_percent_of_the_probes():
+    found = counted(block())
+    assert sum(calls for what, calls in found.items() if what.startswith("check")) <= 0.15 * found["probes"]
+    assert counted(block(), questions=8)["check: rationales"] == 2 * 8
 
 
 def test_likelihoods_are_read_and_not_written():
@@ -353,7 +367,7 @@ def test_command_says_it_all_for_models_that_are_here(tmp_path):
     done = CliRunner().invoke(cli, ["plan", str(path), "--student-rates", "5", "1"])
     assert done.exit_code == 0, done.output
     assert "measured on the questions of 2 of 2 tasks." in done.output
-    assert "probe           probes               student    288" in done.output
+    assert "probe           probes                   student  288 " in done.output
     assert "student 5 and 1" in done.output
     assert "Fits one GPU with 8 GB, whatever comes" in done.output
 
