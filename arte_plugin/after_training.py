@@ -58,7 +58,10 @@ def regenerate(run: Run) -> None:
             if any(arms.ARMS[arm].questions == teacher for arm in wanted):
                 lost = [row for of_task in made for row in of_task.dropped_questions[teacher]]
                 asked_for = run.args.regenerate.questions * len(run.tasks)
-                count = question_count(sum(m.questions[teacher] for m in made), asked_for, lost)
+                held = [count for of_task in made for count in of_task.held[teacher]]
+                count = question_count(
+                    sum(m.questions[teacher] for m in made), asked_for, lost, held, run.args.elicit.questions_per_prompt
+                )
                 counts.append(replace(count, what=what))
                 dropped += lost
         examples = {arm: [row for of_task in made for row in of_task.examples[arm]] for arm in wanted}

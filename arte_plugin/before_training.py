@@ -29,6 +29,7 @@ from arte_plugin.rows import (
 from arte_plugin.run import Run
 from arte_plugin.run_folder import Files, Made, question_count
 from arte_plugin.stages.agreement import disagreement_note
+from arte_plugin.stages.question_pairs import prompts_note
 
 LOG = logging.getLogger(LOGGER)
 
@@ -44,12 +45,14 @@ def elicit(run: Run) -> None:
     def work() -> Made:
         drafts: list[Draft] = []
         dropped: list[Dropped] = []
+        held: list[int] = []
         for task in run.tasks:
-            made, lost = elicit(task, teacher, run.args.elicit, run.args.seed)
+            made, lost, in_replies = elicit(task, teacher, run.args.elicit, run.args.seed)
             if run.args.elicit.worked_examples:
                 # Into the cache, while the teacher is here.
                 solve_seeds(task, teacher, run.args.elicit, run.args.seed)
             drafts += made
+            held += in_replies
             dropped += lost
         wanted = run.args.elicit.questions * len(run.tasks)
         lost = [row for row in dropped if row.reason.startswith("rationale")]
@@ -58,7 +61,13 @@ def elicit(run: Run) -> None:
         questions = with_draft | {(row.task, row.id.partition("-")[0]) for row in lost}
         without = len(questions) - len(with_draft)
         counts = [
-            question_count(len(questions), wanted, [row for row in dropped if row not in lost]),
+            question_count(
+                len(questions),
+                wanted,
+                [row for row in dropped if row not in lost],
+                held,
+                run.args.elicit.questions_per_prompt,
+            ),
             count_rows("drafts", len(drafts), lost, f"{without} questions without any" if without else ""),
         ]
         kinds = [run.kinds[draft.task] for draft in drafts]
@@ -329,7 +338,8 @@ def pair(run: Run) -> None:
                 for row in dropped
                 if row.reason.startswith(level) or (row.reason == "no_score" and level == "rationale")
             ]
-            counts.append(count_rows(f"{level} pairs", len(kept), lost, gap_note(report, level) if kept else ""))
+            notes = [gap_note(report, level), prompts_note([one.prompt_of for one in kept])] if kept else []
+            counts.append(count_rows(f"{level} pairs", len(kept), lost, "; ".join(filter(None, notes))))
         if warning := like_chance(report):
             LOG.warning("pair: %s", warning)
         if run.args.align.held_out:

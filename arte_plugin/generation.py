@@ -12,7 +12,7 @@ from arte_plugin.args import ElicitArgs
 from arte_plugin.engines.base import Completion, Request
 from arte_plugin.errors import TeacherError
 from arte_plugin.models import Model
-from arte_plugin.question_tags import parse_questions
+from arte_plugin.question_tags import begun_before, parse_questions
 from arte_plugin.rows import Dropped, content_id
 from arte_plugin.same_question import comparable, strictly, targets_an_option
 from arte_plugin.task_args import AnswerType
@@ -27,20 +27,23 @@ ANSWER_TOKENS = 64
 
 @dataclass(frozen=True)
 class NewQuestion:
-    """A question that the teacher wrote, the answer that it claims, and the prompt that it saw."""
+    """A question that the teacher wrote, the answer that it claims, and what it saw and had written before it."""
 
     question_id: str
     question: str
     target: str
     prompt: str
+    #: What stood before it in the teacher's reply.
+    begun: str = ""
 
 
 def write_questions(
     task: Task, teacher: Model, settings: ElicitArgs, *, wanted: int, temperature: float, max_new_tokens: int,
     stage: str, seed: int,
-) -> tuple[list[NewQuestion], list[Dropped]]:  # fmt: skip
+) -> tuple[list[NewQuestion], list[Dropped], list[int]]:  # fmt: skip
     """Ask for questions, wave after wave, until `wanted` are there (paper, section 3.1).
 
+    With what was kept and what was dropped, how many questions each reply held that could be read.
     Raises `TeacherError` when nothing usable has come after a bounded number of calls.
     """
     per_call = settings.questions_per_prompt
@@ -50,6 +53,7 @@ def write_questions(
     kept: list[NewQuestion] = []
     dropped: list[Dropped] = []
     replies: list[str] = []
+    held: list[int] = []
     while len(kept) < wanted and len(replies) < most_calls:
         if len(replies) >= hopeless and not kept:
             break
@@ -67,10 +71,12 @@ def write_questions(
             said = teacher.renderer.said(completion.text)
             if said is None:
                 dropped.append(Dropped(stage, "question_thought_unfinished", task.name, source, completion.text))
+                held.append(0)
                 continue
             parsed, rejected = parse_questions(prefill + said)
+            held.append(len(parsed))
             dropped += [Dropped(stage, f"question_{reason}", task.name, source, bad) for reason, bad in rejected]
-            for new in parsed:
+            for new, begun in zip(parsed, begun_before(prefill + said), strict=True):
                 key = comparable(new.question)
                 reason = None
                 if answers.normalise(new.target, task.args.answer) is None:
@@ -87,10 +93,11 @@ def write_questions(
                     dropped.append(Dropped(stage, reason, task.name, source, f"{new.question} -> {new.target}"))
                     continue
                 taken[key] = "new"
-                kept.append(NewQuestion(content_id(task.name, strictly(new.question)), new.question, new.target, text))
+                name = content_id(task.name, strictly(new.question))
+                kept.append(NewQuestion(name, new.question, new.target, text, begun))
     if not kept:
         raise TeacherError(_nothing_usable(task, teacher, replies, dropped, settings))
-    return kept, dropped
+    return kept, dropped, held
 
 
 def first_wave(wanted: int, per_call: int) -> int:

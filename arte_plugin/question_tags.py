@@ -21,12 +21,12 @@ def parse_questions(reply: str) -> tuple[list[ParsedQuestion], list[tuple[str, s
     Every block that begins becomes one or the other. Reasons: `malformed`, `truncated` (the last block, cut off),
     `empty` (question or target), `no_tags`.
     """
-    starts = [found.start() for found in _BLOCK.finditer(reply)]
-    if not starts:
+    blocks = _blocks(reply)
+    if not blocks:
         return [], [("no_tags", reply)]
     questions: list[ParsedQuestion] = []
     rejected: list[tuple[str, str]] = []
-    for start, end in zip(starts, [*starts[1:], len(reply)], strict=True):
+    for start, end in blocks:
         block = reply[start:end]
         parsed = _parse_block(block)
         if isinstance(parsed, ParsedQuestion):
@@ -39,6 +39,23 @@ def parse_questions(reply: str) -> tuple[list[ParsedQuestion], list[tuple[str, s
             )
             rejected.append(("truncated" if cut_off else parsed, block.strip()))
     return questions, rejected
+
+
+def begun_before(reply: str) -> list[str]:
+    """What stands in a reply before each of the questions that `parse_questions` finds in it."""
+    return [
+        reply[:start] for start, end in _blocks(reply) if isinstance(_parse_block(reply[start:end]), ParsedQuestion)
+    ]
+
+
+def place_behind(begun: str) -> int:
+    """The place, from 0, of a question in a reply that begins with `begun`: so many blocks came before it."""
+    return len(_blocks(begun))
+
+
+def _blocks(reply: str) -> list[tuple[int, int]]:
+    starts = [found.start() for found in _BLOCK.finditer(reply)]
+    return list(zip(starts, [*starts, len(reply)][1:], strict=True))
 
 
 def _parse_block(block: str) -> ParsedQuestion | str:

@@ -70,6 +70,11 @@ class Renderer:
         space = " " if self.template is None else self.template.space
         return space + self._special.as_text(text.strip()) + self.end_of_reply
 
+    def part_of_reply(self, text: str, begun: str = "") -> str:
+        """`text` as a part of a reply that goes on behind it; for `prompt` with the prefill `begun`."""
+        space = " " if self.template is None else self.template.space
+        return ("" if begun else space) + self._special.as_text(text)
+
     def special_strings_in(self, text: str) -> list[str]:
         """What in `text` this tokenizer would take for its own tokens; `prompt` and `completion` make text of it."""
         return self._special.found_in(text)

@@ -50,6 +50,8 @@ class Draft:
     question_prompt: str
     #: The plain step-by-step prompt of this question: the prompt of a rationale-level pair (prompt erasure).
     solve_prompt: str
+    #: What the teacher had written in reply to `question_prompt` before this question; early versions kept none of it.
+    question_begun: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,10 @@ class PreferencePair:
     rejected_score: float
     chosen_id: str
     rejected_id: str
+    #: Question level: what of the reply stands before both, no part of what is trained on.
+    begun: str = ""
+    #: Question level: whose prompt it is; `both` wrote within one call, or with the same beginning.
+    prompt_of: Literal["", "both", "chosen", "rejected"] = ""
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,9 @@ def _sum_usage(usages: Sequence[Usage]) -> dict[str, float]:
     return total
 
 
-def question_count(kept: int, wanted: int, dropped: Sequence[Dropped]) -> Count:
-    """The count of written questions; says so where they are fewer than were asked for."""
-    return count_rows("questions", kept, dropped, f"{wanted - kept} fewer than asked for" if kept < wanted else "")
+def question_count(kept: int, wanted: int, dropped: Sequence[Dropped], held: Sequence[int], per_call: int) -> Count:
+    """The count of written questions; says how many a reply `held`, and where they are fewer than were asked for."""
+    notes = [f"{wanted - kept} fewer than asked for"] if kept < wanted else []
+    if held:
+        notes.append(f"{sum(held) / len(held):.1f} a reply, of {per_call} asked for")
+    return count_rows("questions", kept, dropped, ", ".join(notes))

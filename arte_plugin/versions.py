@@ -27,7 +27,7 @@ ENGINES = {"transformers": 1, "server": 1}
 #: The stages' own code: all that lies between a stage's inputs and its rows and is not told of above.
 STAGES = {
     # stages/elicit.py, generation.py
-    "elicit": 2,
+    "elicit": 3,
     # stages/worked_examples.py
     "elicit/worked": 1,
     # stages/respond.py, stages/preference_set.py, irt.py
@@ -37,7 +37,7 @@ STAGES = {
     # stages/consistency.py
     "probe/consistency": 1,
     # stages/pair.py, stages/ties.py
-    "pair": 1,
+    "pair": 2,
     # align.py, and what is set in Axolotl's config for the teacher's training
     "align": 1,
     # check_alignment.py, stages/align_check.py, stages/liking.py, generation.py

@@ -180,7 +180,7 @@ def elicited() -> Any:
     """Drafts of a teacher that sometimes gives no answer."""
     with tempfile.TemporaryDirectory() as folder:
         teacher = _teacher(folder, "teacher")
-        made, dropped = elicit(_task(), teacher, ElicitArgs(questions=6), 42)
+        made, dropped, _ = elicit(_task(), teacher, ElicitArgs(questions=6), 42)
         teacher.cache.close()
     return [list(map(asdict, made)), list(map(asdict, dropped))]
 

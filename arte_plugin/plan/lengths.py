@@ -80,11 +80,14 @@ def within(lengths: Lengths, rationale: int, reply: int) -> Lengths:
     return replace(lengths, rationale=min(lengths.rationale, rationale), reply=min(lengths.reply, reply))
 
 
-def longest_rows(lengths: Sequence[Lengths]) -> tuple[int, int]:
-    """Usual tokens of a preference pair's longer side, and of a tailored example, over tasks; the longest kind."""
+def longest_rows(lengths: Sequence[Lengths], questions: int) -> tuple[int, int]:
+    """Usual tokens of a preference pair's longer side, and of a tailored example, over tasks; the longest kind.
+
+    A question stands behind others of its call, which asks for so many `questions`: in the mean it is the middle one.
+    """
     pair = max(
         max(
-            one.chat + one.question_prompt + one.written_question,
+            one.chat + one.question_prompt + (questions + 1) / 2 * one.written_question,
             one.chat + one.before + one.frame + one.question + one.rationale,
         )
         for one in lengths

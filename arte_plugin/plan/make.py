@@ -85,7 +85,7 @@ def _needs(
                 )
             )
         if args.from_run is None:
-            usual, _ = longest_rows(of_teacher)
+            usual, _ = longest_rows(of_teacher, args.elicit.questions_per_prompt)
             needs.append(memory.training_need("the teacher's training", teacher, cfg, gpus, usual, dpo=True))
 
     def few_shot(shots: int) -> int:
@@ -111,7 +111,7 @@ def _needs(
                 memory.writing_need("probe", f"the student{name} at work", shape, keys, dtype, rows, cache, asked)
             )
         training = student_training(cfg, student)
-        _, usual = longest_rows(of_student)
+        _, usual = longest_rows(of_student, args.elicit.questions_per_prompt)
         needs.append(memory.training_need(f"the student{name}'s training", shape, training, gpus, usual, dpo=False))
         asked = (
             few_shot(max(args.evaluate.shots)),

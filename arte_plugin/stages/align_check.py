@@ -28,6 +28,7 @@ from arte_plugin.stages.likelihood import weigh
 from arte_plugin.stages.liking import Paired, Table, paired, paired_shares, sign_flip_p
 from arte_plugin.stages.preference_set import preference_question
 from arte_plugin.stages.probe import probe
+from arte_plugin.strategies.pairs import rendered
 from arte_plugin.tasks import Task
 
 STAGE = "align-check"
@@ -97,7 +98,7 @@ def new_questions(
 
     Raises `TeacherError` where it writes nothing usable.
     """
-    questions, _ = write_questions(
+    questions, _, _ = write_questions(
         task, teacher, asking,
         wanted=wanted, temperature=settings.temperature, max_new_tokens=settings.max_new_tokens, stage=AS_IN, seed=seed,
     )  # fmt: skip
@@ -151,8 +152,8 @@ def log_probabilities(pairs: Sequence[PreferencePair], teacher: Model) -> list[t
 
 
 def _as_trained(pair: PreferencePair, renderer: Renderer) -> list[Reply]:
-    prompt = renderer.prompt(pair.prompt)
-    return [Reply(prompt, renderer.completion(text), pair.pair_id) for text in (pair.chosen, pair.rejected)]
+    prompt, *completions = rendered(vars(pair), renderer)
+    return [Reply(prompt, text, pair.pair_id) for text in completions]
 
 
 def some_trained(pairs: Sequence[PreferencePair], seed: int) -> list[PreferencePair]:

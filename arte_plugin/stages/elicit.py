@@ -13,12 +13,13 @@ from arte_plugin.tasks import Task
 STAGE = "elicit"
 
 
-def elicit(task: Task, teacher: Model, settings: ElicitArgs, seed: int) -> tuple[list[Draft], list[Dropped]]:
+def elicit(task: Task, teacher: Model, settings: ElicitArgs, seed: int) -> tuple[list[Draft], list[Dropped], list[int]]:
     """Drafts of one task: `settings.questions` questions with a rationale for each technique that gave a usable one.
 
+    Then what was dropped, and how many questions each reply held.
     Raises `TeacherError` when the teacher writes no usable question, or no usable rationale at all.
     """
-    questions, dropped = write_questions(
+    questions, dropped, held = write_questions(
         task, teacher, settings,
         wanted=settings.questions, temperature=settings.temperature, max_new_tokens=settings.max_new_tokens,
         stage=STAGE, seed=seed,
@@ -49,6 +50,7 @@ def elicit(task: Task, teacher: Model, settings: ElicitArgs, seed: int) -> tuple
             answer=rationale[1],
             question_prompt=question.prompt,
             solve_prompt=prompts.solve_prompt(description, answer, question.question),
+            question_begun=question.begun,
         )
         for (question, name), (draft_id, _), rationale in zip(plan, asks, written, strict=True)
         if rationale is not None
@@ -59,7 +61,7 @@ def elicit(task: Task, teacher: Model, settings: ElicitArgs, seed: int) -> tuple
             f"Task {task.name}: `elicit.keep: {settings.keep}` keeps none of the {len(disagreeing)} rationales of the "
             f"teacher {teacher.name}. A larger teacher may agree with itself; `elicit.keep: all` keeps every answer."
         )
-    return drafts, dropped + lost + disagreeing
+    return drafts, dropped + lost + disagreeing, held
 
 
 def _kept(drafts: list[Draft], settings: ElicitArgs, kind: AnswerType) -> tuple[list[Draft], list[Dropped]]:

@@ -3,11 +3,10 @@
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from arte_plugin import prompts
 from arte_plugin.args import PairArgs
 from arte_plugin.errors import DataError
 from arte_plugin.rows import Draft, Dropped, Level, PreferencePair
-from arte_plugin.stages import ties
+from arte_plugin.stages import question_pairs, ties
 from arte_plugin.stages.question_scores import question_scores
 from arte_plugin.stages.shrinkage import Belief, Shrunken, above
 
@@ -58,40 +57,43 @@ def _question_level(
     drafts: Sequence[Draft], scored: Mapping[str, float], settings: PairArgs, seed: int, rng: random.Random, fits: Fits,
     believed: Mapping[str, Belief],
 ) -> tuple[list[PreferencePair], list[Dropped]]:  # fmt: skip
-    """Chosen from the best share by s_q (the mean of a question's s_r), rejected from the worst."""
+    """Chosen from the best share by s_q (the mean of a question's s_r), rejected from the worst.
+
+    Questions that share what the teacher saw before it wrote them come first: see `question_pairs`.
+    """
     by_question = _by_question(drafts)
     s_q = question_scores(drafts, scored)
     ranked = ties.ranked(_by_belief(s_q, believed), f"{seed}/{drafts[0].task}/questions/ties")
     share = max(1, int(len(ranked) * settings.quantile)) if len(ranked) > 1 else 0
     candidates = [(best, worst) for best in ranked[:share] for worst in ranked[-share:]] if share else []
     rng.shuffle(candidates)
+    first = {question_id: group[0] for question_id, group in by_question.items()}
+    candidates.sort(key=lambda one: not question_pairs.share_a_beginning(first[one[0]], first[one[1]]))
     made: list[PreferencePair] = []
     dropped: list[Dropped] = []
     for best, worst in candidates:
         if len(made) == settings.question_pairs:
             break
-        chosen, rejected = by_question[best][0], by_question[worst][0]
+        chosen, rejected = first[best], first[worst]
         if reason := (
             _no_preference("question", s_q[best], s_q[worst], settings)
             or _improbable("question", best, worst, believed, settings)
         ):
             dropped.append(Dropped(STAGE, reason, chosen.task, f"{best}>{worst}", chosen.question))
             continue
-        # The chosen question's own prompt: the prompt of a pair must be one that the teacher really saw.
+        apart = sum(made_before.prompt_of != "both" for made_before in made)
         one = PreferencePair(
             pair_id=f"q-{best}-{worst}",
             level="question",
             task=chosen.task,
-            prompt=chosen.question_prompt,
-            chosen=_as_written(chosen),
-            rejected=_as_written(rejected, like=chosen),
             chosen_score=s_q[best],
             rejected_score=s_q[worst],
             chosen_id=best,
             rejected_id=worst,
+            **question_pairs.texts(chosen, rejected, turn="rejected" if apart % 2 else "chosen"),
         )
         # Another candidate takes its place.
-        if not (fits(one.prompt, one.chosen) and fits(one.prompt, one.rejected)):
+        if not all(fits(one.prompt, one.begun + text) for text in (one.chosen, one.rejected)):
             dropped.append(Dropped(STAGE, "question_too_long", one.task, one.pair_id, one.prompt))
             continue
         made.append(one)
@@ -178,12 +180,6 @@ def _improbable(level: Level, best: str, worst: str, believed: Mapping[str, Beli
     if believed and above(believed[best], believed[worst]) < settings.min_probability:
         return f"{level}_improbable"
     return None
-
-
-def _as_written(draft: Draft, like: Draft | None = None) -> str:
-    """The question as the teacher writes it, numbered as the first answer to the prompt of `like`."""
-    number = (like or draft).question_prompt.count("<input>") + 1
-    return prompts.tagged_question(number, draft.question, draft.target)
 
 
 def _by_question(drafts: Iterable[Draft]) -> dict[str, list[Draft]]:

@@ -38,6 +38,8 @@ class Regenerated:
     dropped_questions: dict[str, list[Dropped]]
     examples: dict[Arm, list[TailoredExample]]
     dropped: dict[Arm, list[Dropped]]
+    #: How many questions each reply of a teacher held.
+    held: dict[str, list[int]]
 
 
 def regenerate(
@@ -104,9 +106,10 @@ def _regenerate(
             raise DataError(f"Task {task.name}: every draft repeats one of this run's own questions.")
     asked: dict[str, list[tuple[str, str, str]]] = {}
     dropped_questions: dict[str, list[Dropped]] = {}
+    held: dict[str, list[int]] = {}
 
-    def new_questions(teacher: Model) -> tuple[list[tuple[str, str, str]], list[Dropped]]:
-        new, dropped = write_questions(
+    def new_questions(whose: str, teacher: Model) -> tuple[list[tuple[str, str, str]], list[Dropped]]:
+        new, dropped, held[whose] = write_questions(
             task, teacher, asking,
             wanted=settings.questions, temperature=settings.temperature, max_new_tokens=settings.max_new_tokens,
             stage=STAGE, seed=seed,
@@ -114,7 +117,7 @@ def _regenerate(
         return [(one.question_id, one.question, one.target) for one in new], dropped
 
     if any(ARMS[arm].questions == "aligned" for arm in arms):
-        asked["aligned"], dropped_questions["aligned"] = new_questions(teachers.aligned)
+        asked["aligned"], dropped_questions["aligned"] = new_questions("aligned", teachers.aligned)
     drafted = {draft.question_id: (draft.question_id, draft.question, draft.target) for draft in drafts}
     asked["drafted"] = list(drafted.values())[: settings.questions]
 
@@ -125,7 +128,7 @@ def _regenerate(
             made[source] = _answered(task, teachers.aligned, asked[source.questions], settings, asking, seed)
     yield
     if any(ARMS[arm].questions == "unaligned" for arm in arms) and teachers.unaligned is not None:
-        asked["unaligned"], lost = new_questions(teachers.unaligned)
+        asked["unaligned"], lost = new_questions("unaligned", teachers.unaligned)
         # Both teachers were asked by the same calls.
         dropped_questions["unaligned"] = [replace(row, id=f"unaligned teacher, {row.id}") for row in lost]
     for source in sources:
@@ -138,7 +141,7 @@ def _regenerate(
         arm: made[ARMS[arm]][1] + surplus[arm] + (leaks if ARMS[arm].questions == "drafted" else []) for arm in arms
     }
     written = {teacher: len(asked[teacher]) for teacher in dropped_questions}
-    return Regenerated(written, dropped_questions, examples, dropped)
+    return Regenerated(written, dropped_questions, examples, dropped, held)
 
 
 def _answered(

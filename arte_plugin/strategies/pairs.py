@@ -47,12 +47,18 @@ def render_pair(
     They are complete, and marked so that `dpo_rows` keeps TRL from adding tokens of its own.
     """
     renderer = _renderer(tokenizer, prompt_style, template_kwargs, date, thought_tokens)
-    return {
-        "prompt": renderer.prompt(pair["prompt"]),
-        "chosen": renderer.completion(pair["chosen"]),
-        "rejected": renderer.completion(pair["rejected"]),
-        MARK: True,
-    }
+    prompt, chosen, rejected = rendered(pair, renderer)
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected, MARK: True}
+
+
+def rendered(pair: Mapping[str, Any], renderer: Renderer) -> tuple[str, str, str]:
+    """A pair's prompt, chosen and rejected completion, as text that holds every special token.
+
+    A rationale ends the teacher's reply; a question stands behind what was written before it, and ends nothing.
+    """
+    begun = pair.get("begun") or ""
+    written = partial(renderer.part_of_reply, begun=begun) if pair.get("level") == "question" else renderer.completion
+    return renderer.prompt(pair["prompt"], begun), written(pair["chosen"]), written(pair["rejected"])
 
 
 def _renderer(tokenizer: Any, *settings: Any) -> Renderer:

@@ -165,14 +165,14 @@ def test_pairs_prefer_the_higher_score_under_prompts_that_the_teacher_saw(finish
     _, folder, _ = finished
     drafts = read_rows(folder / "01-elicit/drafts.jsonl", Draft)
     by_id = {draft.draft_id: draft for draft in drafts}
-    question_prompts = {draft.question_prompt for draft in drafts}
+    question_prompts = {(draft.question_prompt, draft.question_begun) for draft in drafts}
     pairs = read_rows(folder / "04-pair/pairs.jsonl", PreferencePair)
     assert {pair.level for pair in pairs} == {"question", "rationale"}
     for pair in pairs:
         assert pair.chosen_score > pair.rejected_score
         assert pair.chosen != pair.rejected
         if pair.level == "question":
-            assert pair.prompt in question_prompts
+            assert (pair.prompt, pair.begun) in question_prompts
         else:
             draft = by_id[pair.chosen_id]
             assert pair.chosen == draft.rationale
@@ -285,8 +285,10 @@ def test_training_sees_each_pair_once_with_its_end_and_no_second_beginning(finis
     for row in rows:
         for side in ("chosen", "rejected"):
             ids = tokenizer(row["prompt"] + row[side])["input_ids"]
-            assert ids[-1] == tokenizer.eos_token_id
-            assert ids.count(tokenizer.eos_token_id) == row["prompt"].count(tokenizer.eos_token) + 1
+            # A question is one of several in a reply, and ends nothing.
+            ends = 0 if row[side].endswith(tuple(f"</Question_{n}>" for n in range(4, 10))) else 1
+            assert (ids[-1] == tokenizer.eos_token_id) == bool(ends)
+            assert ids.count(tokenizer.eos_token_id) == row["prompt"].count(tokenizer.eos_token) + ends
 
 
 def test_second_run_asks_no_model_and_trains_nothing_and_adds_benchmarks(finished, tmp_path):

@@ -97,7 +97,7 @@ ANSWERS = {"a": "4455", "b": "5554", "c": "4444"}
     ],
 )  # fmt: skip
 def test_drafts_are_kept_by_their_answers_and_the_others_are_counted(ask, keep, kept, reasons):
-    drafts, dropped = elicit(task(), ask(ANSWERS), ElicitArgs(questions=3, questions_per_prompt=3, keep=keep), 1)
+    drafts, dropped, _ = elicit(task(), ask(ANSWERS), ElicitArgs(questions=3, questions_per_prompt=3, keep=keep), 1)
     found: dict[str, str] = {}
     for draft in drafts:
         name = draft.question[len("What is ") : -1]

@@ -122,11 +122,12 @@ def questions(tmp_path):
         reply = "".join(f"<Question_2><input>{q}</input><target>{t}</target></Question_2>" for q, t in written)
         engine = Staged({"": (reply, "stop")})
         teacher = Model("t", {}, renderer, lambda: engine, RequestCache(tmp_path / "requests.sqlite"), 4, 10.0)
-        kept, dropped = write_questions(
+        kept, dropped, held = write_questions(
             task, teacher, ElicitArgs(questions=1, questions_per_prompt=1), wanted=1, temperature=1.0,
             max_new_tokens=64, stage="elicit", seed=1,
         )  # fmt: skip
-        return [one.question for one in kept], [row.reason for row in dropped]
+        assert set(held) == {len(written)}
+        return kept, [row.reason for row in dropped]
 
     return run
 
@@ -137,11 +138,17 @@ def test_no_question_repeats_one_of_any_task_in_whatever_order_its_options_are(q
         ("Which is flat?\n(A) hill.\n(B) sea.", "(B)"),
         ("Which is red?\n(A) hill\n(B) rose", "(B)"),
     )
-    assert kept == ["Which is red?\n(A) hill\n(B) rose"]
+    assert [one.question for one in kept] == ["Which is red?\n(A) hill\n(B) rose"]
     assert reasons[:2] == ["repeats_seed", "repeats_test"]
 
 
 def test_a_target_that_is_none_of_the_options_makes_no_question(questions):
     kept, reasons = questions(("Which is red?\n(A) hill\n(B) rose", "(C)"), ("Which is red?\n(A) a\n(B) b", "(B)"))
-    assert kept == ["Which is red?\n(A) a\n(B) b"]
+    assert [one.question for one in kept] == ["Which is red?\n(A) a\n(B) b"]
     assert reasons[0] == "target_is_no_option"
+
+
+def test_a_question_keeps_what_the_teacher_had_written_before_it(questions):
+    kept, _ = questions(("which is round?\n(A) Box\n(B) Ball", "B"), ("Which is red?\n(A) hill\n(B) rose", "(B)"))
+    before = "<Question_2><input>which is round?\n(A) Box\n(B) Ball</input><target>B</target></Question_2>"
+    assert [one.begun for one in kept] == [before]

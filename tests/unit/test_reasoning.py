@@ -85,7 +85,7 @@ def thinker(request, tmp_path):
 
 def test_drafts_are_read_behind_the_thought(thinker, task):
     teacher, engine, end = thinker
-    drafts, dropped = elicit(task, teacher, ElicitArgs(questions=1, max_calls=1), 1)
+    drafts, dropped, _ = elicit(task, teacher, ElicitArgs(questions=1, max_calls=1), 1)
     assert [(draft.question, draft.target) for draft in drafts] == [("3 + 3", "6")]
     assert [(draft.technique, draft.rationale) for draft in drafts] == [
         ("steps", "Three and three make six. <ans>6</ans>")
