@@ -73,6 +73,7 @@ docs: install
 	$(BIN)/python docs/make_performance.py
 	$(BIN)/python docs/make_gpu.py
 	$(BIN)/python docs/make_scaling.py
+	$(BIN)/python docs/make_align_check.py
 	$(BIN)/python docs/make_plan.py
 
 models: $(MODELS)/teacher/demo-model.json

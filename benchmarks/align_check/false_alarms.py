@@ -62,30 +62,35 @@ def main() -> None:
     print(format_table(lines(found)))
 
 
-def rates(setting: Setting, runs: int, seed: int = 0) -> dict[str, int]:
-    """Of `runs` checks, how many say `liked`, `liked_less`, and have p below 0.05; and those of the two parts."""
+def rates(setting: Setting, runs: int, seed: int = 0) -> dict[str, float]:
+    """Of `runs` checks, how many say `liked`, `liked_less`, and have p below 0.05; and those of the two parts.
+
+    `difference` is the mean of what they find, which is what there is to be found.
+    """
     rng = np.random.default_rng(seed)
-    counts = dict.fromkeys(("runs", "liked", "liked_less", "p", "readable", "right_when_readable"), 0)
+    counts: dict[str, float] = dict.fromkeys(("runs", "liked", "liked_less", "p", "readable", "right_when_readable"), 0)
+    difference = 0.0
     for right, p, readable, share in (_checked(setting, rng) for _ in range(runs)):
         counts["runs"] += 1
+        difference += right.difference
         counts["liked"] += right.low > 0
         counts["liked_less"] += right.high < 0
         counts["p"] += p < 0.05
         counts["readable"] += readable.low > 0
         counts["right_when_readable"] += share is not None and share.low > 0
-    return counts
+    return {**counts, "difference": difference / runs}
 
 
 def lines(found: list[dict]) -> Lines:
     """As a table, each rate with its 95 % interval."""
-    head = ["tasks", "questions", "shown with", "changed", "differs by question", "better by, log-odds"]
+    head = ["tasks", "questions", "shown with", "changed", "differs by question", "points better"]
     table: Lines = [[*head, "says liked +", "95 % interval", "says liked -", "p < 0.05"]]
     for row in found:
         low, high = wilson(row["liked"], row["runs"])
         table.append(
             [
                 str(row["tasks"]), str(row["questions"]), str(row["validation"]), f"{100 * row['changed']:.0f} %",
-                "yes" if row["by_question"] else "", f"{row['better']:g}" if row["better"] else "",
+                "yes" if row["by_question"] else "", f"{100 * row['difference']:.1f}" if row["better"] else "",
                 f"{100 * row['liked'] / row['runs']:.1f} %", f"{100 * low:.1f} to {100 * high:.1f}",
                 f"{100 * row['liked_less'] / row['runs']:.1f} %", f"{100 * row['p'] / row['runs']:.1f} %",
             ]

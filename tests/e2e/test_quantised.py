@@ -44,7 +44,7 @@ def test_qlora_teacher_goes_through_the_loop_and_a_failing_student_loses_nothing
     folder = tmp_path / "arte" / "arte"
     tailored = (folder / "06-regenerate/tailored.jsonl").read_bytes()
     stages = Manifest(folder / "manifest.json").stages()
-    assert list(stages) == ["elicit", "preference-set", "probe", "pair", "align", "regenerate"]
+    assert list(stages) == ["elicit", "preference-set", "probe", "pair", "align", "align-check", "regenerate"]
 
     # The teacher's own adapter is merged, and from then on the whole is the teacher.
     merged = folder / "teacher/merged"
