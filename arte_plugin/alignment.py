@@ -20,9 +20,14 @@ _REMEDY = "raise the teacher's learning rate, or train longer"
 
 
 def alignment_report(folder: Path) -> dict[str, Any]:
-    """What the check of a run folder found (`05-align-check/alignment.json`); empty where nothing was checked."""
-    file = folder / STAGES[CHECK] / FILE
-    if CHECK not in Manifest(folder / "manifest.json").stages() or not file.is_file():
+    """What the check of a run folder found (`05-align-check/alignment.json`).
+
+    Empty where nothing was checked, or another teacher than the one that is there now.
+    """
+    file, stages = folder / STAGES[CHECK] / FILE, Manifest(folder / "manifest.json").stages()
+    if CHECK not in stages or not file.is_file():
+        return {}
+    if "align" in stages and stages["align"].finished > stages[CHECK].finished:
         return {}
     return json.loads(file.read_text(encoding="utf-8"))
 

@@ -8,10 +8,11 @@ import pytest
 
 from arte_plugin.align import describe
 from arte_plugin.align_args import TRAINED, VALIDATION
-from arte_plugin.alignment import alignment_lines, remarks, require_change, verdict
+from arte_plugin.alignment import alignment_lines, alignment_report, remarks, require_change, verdict
 from arte_plugin.args import ElicitArgs, ProbeArgs, RegenerateArgs
 from arte_plugin.engines.base import Completion, Likelihood
 from arte_plugin.errors import StageError
+from arte_plugin.manifest import Manifest
 from arte_plugin.models import Model
 from arte_plugin.request_cache import RequestCache
 from arte_plugin.rows import PreferencePair, PreferenceQuestion, Question
@@ -256,6 +257,21 @@ def test_table_has_what_chance_gives_beside_every_figure():
     assert by_name["score s_r"][1:5] == ["4 x 6", "0.0 %", "16.7 %", "+16.7"]
     assert by_name["readable"][2:5] == ["100.0 %", "100.0 %", "+0.0"]
     assert remarks(found)[0].startswith("alignment: 50 % of rationales changed, ")
+
+
+def test_a_check_of_an_earlier_teacher_is_not_shown(tmp_path, monkeypatch):
+    file = tmp_path / "05-align-check/alignment.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"verdict": "30 % of rationales changed"}))
+    manifest = Manifest(tmp_path / "manifest.json")
+    assert alignment_report(tmp_path) == {}
+    for second, stage_name in enumerate(("align", "align-check")):
+        monkeypatch.setattr("time.strftime", lambda form, now=second: f"2026-01-01T00:00:0{now}+0000")
+        manifest.record(stage_name, {}, [], {}, 0.0)
+    assert alignment_report(tmp_path)["verdict"] == "30 % of rationales changed"
+    monkeypatch.setattr("time.strftime", lambda form: "2026-01-01T00:00:09+0000")
+    manifest.record("align", {"pairs": "others"}, [], {}, 0.0)
+    assert alignment_report(tmp_path) == {}
 
 
 # --- What the training says of itself ---------------------------------------------------------------------------------
