@@ -107,7 +107,7 @@ def _sft(run: Run, training: Training, like: Training) -> None:
     date = run.student_rendering(student).get("date")
     config = sft.student_config(run.cfg, student, tailored, folder, training.seed, date)
     inputs = {
-        "student": fingerprint_model(student.base_model),
+        "student": fingerprint_model(student.base_model, student.revision),
         "tailored": hash_file(tailored),
         "config": hash_of(sft.decisive(config)),
     }
@@ -143,7 +143,7 @@ def candidates(run: Run) -> list[Candidate]:
             f"{student.name}/base" if several else "base",
             "base",
             student,
-            TrainedStudent(student.base_model),
+            TrainedStudent(student.base_model, revision=student.revision),
             date=dates[student.name],
         )
         for student in run.args.students
@@ -171,7 +171,7 @@ def evaluate(run: Run) -> None:
     inputs = {
         "students": {
             one.label: {
-                "files": [fingerprint_model(path) for path in (one.trained.model, one.trained.adapter) if path],
+                "files": one.trained.fingerprints(),
                 "rendering": run.student_rendering(one.student),
                 "dtype": student_dtype(one.student),
             }

@@ -21,7 +21,12 @@ from pydantic_core import InitErrorDetails
 from arte_plugin import presets
 from arte_plugin.align_args import AlignArgs
 from arte_plugin.block import Block
-from arte_plugin.engine_args import ServerEngineArgs, TransformersEngineArgs, check_aligned_teacher_can_be_served
+from arte_plugin.engine_args import (
+    ServerEngineArgs,
+    TransformersEngineArgs,
+    check_aligned_teacher_can_be_served,
+    check_revision_is_served,
+)
 from arte_plugin.task_args import TaskArgs
 from arte_plugin.teacher_args import check_own_adapter
 
@@ -63,6 +68,12 @@ class StudentArgs(Block):
         description="Name of the student in files and tables; default: the last part of `base_model`.",
     )
     base_model: str = Field(description="Path or Hub id of the student.")
+    revision: str | None = Field(
+        None,
+        min_length=1,
+        description="Branch, tag or commit on the Hub; default: the newest. The teacher's is the top-level "
+        "`revision_of_model`.",
+    )
     weight: float = Field(
         1.0,
         gt=0,
@@ -156,6 +167,7 @@ class RespondentArgs(Block):
     """A model that answers the validation questions for the IRT matrix."""
 
     base_model: str = Field(description="Path or Hub id.")
+    revision: str | None = Field(None, min_length=1, description="As `student.revision`.")
     shots: list[Annotated[int, Field(ge=0, le=32)]] = Field(
         [0, 1, 2, 3], min_length=1, description="It answers once for each number of examples: so many respondents."
     )
@@ -390,6 +402,9 @@ class ArteArgs(Block):
         "questions of that run, on which its teacher was aligned. `stop` and show one, or `drop` them from the test "
         "and say how many.",
     )
+    from_run_revision: str | None = Field(
+        None, min_length=1, description="Branch, tag or commit of a `from_run` on the Hub; default: the newest."
+    )
     arms: list[Arm] = Field(
         ["arte", "unaligned"],
         min_length=1,
@@ -475,6 +490,21 @@ class ArteArgs(Block):
         served = (self.engine.teacher, self.engine.student) if isinstance(self.engine, ServerEngineArgs) else ()
         if self.rounds > 1 and any(one and one.base_urls for one in served):
             raise ValueError("later `rounds` have other models than the servers in `base_urls`: use `command`")
+        return self
+
+    @model_validator(mode="after")
+    def _revisions_are_served(self) -> "ArteArgs":
+        if isinstance(self.engine, ServerEngineArgs) and self.engine.student:
+            revisions = [one.revision for one in self.students]
+            revisions += [one.revision for one in self.preference_set.respondents]
+            for revision in revisions:
+                check_revision_is_served(self.engine.student, revision, "student")
+        return self
+
+    @model_validator(mode="after")
+    def _from_run_has_a_revision(self) -> "ArteArgs":
+        if self.from_run_revision and not self.from_run:
+            raise ValueError("`from_run_revision` goes with `from_run`, which is not there")
         return self
 
     @model_validator(mode="after")

@@ -9,7 +9,6 @@ from typing import Any
 
 from arte_plugin import near_duplicates
 from arte_plugin.aligned_on import without_repeats
-from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import Count, count_rows, hash_file
 from arte_plugin.models import asking_renderer, student_model, teacher_model
 from arte_plugin.near_duplicates import near_generated, near_splits
@@ -303,7 +302,7 @@ def pair(run: Run) -> None:
         "weights": run.weights,
         "pair": settings.decisive("drafts", "scores"),
         **({"held_out": run.args.align.held_out} if run.args.align.held_out else {}),
-        "teacher": fingerprint_model(run.cfg["base_model"]),
+        "teacher": run.teacher_fingerprint(),
         **run.teacher_rendering(),
         "sequence_len": sequence_len,
         "seed": run.args.seed,

@@ -42,8 +42,9 @@ class ServedArgs(Block):
     command: str | None = Field(
         None,
         min_length=1,
-        description="Starts a server and stays in the foreground; no shell reads it. `{model}` is the path or Hub id "
-        "and `{port}` a free port. It is started when there is something to ask and ended, with all that it started, "
+        description="Starts a server and stays in the foreground; no shell reads it. `{model}` is the path or Hub id, "
+        "`{port}` a free port, and `{revision}` the model's revision (`main` where none is given). It is started when "
+        "there is something to ask and ended, with all that it started, "
         "before anything else needs the GPU; its log is `OUTPUT_DIR/arte/servers/NAME.log`.",
     )
     adapter_options: str | None = Field(
@@ -157,6 +158,15 @@ class ServerEngineArgs(EngineArgs):
         return self
 
 
+def check_revision_is_served(served: ServedArgs, revision: str | None, role: str) -> None:
+    """Raises `ValueError` where a server would be started with another revision than is asked for."""
+    if revision and served.command and "{revision}" not in served.command:
+        raise ValueError(
+            f"arte.engine.{role}: `command` must contain {{revision}}, for the YAML names one ({revision}): with vLLM, "
+            "--revision {revision}"
+        )
+
+
 def check_aligned_teacher_can_be_served(values: dict[str, Any]) -> None:
     """Raises `ValueError` here, not after hours of training. Blocks of a wrong form are left to their own checks."""
     arte = values.get("arte")
@@ -168,6 +178,7 @@ def check_aligned_teacher_can_be_served(values: dict[str, Any]) -> None:
     teacher = settings.teacher
     if teacher is None:
         return
+    check_revision_is_served(teacher, values.get("revision_of_model"), "teacher")
     loads = settings.api in ("vllm", "sglang")
     if values.get("adapter"):
         if teacher.command and not teacher.adapter_options:

@@ -26,33 +26,38 @@ def start_from_whole_teacher(run: Run) -> None:
     if not adapter:
         return
     base, target = run.cfg["base_model"], run.out.path / "teacher"
-    origin = _origin(base, adapter)
+    origin = _origin(base, adapter, run.cfg.get("revision_of_model"))
     if ranks.is_first() and not _is_merged(target, origin):
         log_file = target / "merge.log"
         with child.locked_log(log_file, "merging the teacher's adapter") as log:
-            merge(log, log_file, run.cfg["axolotl_config_path"], base, adapter, target)
+            revision = run.cfg.get("revision_of_model")
+            merge(log, log_file, run.cfg["axolotl_config_path"], base, adapter, target, revision)
     done = lambda: int(_is_merged(target, origin))  # noqa: E731
     ranks.wait_until(done, 1, run.args.engine.rank_timeout, "rank 0 to merge the teacher's adapter")
     merged = str((target / "merged").absolute())
     for key in ("base_model", "base_model_config", "tokenizer_config"):
         if run.cfg.get(key) == base:
             run.cfg[key] = merged
-    run.cfg["lora_model_dir"] = None
+    run.cfg["lora_model_dir"] = run.cfg["revision_of_model"] = None
 
 
 def hand_over(cfg: Any, run: Run) -> None:
     """Give the training of `cfg` the teacher that `run` asks."""
-    for key in ("base_model", "base_model_config", "tokenizer_config", "lora_model_dir"):
+    for key in ("base_model", "base_model_config", "tokenizer_config", "lora_model_dir", "revision_of_model"):
         if cfg.get(key) != run.cfg.get(key):
             cfg[key] = run.cfg.get(key)
 
 
-def merge(log: IO[bytes], log_file: Path, config_file: Any, base: str, adapter: str | Path, target: Path) -> None:
+def merge(
+    log: IO[bytes], log_file: Path, config_file: Any, base: str, adapter: str | Path, target: Path,
+    revision: str | None = None,
+) -> None:  # fmt: skip
     """`axolotl merge-lora` of `adapter` into `base`, to `target/merged`, unless that is done.
 
-    Raises `StageError` when it fails, with the end of its log.
+    `revision` is that of the base, as it stands in the config. Raises `StageError` when it fails, with the end of its
+    log.
     """
-    origin = _origin(base, adapter)
+    origin = _origin(base, adapter, revision)
     if _is_merged(target, origin):
         return
     LOG.info("merging the teacher's adapter %s into %s", adapter, target / "merged")
@@ -70,8 +75,8 @@ def merge(log: IO[bytes], log_file: Path, config_file: Any, base: str, adapter: 
 _MARKER = "merged-from.json"
 
 
-def _origin(base: str, adapter: str | Path) -> str:
-    return json.dumps({"base": fingerprint_model(base), "adapter": fingerprint_model(str(adapter))}) + "\n"
+def _origin(base: str, adapter: str | Path, revision: str | None) -> str:
+    return json.dumps({"base": fingerprint_model(base, revision), "adapter": fingerprint_model(str(adapter))}) + "\n"
 
 
 def _is_merged(target: Path, origin: str) -> bool:

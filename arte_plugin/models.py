@@ -177,7 +177,7 @@ def student_model(
 
     Raises `ConfigError` where the model is neither a directory nor on the Hub.
     """
-    base_model = settings.base_model if respondent is None else respondent.base_model
+    base_model, revision = (respondent or settings).base_model, (respondent or settings).revision
     dtype = student_dtype(settings)
     attention = settings.attn_implementation or cfg.get("attn_implementation")
 
@@ -190,6 +190,7 @@ def student_model(
         LOG.info("loading %s", base_model)
         model = AutoModelForCausalLM.from_pretrained(
             base_model,
+            **_at(revision),
             dtype=getattr(torch, dtype),
             trust_remote_code=settings.trust_remote_code,
             **({"attn_implementation": attention} if attention else {}),
@@ -198,16 +199,18 @@ def student_model(
             model.to(_device()), renderer.tokenizer, ends=renderer.end_ids, **_engine_settings(args)
         )
 
-    fingerprint = fingerprint_model(base_model)
+    fingerprint = fingerprint_model(base_model, revision)
     renderer = asking_renderer(
-        _load_tokenizer(base_model, settings.trust_remote_code), settings if respondent is None else respondent, args
+        _load_tokenizer(base_model, settings.trust_remote_code, revision),
+        settings if respondent is None else respondent,
+        args,
     )
     name = settings.name if respondent is None else base_model
     ends = _more_ends(renderer)
     if served := serving.served_by(args, "student", base_model):
         return Model(
             name, {"model": fingerprint, **serving.server_identity(args, served), **ends}, renderer,
-            serving.server_loader(args, served, cfg, name, base_model, renderer), cache,
+            serving.server_loader(args, served, cfg, name, base_model, renderer, revision=revision), cache,
             serving.requests_at_a_time(args, served), args.engine.rank_timeout, served=True,
         )  # fmt: skip
     engine = versions.engine("transformers")
@@ -223,7 +226,7 @@ def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path |
     """
     cfg = generation_config(cfg, aligned)
     adapter = cfg.get("lora_model_dir")
-    base_model = cfg["base_model"]
+    base_model, revision = cfg["base_model"], cfg.get("revision_of_model")
 
     def load() -> Engine:
         from axolotl.loaders import ModelLoader
@@ -244,7 +247,7 @@ def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path |
     from axolotl.loaders import load_tokenizer
 
     # What a run has trained counts by its content, also in the Hub's cache: that run asked it as a folder.
-    fingerprint = fingerprint_files(aligned) if aligned and not adapter else fingerprint_model(base_model)
+    fingerprint = fingerprint_files(aligned) if aligned and not adapter else fingerprint_model(base_model, revision)
     tokenizer = load_tokenizer(cfg)
     renderer = asking_renderer(tokenizer, args.teacher, args)
     adapter_fingerprint = fingerprint_files(Path(adapter)) if adapter else None
@@ -254,7 +257,7 @@ def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path |
     if served := serving.served_by(args, "teacher", base_model):
         load_server = serving.server_loader(
             args, served, cfg, "aligned teacher" if aligned else "teacher", base_model, renderer,
-            Path(adapter) if adapter else None, adapter_fingerprint,
+            Path(adapter) if adapter else None, adapter_fingerprint, revision,
         )  # fmt: skip
         return Model(
             name, {**weights, **serving.server_identity(args, served)}, renderer, load_server, cache,
@@ -300,6 +303,7 @@ def generation_config(cfg: Any, aligned: Path | None) -> Any:
             cfg["lora_model_dir"] = str(aligned)
         else:
             cfg["base_model"] = cfg["base_model_config"] = str(aligned)
+            cfg["revision_of_model"] = None
     return cfg
 
 
@@ -320,10 +324,15 @@ def student_dtype(student: StudentArgs) -> str:
     return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
 
 
-def _load_tokenizer(path: str, trust_remote_code: bool):
+def _at(revision: str | None) -> dict[str, str]:
+    """What a loader is told of a revision: nothing where there is none to be told of."""
+    return {"revision": revision} if revision else {}
+
+
+def _load_tokenizer(path: str, trust_remote_code: bool, revision: str | None = None):
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, **_at(revision))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -43,11 +43,12 @@ def settle(cfg: Mapping[str, Any], args: ArteArgs) -> list[Asked]:
     ]
     asked = []
     for role, name, settings, trust in models:
-        tokenizer = _teacher_tokenizer(cfg) if role == "teacher" else _tokenizer(name, trust)
+        revision = cfg.get("revision_of_model") if isinstance(settings, TeacherArgs) else settings.revision
+        tokenizer = _teacher_tokenizer(cfg) if role == "teacher" else _tokenizer(name, trust, revision)
         if tokenizer is None:
             continue
         told = role == "teacher" and bool(cfg.get("chat_template"))
-        settings.prompt_style, reason = found_style(tokenizer, name, settings, told)
+        settings.prompt_style, reason = found_style(tokenizer, name, settings, told, revision)
         if isinstance(settings, TeacherArgs):
             _settle_reasoning(tokenizer, args)
         renderer = asking_renderer(tokenizer, settings, args)
@@ -74,7 +75,9 @@ def _settle_reasoning(tokenizer: Any, args: ArteArgs) -> None:
         )
 
 
-def found_style(tokenizer: Any, name: str, settings: Any, told: bool = False) -> tuple[Any, str]:
+def found_style(
+    tokenizer: Any, name: str, settings: Any, told: bool = False, revision: str | None = None
+) -> tuple[Any, str]:
     """`chat` or `plain`, and why; `told` is whether the YAML gives the tokenizer its template."""
     if settings.prompt_style != "auto":
         return settings.prompt_style, f"as `prompt_style: {settings.prompt_style}` says"
@@ -89,17 +92,17 @@ def found_style(tokenizer: Any, name: str, settings: Any, told: bool = False) ->
         return "chat", "a chat model by its name"
     end = ChatTemplate(tokenizer, settings.chat_template_kwargs, None, thinks=True).end
     end_id = tokenizer.convert_tokens_to_ids(end)
-    if end_id is not None and end_id not in {tokenizer.eos_token_id, *_generation_ends(name)}:
+    if end_id is not None and end_id not in {tokenizer.eos_token_id, *_generation_ends(name, revision)}:
         return "plain", f"a base model that brings a chat template: it does not end its replies with {end}"
     return "chat", f"it has a chat template, and ends its replies with {end}"
 
 
-def _generation_ends(name: str) -> list[int]:
+def _generation_ends(name: str, revision: str | None) -> list[int]:
     """The end-of-sequence tokens of `generation_config.json`, if there is one."""
     from transformers import GenerationConfig
 
     try:
-        named = GenerationConfig.from_pretrained(name).eos_token_id
+        named = GenerationConfig.from_pretrained(name, revision=revision or "main").eos_token_id
     except (OSError, ValueError):
         return []
     return named if isinstance(named, list) else [named]
@@ -117,11 +120,11 @@ def _warnings(renderer: Renderer) -> Iterator[str]:
         yield "the template asks behind an empty thought, which it does not write into earlier turns"
 
 
-def _tokenizer(name: str, trust_remote_code: bool) -> Any:
+def _tokenizer(name: str, trust_remote_code: bool, revision: str | None) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code, revision=revision or "main")
     except (OSError, ValueError, KeyError, ImportError):
         return None
 

@@ -110,6 +110,7 @@ def _next_config(run: Run, config: Mapping[str, Any], number: int, before: Path,
     block["teacher"] = {**(block.get("teacher") or {}), "prompt_style": run.args.teacher.prompt_style}
     students = block["student"] if isinstance(block["student"], list) else [block["student"]]
     for student, settings in zip(students, run.args.students, strict=True):
+        student.pop("revision", None)
         trained = _tuned(run, before, settings.name)
         model = Path(trained.model) if trained.adapter is None else folder / "students" / settings.name
         student |= {
@@ -125,10 +126,7 @@ def _run_round(
     inputs = {
         "config": plain(config),
         "teacher": fingerprint_model(str(before)),
-        "students": {
-            name: [fingerprint_model(path) for path in (one.model, one.adapter) if path]
-            for name, one in students.items()
-        },
+        "students": {name: one.fingerprints() for name, one in students.items()},
     }
 
     def work() -> Made:
@@ -136,7 +134,8 @@ def _run_round(
         with child.locked_log(log_file, f"round {number}") as log:
             if config.get("adapter"):
                 base = run.cfg["base_model"] if number == 2 else raw_config(str(config_before))["base_model"]
-                merge(log, log_file, config_before, base, before, folder / "teacher")
+                revision = run.cfg.get("revision_of_model") if number == 2 else None
+                merge(log, log_file, config_before, base, before, folder / "teacher", revision)
             for name, student in students.items():
                 if student.adapter:
                     _merge_student(student, folder / "students" / name)
@@ -165,7 +164,7 @@ def _merge_student(student: TrainedStudent, target: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(student.model, dtype="auto")
+    model = AutoModelForCausalLM.from_pretrained(student.model, dtype="auto", **student.at_revision())
     merged = PeftModel.from_pretrained(model, student.adapter).merge_and_unload()
     merged.save_pretrained(target)
     AutoTokenizer.from_pretrained(student.adapter).save_pretrained(target)

@@ -59,13 +59,17 @@ class Run:
         ranks.watch(self.out.path / "ranks", self.args.engine.heartbeat_timeout)
         held_out = self.args.held_out if self.args.rounds > 1 else 0.0
         self.tasks: list[Task] = load_tasks(self.args.tasks, self.args.seed, held_out)
-        students = [student.base_model for student in self.args.students]
-        for path in {cfg["base_model"], *students, *(r.settings.base_model for r in self.respondents)}:
-            fingerprint_model(path)
+        self.teacher_fingerprint()
+        for student in self.args.students:
+            fingerprint_model(student.base_model, student.revision)
+        for one in self.respondents:
+            fingerprint_model(one.settings.base_model, one.settings.revision)
         aligned_weights.refuse_pieces_without_checkpoint(cfg)
         benchmarks.check_names(self.args.evaluate.benchmarks)
         precision.check_installed(self.args.students)
-        self.source = SourceRun(self.args.from_run, self.cfg) if self.args.from_run else None
+        self.source = (
+            SourceRun(self.args.from_run, self.cfg, self.args.from_run_revision) if self.args.from_run else None
+        )
         there = self.source.drafts if self.source else Path(self.args.pair.drafts) if self.args.pair.drafts else None
         if there is not None:
             name = self.source.name if self.source else str(there)
@@ -150,11 +154,15 @@ class Run:
             training |= {"gradient_accumulation_steps": None, "batch_size": teacher_recipe.BATCH}
         inputs = {
             "pairs": hash_file(self.pairs_file),
-            "teacher": fingerprint_model(self.cfg["base_model"]),
+            "teacher": self.teacher_fingerprint(),
             **self.teacher_rendering(),
             "training": hash_of(training),
         }
         return versions.stage_inputs("align", inputs)
+
+    def teacher_fingerprint(self) -> str:
+        """The identity of the teacher that is aligned. Raises `ConfigError` where there is none."""
+        return fingerprint_model(self.cfg["base_model"], self.cfg.get("revision_of_model"))
 
     def teacher_rendering(self) -> dict[str, Any]:
         """How the teacher's prompts and replies are rendered, as inputs of a stage."""

@@ -56,6 +56,7 @@ def server_loader(
     renderer: Renderer,
     adapter: Path | None = None,
     fingerprint: str | None = None,
+    revision: str | None = None,
 ) -> Callable[[], Engine]:
     """What makes the engine when there is something to ask; `fingerprint` is that of the `adapter`'s content."""
     settings = args.engine
@@ -74,7 +75,12 @@ def server_loader(
                 writer, settings, served.base_urls, adapter=adapter, api_key=_api_key(settings.api_key_env)
             )
         command = f"{served.command} {served.adapter_options}" if adapter else served.command
-        variables = {"model": base_model, "adapter": str(adapter), "adapter_name": adapter_name or ""}
+        variables = {
+            "model": base_model,
+            "revision": revision or "main",
+            "adapter": str(adapter),
+            "adapter_name": adapter_name or "",
+        }
         folder, stem = Path(cfg["output_dir"]) / "arte" / "servers", re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
         several = served.replicas > 1
         own = [

@@ -19,9 +19,9 @@ class SourceRun:
     another one than `cfg` names.
     """
 
-    def __init__(self, name: str, cfg: Mapping[str, Any]):
+    def __init__(self, name: str, cfg: Mapping[str, Any], revision: str | None = None):
         self.name = name
-        self.output_dir = _folder(name)
+        self.output_dir = _folder(name, revision)
         self.folder = self.output_dir / "arte"
         self.manifest = Manifest(self.folder / "manifest.json")
         weights = "adapter_config.json" if cfg.get("adapter") else "config.json"
@@ -34,7 +34,7 @@ class SourceRun:
         align = self.manifest.stages().get("align")
         if align is None:
             return
-        if not same_model(align.inputs.get("teacher"), cfg["base_model"]):
+        if not same_model(align.inputs.get("teacher"), cfg["base_model"], cfg.get("revision_of_model")):
             raise ConfigError(
                 f"`from_run`: the teacher of {name} was not aligned from {cfg['base_model']}, but from another model. "
                 "`base_model` must be what it was in that run."
@@ -106,16 +106,18 @@ class SourceRun:
         return None
 
 
-def _folder(name: str) -> Path:
+def _folder(name: str, revision: str | None) -> Path:
     folder = Path(name).expanduser()
     if folder.is_dir():
+        if revision:
+            raise ConfigError(f"`from_run`: {name} is a folder here, which has no `from_run_revision`: take that out.")
         return folder
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ConfigError(f"`from_run`: there is no folder {name} (seen from {Path.cwd()}).")
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name))
+        return Path(snapshot_download(name, revision=revision))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"`from_run`: {name} is no folder here, and not to be had from the Hub either "

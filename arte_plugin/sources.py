@@ -158,6 +158,8 @@ def _require_columns(task: str, source: QuestionsArgs, place: str, row: Mapping[
 
 def _rows(task: str, source: QuestionsArgs) -> Iterable[tuple[str, dict[str, Any]]]:
     path = Path(source.path).expanduser()
+    if source.revision and is_local(source.path):
+        raise ConfigError(f"Task {task}: {source.path} is a file here, which has no `revision`: take that out.")
     if not is_local(source.path):
         rows: Iterable[Any] = _read_hub(task, source)
     elif path.is_file():
@@ -174,9 +176,9 @@ def _read_hub(task: str, source: QuestionsArgs) -> Iterable[dict[str, Any]]:
     import datasets
 
     try:
-        return datasets.load_dataset(source.path, source.name, split=source.split)
+        return datasets.load_dataset(source.path, source.name, split=source.split, revision=source.revision)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise ConfigError(
             f"Task {task}: {source.path} is no file here, and could not be loaded from the Hub "
-            f"(split {source.split!r}): {error}"
+            f"(split {source.split!r}{f', revision {source.revision!r}' if source.revision else ''}): {error}"
         ) from error

@@ -16,6 +16,9 @@ class QuestionsArgs(Block):
     path: str = Field(description="A local JSONL, JSON, CSV or Parquet file, or a data set on the Hub.")
     split: str = Field("train", description="Split of a data set on the Hub; a local file has only one.")
     name: str | None = Field(None, description="Configuration of a data set on the Hub.")
+    revision: str | None = Field(
+        None, min_length=1, description="Branch, tag or commit of a data set on the Hub; default: the newest."
+    )
     question: str = Field("question", description="Column that holds the question.")
     answer: str = Field("answer", description="Column that holds the right answer.")
     answer_after: str | None = Field(

@@ -39,10 +39,14 @@ def make_plan(cfg: Mapping[str, Any], args: ArteArgs, gpus: int, configs: Mappin
     works_ = [one.times(args.rounds) for one in works(args, found.tasks, own_drafts=own_drafts)]
     missing: list[str] = []
     known: dict[str, shapes.Shape] = {}
-    respondents = [one.base_model for one in args.preference_set.respondents]
-    for name in dict.fromkeys([teacher, *(one.base_model for one in args.students), *respondents]):
+    revisions = {teacher: cfg.get("revision_of_model")}
+    for one in args.students:
+        revisions.setdefault(one.base_model, one.revision)
+    for respondent in args.preference_set.respondents:
+        revisions.setdefault(respondent.base_model, respondent.revision)
+    for name, revision in revisions.items():
         try:
-            known[name] = shapes.shape_of(name, shapes.find_config(configs.get(name, name)))
+            known[name] = shapes.shape_of(name, shapes.find_config(configs.get(name, name), revision))
         except shapes.NotHere as error:
             missing.append(str(error))
     needs = _needs(cfg, args, found, known, gpus, own_drafts)

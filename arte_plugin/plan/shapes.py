@@ -52,7 +52,7 @@ class Shape:
         return self.parameters * SIZES[dtype] - (self.linear * (SIZES[dtype] - quantised) if quantised else 0.0)
 
 
-def find_config(name: str) -> Path:
+def find_config(name: str, revision: str | None = None) -> Path:
     """The config.json of a model directory or of a repository in the Hub's cache.
 
     Raises `NotHere` for a repository that is not there, `ConfigError` for a directory without one.
@@ -65,7 +65,7 @@ def find_config(name: str) -> Path:
         raise ConfigError(f"There is no config.json in {name} (seen from {Path.cwd()}).")
     from huggingface_hub import try_to_load_from_cache
 
-    cached = try_to_load_from_cache(name, "config.json")
+    cached = try_to_load_from_cache(name, "config.json", revision=revision)
     if not isinstance(cached, str):
         raise NotHere(
             f"{name} is neither a directory nor in the Hub's cache here, and a plan downloads nothing: of its memory "

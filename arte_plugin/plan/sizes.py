@@ -99,7 +99,9 @@ def _renderer(name: str, settings: TeacherArgs | StudentArgs) -> Renderer | None
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, local_files_only=True, trust_remote_code=False, revision=getattr(settings, "revision", None) or "main"
+        )
         return Renderer(tokenizer, found_style(tokenizer, name, settings)[0], settings.chat_template_kwargs)
     except (OSError, ValueError, KeyError, ImportError, ConfigError):
         return None

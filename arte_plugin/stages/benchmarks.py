@@ -20,7 +20,6 @@ from typing import Any
 
 from arte_plugin.args import EvaluateArgs
 from arte_plugin.errors import ConfigError
-from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import hash_of
 from arte_plugin.models import student_dtype
 from arte_plugin.progress import progress_line
@@ -369,8 +368,7 @@ def _write_samples(path: Path, samples: Sequence[Mapping[str, Any]], metric: str
 def _identity(candidate: Candidate, cfg: Mapping[str, Any]) -> dict[str, Any]:
     trained, student = candidate.trained, candidate.student
     return {
-        "model": fingerprint_model(trained.model),
-        "adapter": fingerprint_model(trained.adapter) if trained.adapter else None,
+        **dict(zip(("model", "adapter"), [*trained.fingerprints(), None], strict=False)),
         "dtype": student_dtype(student),
         "attention": attention(student, cfg),
     }

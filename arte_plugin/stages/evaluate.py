@@ -20,7 +20,6 @@ from arte_plugin.args import EvaluateArgs
 from arte_plugin.endings import cut, reply_end
 from arte_plugin.engines.base import Request
 from arte_plugin.errors import DataError
-from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import hash_of
 from arte_plugin.models import student_dtype
 from arte_plugin.progress import progress_line
@@ -158,8 +157,7 @@ def evaluate(
             evaluated += [Evaluated(replace(one.result, **as_labelled), one.right) for one in same]
             continue
         settings = {
-            "model": fingerprint_model(trained.model),
-            "adapter": fingerprint_model(trained.adapter) if trained.adapter else None,
+            **dict(zip(("model", "adapter"), [*trained.fingerprints(), None], strict=False)),
             "prompt_style": student.prompt_style,
             **({"template_kwargs": student.chat_template_kwargs} if student.chat_template_kwargs else {}),
             **({"date": candidate.date} if candidate.date else {}),

@@ -14,6 +14,7 @@ import yaml
 from arte_plugin import child
 from arte_plugin.args import StudentArgs
 from arte_plugin.errors import ConfigError, StageError
+from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rendering import Renderer, as_input_format, from_input_format
 from arte_plugin.rows import Dropped, TailoredExample, content_id, write_text
@@ -55,7 +56,7 @@ SHARED_KEYS = (*_OF_THE_MACHINE, *_ALSO_SHARED)
 _LORA_KERNELS = ("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel", "lora_embedding_kernel")
 
 #: What this stage decides itself; another value in `student.sft` would train something else than the loop goes on with.
-_OURS = ("base_model", "datasets", "output_dir", "dataset_prepared_path", "rl", "arte")
+_OURS = ("base_model", "revision_of_model", "datasets", "output_dir", "dataset_prepared_path", "rl", "arte")
 
 _HEADER = """\
 # The student's fine-tuning, written by arte_plugin from the teacher's YAML (`arte.student.sft` for changes).
@@ -73,6 +74,17 @@ class TrainedStudent:
     adapter: str | None = None
     #: How far it is from the untouched student (`weight_change.Change`), where that could be told.
     change: dict[str, Any] | None = field(default=None, compare=False)
+    #: Of `model`, where it comes from the Hub and the YAML names one.
+    revision: str | None = None
+
+    def fingerprints(self) -> list[str]:
+        """The identity of the model and, where there is one, of its adapter."""
+        adapter = [fingerprint_model(self.adapter)] if self.adapter else []
+        return [fingerprint_model(self.model, self.revision), *adapter]
+
+    def at_revision(self) -> dict[str, str]:
+        """What a loader of `model` is told of the revision."""
+        return {"revision": self.revision} if self.revision else {}
 
 
 def student_config(
@@ -92,6 +104,7 @@ def student_config(
         "base_model": str(Path(student.base_model).expanduser().absolute())
         if Path(student.base_model).expanduser().is_dir()
         else student.base_model,
+        **({"revision_of_model": student.revision} if student.revision else {}),
         **({"trust_remote_code": True} if student.trust_remote_code else {}),
         "datasets": [
             {
@@ -138,7 +151,7 @@ def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
 
     The student and the examples count by their content, which is hashed beside it.
     """
-    places = ("base_model", "datasets", "dataset_prepared_path", "output_dir")
+    places = ("base_model", "revision_of_model", "datasets", "dataset_prepared_path", "output_dir")
     kept = {key: value for key, value in config.items() if key not in places}
     return {**kept, "input_format": config["datasets"][0]["input_format"]}
 
@@ -153,7 +166,10 @@ def too_long(examples: Sequence[TailoredExample], config: Mapping[str, Any]) -> 
     from arte_plugin.strategies.tailored import tokenize
 
     source = config.get("tokenizer_config") or config["base_model"]
-    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=bool(config.get("trust_remote_code")))
+    trust = bool(config.get("trust_remote_code"))
+    tokenizer = AutoTokenizer.from_pretrained(
+        source, trust_remote_code=trust, revision=config.get("revision_of_model") or "main"
+    )
     renderer = Renderer(tokenizer, **from_input_format(config["datasets"][0]["input_format"]))
     longest = config["sequence_len"]
     dropped = []
@@ -193,10 +209,11 @@ def train(config: Mapping[str, Any], folder: Path) -> TrainedStudent:
         raise StageError(f"The student's fine-tuning left no {marker} in {output}. {child.log_end(log_file)}")
     for checkpoint in _checkpoints(output):
         shutil.rmtree(checkpoint)
-    moved = change(config["base_model"], output, "the student")
+    revision = config.get("revision_of_model")
+    moved = change(config["base_model"], output, "the student", revision)
     record = asdict(moved) if moved else None
     if config.get("adapter"):
-        return TrainedStudent(config["base_model"], str(output), change=record)
+        return TrainedStudent(config["base_model"], str(output), change=record, revision=revision)
     return TrainedStudent(str(output), change=record)
 
 

@@ -63,10 +63,11 @@ def loaded_student(candidate: Candidate, cfg: Mapping[str, Any], plain_greedy: b
 
     student, trust = candidate.trained, candidate.student.trust_remote_code
     LOG.info("loading %s%s", student.model, f" with {student.adapter}" if student.adapter else "")
-    tokenizer = AutoTokenizer.from_pretrained(student.model, trust_remote_code=trust)
+    tokenizer = AutoTokenizer.from_pretrained(student.model, trust_remote_code=trust, **student.at_revision())
     wanted = attention(candidate.student, cfg)
     model = AutoModelForCausalLM.from_pretrained(
         student.model,
+        **student.at_revision(),
         dtype=getattr(torch, student_dtype(candidate.student)),
         trust_remote_code=trust,
         **({"attn_implementation": wanted} if wanted else {}),
