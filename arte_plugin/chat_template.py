@@ -100,7 +100,7 @@ class ChatTemplate:
 
     # --- Finding out --------------------------------------------------------------------------------------------------
 
-    def _render(self, question: str, reply: str | None, generate: bool | None = None, **kwargs: Any) -> str:
+    def _render(self, question: str, reply: str | None, **kwargs: Any) -> str:
         """The text of the user's turn and the assistant's; of the generation prompt, where there is no reply."""
         messages = [{"role": "user", "content": self._content(question)}]
         if reply is not None:
@@ -109,7 +109,7 @@ class ChatTemplate:
         if "strftime_now" in self._source:
             known["strftime_now"] = self._clock
         return self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=reply is None if generate is None else generate, **known
+            messages, tokenize=False, add_generation_prompt=reply is None, **known
         )
 
     def _content(self, text: str) -> Any:
@@ -148,8 +148,9 @@ class ChatTemplate:
                 self._refuse("ends a reply with nothing, and the tokenizer has no EOS token")
             return eos
         tokens = sorted(special_tokens(self._tokenizer), key=len, reverse=True)
-        without = self._render(_QUESTION, None, generate=False)
-        header = self._render(_QUESTION, None)[len(without) :]
+        # What stands behind a question: its own end of turn, and then the head of the next turn.
+        header = self._render(_QUESTION, None).rpartition(_QUESTION)[2].lstrip()
+        header = header.removeprefix(next((token for token in tokens if header.startswith(token)), ""))
         end = ""
         while found := next((token for token in tokens if after.startswith(token, len(end))), None):
             if end and found in header:

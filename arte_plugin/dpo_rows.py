@@ -15,6 +15,7 @@ MARK = "rendered"
 
 def install() -> None:
     """Have Axolotl's DPO trainer tokenise marked rows by `ids`. Doing so twice is the same as once."""
+    from accelerate import PartialState
     from axolotl.core.trainers.dpo.trainer import AxolotlDPOTrainer
 
     theirs = AxolotlDPOTrainer._prepare_dataset
@@ -29,7 +30,9 @@ def install() -> None:
             # Rows of other data sets are among them.
             dataset = theirs(self, dataset, processing_class, args, dataset_name)
         tokenizer = getattr(processing_class, "tokenizer", processing_class)
-        return dataset.map(ids, fn_kwargs={"tokenizer": tokenizer}, desc=f"Tokenizing {dataset_name} pairs")
+        # As TRL does: the other ranks find what the first one has made.
+        with PartialState().main_process_first():
+            return dataset.map(ids, fn_kwargs={"tokenizer": tokenizer}, desc=f"Tokenizing {dataset_name} pairs")
 
     prepare.of_arte = True  # type: ignore[attr-defined]
     AxolotlDPOTrainer._prepare_dataset = prepare

@@ -1,9 +1,14 @@
 """The loop: the stages in their order. Stage 5, the teacher's training, is Axolotl's own and lies between the two."""
 
+import logging
 from contextlib import closing
 
 from arte_plugin import after_training, before_training, check_alignment, memory, merging, ranks
+from arte_plugin.prompt_report import special_string_lines
+from arte_plugin.ranks import LOGGER
 from arte_plugin.run import Run
+
+LOG = logging.getLogger(LOGGER)
 
 
 def until(run: Run, last: str) -> None:
@@ -16,6 +21,9 @@ def until(run: Run, last: str) -> None:
 
 
 def _until(run: Run, last: str) -> None:
+    if ranks.is_first():
+        for line in special_string_lines(run.asked, run.tasks):
+            LOG.warning("%s", line)
     steps = {
         "elicit": before_training.elicit,
         "preference-set": before_training.preference_set,

@@ -23,9 +23,14 @@ def prompt_lines(asked: Sequence[Asked], tasks: Sequence[Task], show: bool = Fal
             yield f"  its prompts end in {renderer.template.opening!r}, so that a reply follows at once"
         yield from (f"  note: {warning}" for warning in one.warnings)
         for task in tasks:
-            yield from _special_strings(one, task)
+            yield from (f"  note: {line}" for line in _special_strings(one, task))
         if show:
             yield from _example(one, tasks[0])
+
+
+def special_string_lines(asked: Sequence[Asked], tasks: Sequence[Task]) -> Iterator[str]:
+    """Which model is shown which task's texts otherwise than they are written."""
+    return (f"{one.name}: {line}" for one in asked for task in tasks for line in _special_strings(one, task))
 
 
 def _special_strings(one: Asked, task: Task) -> Iterator[str]:
@@ -36,7 +41,7 @@ def _special_strings(one: Asked, task: Task) -> Iterator[str]:
     strings = Counter(string for held in found for string in held)
     [(first, _)] = strings.most_common(1)
     yield (
-        f"  note: {task.name}: {len(found)} texts hold {', '.join(strings)}, tokens of this model; it is shown text in "
+        f"{task.name}: {len(found)} texts hold {', '.join(strings)}, tokens of this model; it is shown text in "
         f"their place, such as {first[0]} {first[1:]}"
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from arte_plugin.args import ArteArgs, RespondentArgs, StudentArgs, TeacherArgs
 from arte_plugin.chat_template import SWITCHES, ChatTemplate, OpenThoughtError
+from arte_plugin.engine_args import ServerEngineArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.models import asking_renderer
 from arte_plugin.rendering import Renderer
@@ -52,6 +53,8 @@ def settle(cfg: Mapping[str, Any], args: ArteArgs) -> list[Asked]:
         if isinstance(settings, TeacherArgs):
             _settle_reasoning(tokenizer, args)
         renderer = asking_renderer(tokenizer, settings, args)
+        if renderer.thought:
+            _check_thoughts_can_be_told(renderer, args)
         asked.append(Asked(role, name, settings, renderer, reason, list(_warnings(renderer))))
     return asked
 
@@ -72,6 +75,21 @@ def _settle_reasoning(tokenizer: Any, args: ArteArgs) -> None:
     if teacher.reasoning and args.elicit.prefill:
         raise ConfigError(
             "The teacher thinks (its chat template opens a thought), and `elicit.prefill` begins its reply: not both."
+        )
+
+
+def _check_thoughts_can_be_told(renderer: Renderer, args: ArteArgs) -> None:
+    """A server that leaves special tokens out of its replies may leave out what ends a thought."""
+    from arte_plugin.engines.dialects import DIALECTS
+
+    if not isinstance(args.engine, ServerEngineArgs) or not args.engine.teacher or renderer.thought is None:
+        return
+    end, api = renderer.thought.end, args.engine.api
+    ids = renderer.tokenizer(end, add_special_tokens=False)["input_ids"]
+    if not DIALECTS[api].takes_tokens and renderer.tokenizer.decode(ids, skip_special_tokens=True) != end:
+        raise ConfigError(
+            f"`teacher.reasoning`: a server of `api: {api}` leaves {end} out of what it sends, and a thought can't be "
+            "told from the reply behind it. Use `api: vllm` or `sglang`, or the teacher in this process."
         )
 
 

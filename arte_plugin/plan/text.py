@@ -66,6 +66,9 @@ def assumed(plan: Plan, args: ArteArgs, rates: Mapping[str, Rates]) -> Iterator[
         yield f"{line[0].upper()}{line[1:]}."
     if args.elicit.prefill:
         yield "`elicit.prefill` adds a short call for each rationale that ends without an answer."
+    if args.teacher.reasoning is True:
+        most = f"{args.teacher.reasoning_tokens:,}"
+        yield f"Not counted: thoughts, of up to {most} tokens before each of the teacher's replies."
     of = {who: f"{rate[0]:,.0f} and {rate[1]:,.0f}" for who, rate in rates.items()}
     yield (
         f"Assumed tokens a second of one GPU, of prompts and of replies: teacher {of['teacher']}, student "

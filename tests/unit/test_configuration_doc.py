@@ -12,7 +12,10 @@ from arte_plugin.config_check import blocks, check_config
 ROOT = Path(__file__).parents[2]
 
 
-PAGES = ("configuration", "presets", "answers", "performance", "gpu", "fewer_calls", "scaling", "plan", "align_check")
+PAGES = (
+    "configuration", "presets", "answers", "performance", "gpu", "fewer_calls", "scaling", "plan", "align_check",
+    "chat_templates",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [f"make_{page}.py" for page in PAGES])

@@ -372,6 +372,22 @@ def test_where_paging_fails_padded_batches_take_over(model, tokenizer, monkeypat
     assert sum("Paged generation is off" in record.message for record in caplog.records) == 1
 
 
+@pytest.mark.parametrize("shares", [True, False])
+def test_an_end_of_turn_that_is_not_the_checkpoints_eos_ends_a_reply(model, tokenizer, shares, monkeypatch):
+    """As of a base model whose chat template ends turns with a token that its own config knows nothing of."""
+    request = ask(RESTS[1])
+    written = new_tokens(model, tokenizer, request)
+    place = next(i for i, token in enumerate(written) if i > 3 and token not in written[:i])
+    engine = TransformersEngine(model, tokenizer, ends=[written[place]])
+    if not shares:
+        monkeypatch.setattr(engine, "_shares", False)
+    [done] = engine.generate([request])
+    assert (done.text, done.finish) == (tokenizer.decode(written[:place]), "stop")
+    assert done.new_tokens == place + 1
+    [longer] = TransformersEngine(model, tokenizer).generate([request])
+    assert longer.new_tokens > done.new_tokens
+
+
 def test_the_tiny_model_is_a_complete_checkpoint(folder, tokenizer, tmp_path):
     assert json.loads((folder / "config.json").read_text())["max_position_embeddings"] == 2048
     rendered = tokenizer.apply_chat_template(

@@ -137,6 +137,23 @@ def test_auto_is_on_where_a_thought_cannot_be_switched_off(tmp_path, template, e
     assert settled(tmp_path, template, eos, teacher=teacher).reasoning is thinks
 
 
+@pytest.mark.parametrize(("api", "template", "eos", "fine"), [
+    ("openai", "trl/gptoss", "<|return|>", False),
+    ("transformers", "trl/gptoss", "<|return|>", False),
+    ("vllm", "trl/gptoss", "<|return|>", True),
+    # `</think>` is a token of its own there, but not one that is left out.
+    ("openai", "trl/qwen3", "<|im_end|>", True),
+])  # fmt: skip
+def test_a_server_must_not_leave_out_what_ends_a_thought(tmp_path, api, template, eos, fine):
+    engine = {"kind": "server", "api": api, "teacher": {"base_urls": ["http://here:1/v1"], "model": "t"}}
+    arte = {"teacher": {"reasoning": True}, "engine": engine}
+    if fine:
+        assert settled(tmp_path, template, eos, **arte).reasoning is True
+    else:
+        with pytest.raises(ConfigError, match=r"leaves <\|channel\|>final<\|message\|> out of what it sends"):
+            settled(tmp_path, template, eos, **arte)
+
+
 def test_what_does_not_go_together_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"`elicit\.prefill` begins its reply"):
         settled(tmp_path, "trl/deepseekv3", "<｜end▁of▁sentence｜>", elicit={"prefill": True})

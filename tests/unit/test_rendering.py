@@ -115,6 +115,13 @@ def test_mistrals_space_belongs_to_the_reply():
     assert renderer.prompt("Q", "begun") == renderer.prompt("Q") + " begun"
 
 
+@pytest.mark.parametrize("eos", ["<|END_OF_TURN_TOKEN|>", None])
+def test_the_head_of_the_next_turn_is_no_part_of_a_reply(eos):
+    """Command A's template writes it behind every reply."""
+    renderer = Renderer(tokenizer_for(shipped()["axolotl/command_a"], eos=eos), "auto")
+    assert renderer.completion("R") == "R<|END_RESPONSE|><|END_OF_TURN_TOKEN|>"
+
+
 def test_a_template_whose_end_is_no_token_is_refused():
     tokenizer = tokenizer_for("")
     tokenizer.chat_template = CHATML

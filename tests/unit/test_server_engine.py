@@ -28,6 +28,7 @@ from arte_plugin.models import Model
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rendering import Renderer
 from arte_plugin.request_cache import RequestCache
+from tests.shipped_templates import shipped, tokenizer_for
 from tests.staged_server import Staged, answer
 from tests.tiny import tiny_model
 
@@ -94,6 +95,18 @@ def test_what_vllm_is_sent_and_what_its_answer_means(serve, engine_for, renderer
     assert "seed" not in first and (sampled["seed"], sampled["temperature"]) == (5, 0.7)
     assert "stop" not in sampled
     assert server.asked[0][1]["Authorization"] == "Bearer secret"
+
+
+def test_the_end_of_turn_of_a_base_models_template_ends_a_reply(serve):
+    """Its EOS is another token: the server is told of both, by id or, where it takes none, as text."""
+    renderer = Renderer(tokenizer_for(shipped()["trl/qwen2_5"], eos="<|endoftext|>"), "chat")
+    end, eos = renderer.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    assert Writer("vllm", renderer, "m").body(ask(renderer.prompt("Say it.")))["stop_token_ids"] == sorted([end, eos])
+    prompt = renderer.bos + "Say it."
+    for api, stops in (("transformers", ["</ans>", "<|im_end|>"]), ("openai", ["<|im_end|>"])):
+        writer = Writer(api, renderer, "m")
+        assert writer.body(ask(prompt, stop=("</ans>",)))["stop"] == stops
+        assert writer.completion(ask(), answer("so it is<|im_end|>", "stop")[2]).text == "so it is"
 
 
 def test_a_reply_cut_at_a_mention_of_the_tags_goes_on(serve, engine_for, renderer):
