@@ -49,7 +49,7 @@ def regenerate(run: Run) -> None:
 
     def work() -> Made:
         made = regenerate(
-            run.tasks, teachers, wanted, drafts, scored, run.args.regenerate, run.args.elicit, run.args.seed
+            run.tasks, teachers, wanted, drafts, scored, run.args.regenerate, run.args.elicit, run.args.sampling_seed
         )
         files: Files = {}
         counts: list[Count] = []

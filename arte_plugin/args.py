@@ -1,5 +1,6 @@
 """The `arte:` block of the YAML: every key, its default and its bounds. `docs/configuration.md` is made from it."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from datetime import date as Date
@@ -477,6 +478,13 @@ class ArteArgs(Block):
             return text if text is None else Date.fromisoformat(text).isoformat()
         except (TypeError, ValueError):
             raise ValueError("a date is written YYYY-MM-DD") from None
+
+    @property
+    def sampling_seed(self) -> int:
+        """What the teacher is asked with: another in each round, where one that hardly moved would write the same."""
+        if self.round == 1:
+            return self.seed
+        return int.from_bytes(hashlib.sha256(f"{self.seed}/round-{self.round}".encode()).digest()[:4])
 
     @field_validator("engine", mode="before")
     @classmethod

@@ -46,10 +46,10 @@ def elicit(run: Run) -> None:
         dropped: list[Dropped] = []
         held: list[int] = []
         for task in run.tasks:
-            made, lost, in_replies = elicit(task, teacher, run.args.elicit, run.args.seed)
+            made, lost, in_replies = elicit(task, teacher, run.args.elicit, run.args.sampling_seed)
             if run.args.elicit.worked_examples:
                 # Into the cache, while the teacher is here.
-                solve_seeds(task, teacher, run.args.elicit, run.args.seed)
+                solve_seeds(task, teacher, run.args.elicit, run.args.sampling_seed)
             drafts += made
             held += in_replies
             dropped += lost
@@ -98,7 +98,7 @@ def worked_seeds(run: Run) -> None:
     inputs = {**run.asking(teacher), "max_new_tokens": settings.max_new_tokens, "prefill": settings.prefill}
 
     def work() -> Made:
-        made = [solve_seeds(task, teacher, settings, run.args.seed) for task in run.tasks]
+        made = [solve_seeds(task, teacher, settings, run.args.sampling_seed) for task in run.tasks]
         solved, dropped = [row for rows, _ in made for row in rows], [row for _, lost in made for row in lost]
         given = sum(bool(one.rationale) for task in run.tasks for one in task.seeds)
         note = f"{given} more come with one" if given else ""

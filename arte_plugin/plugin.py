@@ -7,7 +7,19 @@ from typing import Any
 
 from axolotl.integrations.base import BasePlugin
 
-from arte_plugin import align, last_word, loop, memory, merging, peers, ranks, rounds, sharding, teacher_recipe
+from arte_plugin import (
+    adapters,
+    align,
+    last_word,
+    loop,
+    memory,
+    merging,
+    peers,
+    ranks,
+    rounds,
+    sharding,
+    teacher_recipe,
+)
 from arte_plugin.config_check import check_config, raw_config
 from arte_plugin.errors import shown_errors
 from arte_plugin.ranks import LOGGER
@@ -82,6 +94,12 @@ class ArtePlugin(BasePlugin):
 
         if cfg.get("seed") is not None:
             set_seed(cfg["seed"])
+
+    def post_trainer_create(self, cfg: Any, trainer: Any) -> None:
+        """In a later round, train on from the adapter of the round before, with that as the reference."""
+        if self._run is not None and self._run.trains_on:
+            with shown_errors():
+                adapters.train_on(trainer, self._run.trains_on)
 
     def add_callbacks_post_trainer(self, cfg: Any, trainer: Any) -> list[Any]:
         """Keep the trainer's log, not the trainer, which holds the model."""

@@ -19,7 +19,8 @@ from arte_plugin.config_check import raw_config
 from arte_plugin.errors import StageError
 from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import Count, Manifest
-from arte_plugin.merging import merge
+from arte_plugin.merging import refuse_lossy
+from arte_plugin.models import student_dtype
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rows import Result, write_text
 from arte_plugin.run import Run
@@ -59,8 +60,7 @@ def go_on(run: Run) -> None:
 
     Raises `StageError` when a round fails, with the end of its log; what was made stays, and the next start goes on.
     """
-    config_file = Path(run.cfg["axolotl_config_path"])
-    config = _as_started(raw_config(str(config_file)), run.cfg)
+    config = _as_started(raw_config(str(run.cfg["axolotl_config_path"])), run.cfg)
     rounds = [_result(1, run.output_dir)]
     for number in range(2, run.args.rounds + 1):
         latest = rounds[-run.args.patience :]
@@ -69,8 +69,7 @@ def go_on(run: Run) -> None:
             break
         before, folder = Path(rounds[-1].folder), run.output_dir / f"round-{number}"
         config = _next_config(run, config, number, before, folder)
-        _run_round(run, config, config_file, number, before, folder)
-        config_file = folder / "config.yaml"
+        _run_round(run, config, number, before, folder)
         rounds.append(_result(number, folder))
     write_text(run.out.path / FILE, json.dumps([asdict(row) for row in rounds], indent=2) + "\n")
 
@@ -99,11 +98,16 @@ def _as_started(config: Mapping[str, Any], cfg: Mapping[str, Any]) -> dict[str, 
 def _next_config(run: Run, config: Mapping[str, Any], number: int, before: Path, folder: Path) -> dict[str, Any]:
     """The YAML of a round: that of the one before with its teacher and students."""
     made = copy.deepcopy(dict(config))
-    # A LoRA teacher is merged first: Axolotl's DPO starts a new adapter, and the model below it is the reference.
-    teacher = folder / "teacher" / "merged" if made.get("adapter") else before
-    made |= {"base_model": str(teacher.absolute()), "output_dir": str(folder)}
-    for key in ("base_model_config", "revision_of_model", "lora_model_dir"):
-        made.pop(key, None)
+    made["output_dir"] = str(folder)
+    # An adapter is trained on from as it is: merged into half precision, most of a small one is lost (`adapters`).
+    base = run.cfg["base_model"] if made.get("adapter") else str(before)
+    if Path(base).expanduser().is_dir():
+        base = str(Path(base).expanduser().absolute())
+        made.pop("revision_of_model", None)
+    made["base_model"] = base
+    made.pop("base_model_config", None)
+    if made.get("adapter"):
+        made["lora_model_dir"] = str(before.absolute())
     block = made["arte"]
     # Prompts stay the same, whatever the day and whatever a folder's name says of the model in it.
     block |= {"round": number, "cache": str(run.cache.path.absolute()), "date": run.args.date}
@@ -119,9 +123,7 @@ def _next_config(run: Run, config: Mapping[str, Any], number: int, before: Path,
     return made
 
 
-def _run_round(
-    run: Run, config: Mapping[str, Any], config_before: Path, number: int, before: Path, folder: Path
-) -> None:
+def _run_round(run: Run, config: Mapping[str, Any], number: int, before: Path, folder: Path) -> None:
     students = {one.name: _tuned(run, before, one.name) for one in run.args.students}
     inputs = {
         "config": plain(config),
@@ -132,13 +134,14 @@ def _run_round(
     def work() -> Made:
         log_file = folder / "round.log"
         with child.locked_log(log_file, f"round {number}") as log:
-            if config.get("adapter"):
-                base = run.cfg["base_model"] if number == 2 else raw_config(str(config_before))["base_model"]
-                revision = run.cfg.get("revision_of_model") if number == 2 else None
-                merge(log, log_file, config_before, base, before, folder / "teacher", revision)
-            for name, student in students.items():
+            for settings in run.args.students:
+                student = students[settings.name]
                 if student.adapter:
-                    _merge_student(student, folder / "students" / name)
+                    target = folder / "students" / settings.name
+                    refuse_lossy(
+                        student.model, student.adapter, student_dtype(settings), "the student's", student.revision
+                    )
+                    _merge_student(student, target)
             file = folder / "config.yaml"
             header = _HEADER.format(number=number, before=number - 1, path=file, teacher=run.cfg["base_model"])
             write_text(file, header + yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))
@@ -161,10 +164,11 @@ def _tuned(run: Run, before: Path, name: str) -> TrainedStudent:
 
 
 def _merge_student(student: TrainedStudent, target: Path) -> None:
+    """In float32: what loads it rounds it once."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(student.model, dtype="auto", **student.at_revision())
+    model = AutoModelForCausalLM.from_pretrained(student.model, dtype="float32", **student.at_revision())
     merged = PeftModel.from_pretrained(model, student.adapter).merge_and_unload()
     merged.save_pretrained(target)
     AutoTokenizer.from_pretrained(student.adapter).save_pretrained(target)

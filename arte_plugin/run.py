@@ -92,6 +92,11 @@ class Run:
         return respondents(self.args)
 
     @property
+    def trains_on(self) -> str | None:
+        """The adapter of the round before, which a later round's training of the teacher goes on from."""
+        return self.cfg.get("lora_model_dir") if self.args.round > 1 else None
+
+    @property
     def weights(self) -> dict[str, float]:
         """How much each student's score of a draft counts, by name; empty where they all count the same.
 
@@ -145,6 +150,8 @@ class Run:
         # A model that this run has made, such as the teacher with its own adapter merged, moves with the run's folder.
         own = str(self.out.path.absolute())
         training = {key: value for key, value in training.items() if not str(value).startswith(own)}
+        begun = {"adapter": fingerprint_model(self.trains_on)} if self.trains_on else {}
+        training.pop("lora_model_dir", None)
         training["datasets"] = [
             entry for entry in map(dict, training.get("datasets") or []) if entry.get("path") != SENTINEL
         ]
@@ -155,6 +162,7 @@ class Run:
         inputs = {
             "pairs": hash_file(self.pairs_file),
             "teacher": self.teacher_fingerprint(),
+            **begun,
             **self.teacher_rendering(),
             "training": hash_of(training),
         }
@@ -233,9 +241,8 @@ class Run:
         """Enter the teacher's finished training; ranks other than the first wait until it is entered."""
         if ranks.is_first():
             pairs = len(read_rows(self.pairs_file, PreferencePair))
-            moved = weight_change.change(
-                self.cfg["base_model"], self.output_dir, "the teacher", self.cfg.get("revision_of_model")
-            )
+            base, revision = self.cfg["base_model"], self.cfg.get("revision_of_model")
+            moved = weight_change.change(base, self.output_dir, "the teacher", revision, self.trains_on)
             notes = ", ".join(one for one in (note, moved.note() if moved else "") if one)
             self.out.manifest.record(
                 "align", inputs, [Count("pairs", pairs, pairs, note=notes)], {}, seconds,
@@ -274,7 +281,7 @@ class Run:
             "model": dict(model.identity),
             "rendering": model.renderer.identity,
             "tasks": self.task_inputs(),
-            "seed": self.args.seed,
+            "seed": self.args.sampling_seed,
         }
 
     def shot_inputs(self) -> dict[str, str]:

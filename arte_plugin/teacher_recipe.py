@@ -81,6 +81,11 @@ def check_it_trains(cfg: Mapping[str, Any]) -> None:
         return
     adapter = cfg.get("adapter")
     if adapter:
+        if cfg.get("precompute_ref_log_probs") and _rounds(cfg) > 1:
+            raise ConfigError(
+                "`precompute_ref_log_probs` can't go with `arte.rounds`: TRL would compute them before the adapter of "
+                "the round before is there, which is what a later round has for its reference. Take it out."
+            )
         if not cfg.get("lora_r") and adapter not in _LORA:
             raise ConfigError(
                 f"`adapter: {adapter}` needs a `lora_r` (its rank), and there is no recipe to take it from: set it, or "
@@ -126,6 +131,11 @@ def _source(cfg: Mapping[str, Any]) -> Any:
     """The run that the teacher comes aligned from."""
     arte = cfg.get("arte")
     return arte.get("from_run") if isinstance(arte, Mapping) else getattr(arte, "from_run", None)
+
+
+def _rounds(cfg: Mapping[str, Any]) -> int:
+    arte = cfg.get("arte")
+    return int((arte.get("rounds") if isinstance(arte, Mapping) else getattr(arte, "rounds", None)) or 1)
 
 
 def _shown(value: Any) -> str:

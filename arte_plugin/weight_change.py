@@ -3,11 +3,11 @@
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from arte_plugin.ranks import LOGGER
 
@@ -46,16 +46,16 @@ class Change:
         return f"{moved}, {share} of them changed" + (", most updates were rounded away" if self.is_little else "")
 
 
-def change(base: str, trained: Path, who: str, revision: str | None = None) -> Change | None:
+def change(base: str, trained: Path, who: str, revision: str | None = None, start: str | None = None) -> Change | None:
     """From the model `base`, a directory or Hub id, to what lies in `trained`: an adapter on it, or all weights.
 
-    A sample of the rows of each matrix is read. The log warns where it is little; `who` says of whom. None where there
-    are no weights to be compared, such as in pieces.
+    With `start`, from that adapter on. A sample of the rows of each matrix is read. The log warns where it is little;
+    `who` says of whom. None where there are no weights to be compared, such as in pieces.
     """
     try:
         with _Weights(base, revision) as before:
             if (trained / "adapter_config.json").is_file():
-                found = _of_adapter(before, trained)
+                found = _of_adapter(before, trained, Path(start) if start else None)
             else:
                 with _Weights(str(trained)) as after:
                     found = _of_all(before, after)
@@ -85,30 +85,55 @@ def _of_all(before: "_Weights", after: "_Weights") -> Change | None:
     return Change(math.sqrt(moved / whole), changed / entries) if whole else None
 
 
-def _of_adapter(before: "_Weights", trained: Path) -> Change | None:
+def _of_adapter(before: "_Weights", trained: Path, start: Path | None) -> Change | None:
     """‖B·A‖ · scale, without ever making the product: ‖BA‖² is the trace of (BᵀB)(AAᵀ)."""
-    config = json.loads((trained / "adapter_config.json").read_text(encoding="utf-8"))
+    import torch
+
     moved = whole = 0.0
-    with _Weights(str(trained), prefix="adapter_model") as adapter:
-        for name in sorted(adapter.names):
-            if not name.endswith(".lora_A.weight"):
-                continue
-            layer = name.removesuffix(".lora_A.weight")
-            a, b = (adapter.whole(f"{layer}.lora_{part}.weight").double() for part in "AB")
-            base = layer.removeprefix("base_model.model.") + ".weight"
+    with _Adapter(trained) as adapter, _Adapter(start) if start else nullcontext() as earlier:
+        for layer in adapter.layers:
+            base = _weight_below(layer)
             if base not in before.names:
                 continue
-            moved += _scale(config, layer, a.shape[0]) ** 2 * float(((b.T @ b) * (a @ a.T)).sum())
+            a, b = adapter.parts(layer)
+            if earlier is not None and layer in earlier.layers:
+                # The difference of two products is one of matrices side by side.
+                earlier_a, earlier_b = earlier.parts(layer)
+                a, b = torch.cat([a, earlier_a]), torch.cat([b, -earlier_b], dim=1)
+            moved += float(((b.T @ b) * (a @ a.T)).sum())
             read = before.rows(base).double()
             whole += math.prod(before.shape(base)) / read.numel() * float(read.square().sum())
     return Change(math.sqrt(max(0.0, moved) / whole)) if whole else None
 
 
-def _scale(config: Mapping[str, Any], layer: str, rank: int) -> float:
-    """What PEFT multiplies the product of a layer's two matrices by."""
-    alpha = next((one for key, one in (config.get("alpha_pattern") or {}).items() if layer.endswith(key)), None)
-    alpha = config["lora_alpha"] if alpha is None else alpha
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+def lost_by_merging(base: str, adapter: Path, dtype: str, revision: str | None = None) -> float:
+    """‖round(W + ΔW) − W − ΔW‖ / ‖ΔW‖: what merging `adapter` into `base` would lose, with the result in `dtype`.
+
+    Of a sample of the rows of each matrix. 0 where there is no weight file to tell by.
+    """
+    import torch
+
+    kept_in = getattr(torch, dtype)
+    lost = update = 0.0
+    try:
+        with _Weights(base, revision) as before, _Adapter(adapter) as merged:
+            for layer in merged.layers:
+                if (name := _weight_below(layer)) not in before.names:
+                    continue
+                weights = before.rows(name).to(kept_in).double()
+                a, b = merged.parts(layer)
+                rows = [*_spread(b.shape[0], len(weights))]
+                added = b[rows] @ a
+                whole = weights + added
+                lost += float((whole.to(kept_in).double() - whole).square().sum())
+                update += float(added.square().sum())
+    except (OSError, ValueError, KeyError) as error:
+        LOG.warning("can't tell what merging %s loses: %s", adapter, error)
+    return math.sqrt(lost / update) if update else 0.0
+
+
+def _weight_below(layer: str) -> str:
+    return layer.removeprefix("base_model.model.") + ".weight"
 
 
 class _Weights:
@@ -119,7 +144,7 @@ class _Weights:
         self._prefix = prefix
         self._open = ExitStack()
 
-    def __enter__(self) -> "_Weights":
+    def __enter__(self) -> Self:
         from safetensors import safe_open
 
         files = sorted(self._folder.glob(f"{self._prefix}*.safetensors"))
@@ -154,6 +179,26 @@ class _Weights:
             return self.whole(name)
         part = self._of[name].get_slice(name)
         return torch.cat([part[row : row + 1] for row in _spread(shape[0], wanted)])
+
+
+class _Adapter(_Weights):
+    """A PEFT adapter's matrices, B with the scale of the product in it."""
+
+    def __init__(self, folder: Path):
+        super().__init__(str(folder), prefix="adapter_model")
+        self._config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+
+    @property
+    def layers(self) -> list[str]:
+        end = ".lora_A.weight"
+        return sorted(name.removesuffix(end) for name in self.names if name.endswith(end))
+
+    def parts(self, layer: str) -> tuple[Any, Any]:
+        """A (rank × in) and B (out × rank)."""
+        a, b = (self.whole(f"{layer}.lora_{part}.weight").double() for part in "AB")
+        patterns = self._config.get("alpha_pattern") or {}
+        alpha = next((one for key, one in patterns.items() if layer.endswith(key)), self._config["lora_alpha"])
+        return a, b * (alpha / (math.sqrt(len(a)) if self._config.get("use_rslora") else len(a)))
 
 
 def _spread(count: int, wanted: int) -> Iterator[int]:

@@ -156,8 +156,6 @@ def _disk(
         # Beside an adapter Axolotl leaves the weights that it was trained on.
         weights = teacher.weights(memory.setup_of(cfg, 1).dtype, memory.packing(cfg))
         made["the aligned teacher"] = weights * rounds
-        if rounds > 1 and cfg.get("adapter"):
-            made["the merged teachers of later rounds"] = (rounds - 1) * teacher.weights(memory.setup_of(cfg, 1).dtype)
     return made
 
 

@@ -36,6 +36,12 @@ def test_a_later_round_is_run_with_the_options_of_the_command_line():
     assert _as_started(config, now) == {**config, "learning_rate": 1e-5}
 
 
+def test_every_round_asks_with_seeds_of_its_own():
+    rounds = [check(STUDENT, rounds=3, round=number).arte for number in (1, 2, 3)]
+    assert rounds[0].sampling_seed == rounds[0].seed
+    assert len({one.sampling_seed for one in rounds}) == 3
+
+
 def test_table_shows_both_accuracies_of_each_round():
     row = {
         "round": 2, "folder": "out/round-2", "pairs": 9,

@@ -110,3 +110,9 @@ def test_adapter_without_a_rank_is_refused_where_no_recipe_has_one():
     with pytest.raises(ConfigError, match="needs a `lora_r`"):
         check_it_trains(BARE | {"adapter": "llama-adapter"})
     check_it_trains(BARE | {"adapter": "llama-adapter", "lora_r": 8})
+
+
+def test_the_reference_of_a_later_round_can_not_be_computed_beforehand():
+    check_it_trains(LORA | {"precompute_ref_log_probs": True})
+    with pytest.raises(ConfigError, match=r"can't go with `arte\.rounds`"):
+        check_it_trains(LORA | {"precompute_ref_log_probs": True, "arte": {"rounds": 2}})
