@@ -92,6 +92,9 @@ def plan(
         cfg = {**cfg, **added}
         check_it_trains(cfg)
         args.recipe = added
+        if cfg.get("bf16") == "auto" or not any(key in cfg for key in ("bf16", "fp16", "bfloat16", "float16")):
+            # Axolotl's default, on the GPUs that a plan is made for.
+            cfg["bf16"] = True
         made = make_plan(cfg, args, gpus, check_configs(configs))
         click.echo(as_text(made, args, {"teacher": teacher_rates, "student": student_rates}), nl=False)
 

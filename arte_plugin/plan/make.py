@@ -26,6 +26,8 @@ class Plan:
     gpus: int
     #: Models without a config.json here, each with what to do.
     missing: list[str] = field(default_factory=list)
+    #: Whether a student is trained with float32 weights where they fit.
+    float32_students: bool = False
 
 
 def make_plan(cfg: Mapping[str, Any], args: ArteArgs, gpus: int, configs: Mapping[str, str]) -> Plan:
@@ -50,7 +52,8 @@ def make_plan(cfg: Mapping[str, Any], args: ArteArgs, gpus: int, configs: Mappin
         except shapes.NotHere as error:
             missing.append(str(error))
     needs = _needs(cfg, args, found, known, gpus, own_drafts)
-    return Plan(works_, needs, _disk(cfg, args, works_, found, known), found, gpus, missing)
+    float32 = any(memory.has_float32_weights(student_training(cfg, student)) for student in args.students)
+    return Plan(works_, needs, _disk(cfg, args, works_, found, known), found, gpus, missing, float32)
 
 
 def student_training(cfg: Mapping[str, Any], student: StudentArgs) -> dict[str, Any]:

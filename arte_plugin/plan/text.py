@@ -64,6 +64,11 @@ def assumed(plan: Plan, args: ArteArgs, rates: Mapping[str, Rates]) -> Iterator[
     )
     if line := as_line(args.recipe):
         yield f"{line[0].upper()}{line[1:]}."
+    if plan.float32_students:
+        yield (
+            "Students are planned with float32 weights. On a GPU that these don't fit they are trained in bfloat16, in "
+            "half the memory (docs/recipes.md, The student's precision)."
+        )
     if args.elicit.prefill:
         yield "`elicit.prefill` adds a short call for each rationale that ends without an answer."
     if args.teacher.reasoning is True:

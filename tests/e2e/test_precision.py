@@ -3,8 +3,10 @@
 import pytest
 
 from arte_plugin.args import StudentArgs
+from arte_plugin.manifest import Manifest
 from arte_plugin.rows import TailoredExample, write_rows
 from arte_plugin.stages import sft
+from tests.e2e.conftest import arte
 
 TEACHER = {"bf16": True, "attn_implementation": "sdpa", "sequence_len": 128, "dataset_num_proc": 1}
 
@@ -26,3 +28,18 @@ def test_share_of_weights_that_change(own, kept, taught, tmp_path):
     assert 0 < trained.change["relative"] < 1e-2
     assert (trained.change["changed"] > 0.8) == kept
     assert (trained.change["changed"] < 0.5) == (not kept)
+
+
+def test_a_teacher_trained_in_full_by_steps_that_bfloat16_would_lose(write_config, tmp_path):
+    in_full = dict.fromkeys(("adapter", "lora_r", "lora_alpha", "lora_target_linear")) | {"learning_rate": 1e-6}
+    bare = arte("validate", str(write_config({**in_full, "bf16": True}, "bare")))
+    assert bare.returncode == 1
+    assert "The teacher would hardly change" in bare.stderr
+    plugins = ["arte_plugin.ArtePlugin", "arte_plugin.Float32Weights"]
+    whole = write_config({**in_full, "plugins": plugins})
+    done = arte("align", str(whole), "--launcher", "python")
+    assert done.returncode == 0, done.stderr[-3000:]
+    aligned = Manifest(tmp_path / "arte/arte/manifest.json").stages()["align"]
+    assert aligned.result["change"]["changed"] > 0.8
+    assert "of them changed" in aligned.counts[0].note
+    assert aligned.result["recipe"] == {"lr_scheduler": "cosine", "warmup_ratio": 0.1}

@@ -50,6 +50,8 @@ def test_arte_plan_takes_it(printed, untaught, tmp_path):
     done = arte("plan", str(path))
     assert done.returncode == 0, done.stderr[-3000:]
     assert "The teacher's training takes from its recipe what the YAML leaves out: " in done.stdout
+    # Axolotl's precision where the YAML names none, on a GPU.
+    assert "Students are planned with float32 weights." in done.stdout
 
 
 def test_axolotls_schema_takes_it(printed, untaught, monkeypatch):

@@ -330,7 +330,7 @@ def test_students_training_has_the_papers_recipe_and_what_the_yaml_says():
     cfg = yaml.safe_load((ROOT / "yaml_examples/24gb-qlora.yaml").read_text())
     [student] = ArteArgs.model_validate(cfg["arte"]).students
     keys = student_training(cfg, student)
-    assert (keys["micro_batch_size"], keys["gradient_accumulation_steps"], keys["optimizer"]) == (4, 2, "adamw_torch")
+    assert (keys["micro_batch_size"], keys["gradient_accumulation_steps"], keys["optimizer"]) == (4, 2, "optimi_adamw")
     assert keys["gradient_checkpointing"] is True and "adapter" not in keys and "load_in_4bit" not in keys
     assert probing_dtype(student, cfg) == "bfloat16"
 
