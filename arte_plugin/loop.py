@@ -4,6 +4,7 @@ import logging
 from contextlib import closing
 
 from arte_plugin import after_training, before_training, check_alignment, memory, merging, ranks
+from arte_plugin.manifest import upgraded
 from arte_plugin.prompt_report import special_string_lines
 from arte_plugin.ranks import LOGGER
 from arte_plugin.run import Run
@@ -16,6 +17,8 @@ def until(run: Run, last: str) -> None:
     # However this ends: the teacher's training may take hours, and meanwhile one file holds all answers.
     with closing(run.cache):
         memory.settle()
+        if ranks.is_first() and (older := upgraded(run.out.manifest.stages())):
+            LOG.warning("This run was begun with other versions; what is done is kept. %s", older)
         merging.start_from_whole_teacher(run)
         _until(run, last)
 
@@ -50,15 +53,19 @@ def _until(run: Run, last: str) -> None:
 def after_align(run: Run, last: str = "evaluate") -> None:
     """Run the stages after the teacher's training, up to and with `last`; the student is rank 0's business."""
     with closing(run.cache):
-        merging.start_from_whole_teacher(run)
-        # Where stage 1 was not this run's.
-        before_training.worked_seeds(run)
-        if run.args.align.check and run.source is None:
-            check_alignment.align_check(run)
-        if last == "align-check":
-            return
-        after_training.regenerate(run)
-        if ranks.is_first() and last != "regenerate":
-            after_training.sft(run)
-            if last != "sft":
-                after_training.evaluate(run)
+        _after_align(run, last)
+
+
+def _after_align(run: Run, last: str) -> None:
+    merging.start_from_whole_teacher(run)
+    # Where stage 1 was not this run's.
+    before_training.worked_seeds(run)
+    if run.args.align.check and run.source is None:
+        check_alignment.align_check(run)
+    if last == "align-check":
+        return
+    after_training.regenerate(run)
+    if ranks.is_first() and last != "regenerate":
+        after_training.sft(run)
+        if last != "sft":
+            after_training.evaluate(run)

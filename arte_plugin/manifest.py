@@ -15,6 +15,8 @@ from arte_plugin.errors import StageError
 from arte_plugin.rows import Dropped, write_text
 
 VERSIONED = ("arte-plugin", "axolotl", "trl", "transformers", "peft", "torch", "lm_eval")
+#: Of these, those of which a change is worth a word when a run goes on.
+DECISIVE = ("arte-plugin", "axolotl", "trl", "transformers")
 
 
 @dataclass
@@ -118,6 +120,20 @@ class Manifest:
 def _as_entered(record: StageRecord) -> dict[str, Any]:
     """Without what there is nothing to say about."""
     return {key: value for key, value in asdict(record).items() if value or key not in ("memory", "loaded")}
+
+
+def upgraded(stages: Mapping[str, StageRecord]) -> str:
+    """What finished stages were made with and is installed in another version now, in words; empty if nothing is.
+
+    They count as done all the same: their inputs tell what has to be done again.
+    """
+    now = _versions()
+    made: dict[str, list[str]] = {}
+    for stage, record in stages.items():
+        for name in DECISIVE:
+            if (then := record.versions.get(name, now[name])) != now[name]:
+                made.setdefault(f"{name} {then} (installed: {now[name]})", []).append(stage)
+    return "; ".join(f"{what}: {', '.join(of_stages)}" for what, of_stages in made.items())
 
 
 def count_rows(what: str, kept: int, dropped: Iterable[Dropped] = (), note: str = "") -> Count:

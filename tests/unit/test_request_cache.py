@@ -12,6 +12,7 @@ import pytest
 from arte_plugin import loop, ranks
 from arte_plugin.engines.base import Completion, Request, plan_batches
 from arte_plugin.errors import StageError
+from arte_plugin.manifest import Manifest
 from arte_plugin.request_cache import RequestCache, request_key
 
 MODEL = {"model": "abc", "dtype": "float32"}
@@ -198,7 +199,7 @@ def test_another_runs_cache_is_left_without_a_log(tmp_path):
 @pytest.mark.parametrize("part", ["until", "after_align"])
 def test_however_the_stages_end_the_cache_is_closed(tmp_path, monkeypatch, part, end):
     cache = RequestCache(tmp_path / "c.sqlite")
-    run = SimpleNamespace(cache=cache)
+    run = SimpleNamespace(cache=cache, out=SimpleNamespace(manifest=Manifest(tmp_path / "run/manifest.json")))
 
     def ask(run, *_):
         run.cache.put([("a", DONE)])
@@ -207,9 +208,8 @@ def test_however_the_stages_end_the_cache_is_closed(tmp_path, monkeypatch, part,
 
     monkeypatch.setattr(loop.memory, "settle", lambda: None)
     monkeypatch.setattr(loop.merging, "start_from_whole_teacher", ask)
-    monkeypatch.setattr(loop, "_until", lambda run, last: None)
-    monkeypatch.setattr(loop.before_training, "worked_seeds", ask)
-    monkeypatch.setattr(loop.after_training, "regenerate", ask)
+    monkeypatch.setattr(loop, "_until", ask)
+    monkeypatch.setattr(loop, "_after_align", ask)
     with contextlib.suppress(SystemExit, KeyboardInterrupt, StageError):
         getattr(loop, part)(run, "regenerate")
     assert _files(tmp_path) == ["c.sqlite"]
