@@ -1,7 +1,7 @@
 """Seed questions solved once by the teacher as it was, for few-shot prompts (`elicit.worked_examples`).
 
 The paper's shots are worked solutions. Where the data has none, a seed is otherwise shown as its bare answer, behind
-"Let's think step by step": a student that was trained on reasoning sees examples of not reasoning.
+"Let's think step by step": an untouched student is shown not to reason.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
