@@ -17,7 +17,7 @@ from arte_plugin.run import Run
 from arte_plugin.run_folder import Files, Made, question_count
 from arte_plugin.stages.agreement import disagreement_note
 from arte_plugin.stages.sft import TrainedStudent
-from arte_plugin.stages.student_lm import Candidate
+from arte_plugin.stages.student_lm import Candidate, attention
 from arte_plugin.tables import markdown_table
 from arte_plugin.trainings import Training, trainings
 from arte_plugin.weight_change import Change
@@ -105,12 +105,10 @@ def _sft(run: Run, training: Training, like: Training) -> None:
     tailored = run.examples_file(like.arm)
     folder = run.out.file("sft", like.folder)
     date = run.student_rendering(student).get("date")
-    config = sft.student_config(run.cfg, student, tailored, folder, training.seed, date)
-    inputs = {
-        "student": fingerprint_model(student.base_model, student.revision),
-        "tailored": hash_file(tailored),
-        "config": hash_of(sft.decisive(config)),
-    }
+    known = {"student": fingerprint_model(student.base_model, student.revision), "tailored": hash_file(tailored)}
+    made_from = versions.stage_inputs(training.stage, known)
+    config = sft.student_config(run.cfg, student, tailored, folder, training.seed, date, made_from)
+    inputs = {**known, "config": hash_of(sft.decisive(config))}
 
     peaks: dict[str, int] = {}
 
@@ -174,6 +172,7 @@ def evaluate(run: Run) -> None:
                 "files": one.trained.fingerprints(),
                 "rendering": run.student_rendering(one.student),
                 "dtype": student_dtype(one.student),
+                "attention": attention(one.student, run.cfg),
             }
             for one in students
         },

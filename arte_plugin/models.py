@@ -214,7 +214,9 @@ def student_model(
             serving.requests_at_a_time(args, served), args.engine.rank_timeout, served=True,
         )  # fmt: skip
     engine = versions.engine("transformers")
-    identity = {"model": fingerprint, "dtype": dtype, "attention": attention, "engine": engine, **ends}
+    # The checkpoint's own code may compute something else than the library's.
+    code = {"trust_remote_code": True} if settings.trust_remote_code else {}
+    identity = {"model": fingerprint, "dtype": dtype, "attention": attention, "engine": engine, **ends, **code}
     batch_size = args.probe.batch_size or (160 if _device() == "cpu" else 1000)
     return Model(name, identity, renderer, load, cache, batch_size, args.engine.rank_timeout)
 

@@ -1,6 +1,5 @@
 """Stage 7: Axolotl fine-tunes the student on the tailored examples, in a process of its own (paper, section 3.4)."""
 
-import hashlib
 import json
 import logging
 import shutil
@@ -15,6 +14,7 @@ from arte_plugin import child
 from arte_plugin.args import StudentArgs
 from arte_plugin.errors import ConfigError, StageError
 from arte_plugin.fingerprints import fingerprint_model
+from arte_plugin.manifest import hash_file, hash_of
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rendering import Renderer, as_input_format, from_input_format
 from arte_plugin.rows import Dropped, TailoredExample, content_id, write_text
@@ -88,18 +88,20 @@ class TrainedStudent:
 
 
 def student_config(
-    cfg: Mapping[str, Any], student: StudentArgs, tailored: Path, folder: Path, seed: int, date: str | None = None
-) -> dict[str, Any]:
+    cfg: Mapping[str, Any], student: StudentArgs, tailored: Path, folder: Path, seed: int, date: str | None = None,
+    made_from: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """A complete Axolotl config for the student's fine-tuning; `cfg` is the teacher's, `date` the run's (ISO).
 
-    Raises `ConfigError` where `student.sft` sets a key that ARTE must set itself.
+    `made_from` is what tells this training from another that the config does not: the student's content, and the
+    versions of the code. Raises `ConfigError` where `student.sft` sets a key that ARTE must set itself.
     """
     clash = [key for key in _OURS if key in student.sft]
     if clash:
         raise ConfigError(f"`arte.student.sft` can't set {', '.join(clash)}: ARTE sets that itself. Take it out.")
     folder = folder.absolute()
     # Axolotl's cache of prepared data sets goes by the config, not by what is in the file.
-    content = hashlib.sha256(tailored.read_bytes()).hexdigest()[:16]
+    content = hash_of({"tailored": hash_file(tailored), **(made_from or {})})[:16]
     config: dict[str, Any] = {
         "base_model": str(Path(student.base_model).expanduser().absolute())
         if Path(student.base_model).expanduser().is_dir()

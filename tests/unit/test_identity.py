@@ -59,6 +59,16 @@ def test_keys_of_the_training_are_not(identity, keys):
     assert identity(**keys) == identity()
 
 
+def test_a_checkpoint_s_own_code_is_in_the_student_s_identity(model, tmp_path):
+    task = {"name": "t", "description": "d", "questions": {"path": "x"}}
+    plain, trusted = (
+        student_model(args.students[0], args, {}, RequestCache(tmp_path / "c.sqlite")).identity
+        for trust in (False, True)
+        for args in [ArteArgs(student={"base_model": model, "trust_remote_code": trust}, tasks=[task])]
+    )
+    assert plain != trusted
+
+
 def test_where_nothing_new_is_said_the_form_is_the_first_version_s(identity):
     """Or all that was asked before would be asked again."""
     assert list(identity(load_in_8bit=False, load_in_4bit=False, adapter="lora", lora_r=4)) == [

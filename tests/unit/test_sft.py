@@ -53,9 +53,9 @@ def tailored(tmp_path):
     return path
 
 
-def config(tailored, teacher=TEACHER, **sft_keys):
+def config(tailored, teacher=TEACHER, made_from=None, **sft_keys):
     student = StudentArgs(base_model="org/student", prompt_style="plain", sft=sft_keys)
-    return sft.student_config(teacher, student, tailored, tailored.parent / "07-sft", 7)
+    return sft.student_config(teacher, student, tailored, tailored.parent / "07-sft", 7, made_from=made_from)
 
 
 def test_config_holds_the_recipe_and_the_machine_but_nothing_of_the_teacher(tailored):
@@ -91,6 +91,13 @@ def test_new_rows_get_a_new_cache(tailored):
     assert config(tailored)["dataset_prepared_path"] == before
     write_rows(tailored, [TailoredExample("t", "other", "1", "r", "1", "p")])
     assert config(tailored)["dataset_prepared_path"] != before
+
+
+def test_another_student_under_the_same_name_is_another_training(tailored):
+    """So is the same by another version of the code: neither prepared rows nor checkpoints are taken over."""
+    first, second = (config(tailored, made_from={"student": f"org/student@{commit}"}) for commit in "12")
+    assert first["dataset_prepared_path"] != second["dataset_prepared_path"]
+    assert sft.decisive(first) == sft.decisive(second), "which the stage's inputs tell, and no path"
 
 
 def test_config_passes_axolotls_own_check(tailored, tmp_path):
