@@ -202,7 +202,15 @@ class PreferenceSetArgs(Block):
     )
     size: int = Field(40, ge=1, description="Questions in the preference set of a task.")
     respondents: list[RespondentArgs] = Field(
-        default_factory=list, description="Models behind the IRT matrix; default: the student at 0, 1, 2 and 3 shots."
+        default_factory=list,
+        description="Models behind the IRT matrix; default: the student at 0, 1, 2 and 3 shots, or `pilot_drafts`.",
+    )
+    pilot_drafts: int = Field(
+        0,
+        ge=0,
+        description="So many drafts a task, 30 say, answer all validation questions as respondents: the student with "
+        "the draft as its one example, instead of the default respondents and beside those that are given. Stage 3 "
+        "does not ask those on the chosen questions again. 0: none, as in the paper; else at least 8.",
     )
     consistency_questions: int = Field(
         0,
@@ -211,6 +219,13 @@ class PreferenceSetArgs(Block):
         "show how well the preference set stands for it; 0: not checked. A question costs drafts × (validation - size) "
         "probes.",
     )
+
+    @field_validator("pilot_drafts")
+    @classmethod
+    def _enough_drafts(cls, drafts: int) -> int:
+        if 0 < drafts < 8:
+            raise ValueError(f"{drafts} drafts can't tell questions apart: take 8 or more, 30 say, or 0 for none")
+        return drafts
 
     @field_validator("respondents")
     @classmethod

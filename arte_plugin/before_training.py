@@ -10,7 +10,7 @@ from typing import Any
 from arte_plugin import near_duplicates
 from arte_plugin.aligned_on import without_repeats
 from arte_plugin.manifest import Count, count_rows, hash_file
-from arte_plugin.models import asking_renderer, student_model, teacher_model
+from arte_plugin.models import Model, asking_renderer, student_model, teacher_model
 from arte_plugin.near_duplicates import near_generated, near_splits
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rows import (
@@ -110,6 +110,7 @@ def worked_seeds(run: Run) -> None:
 
 def preference_set(run: Run) -> None:
     """Stage 2."""
+    from arte_plugin.stages.pilot import drawn, pilot
     from arte_plugin.stages.preference_set import choose
     from arte_plugin.stages.respond import respond
 
@@ -124,13 +125,28 @@ def preference_set(run: Run) -> None:
         "tasks": run.task_inputs(),
         **run.shot_inputs(),
         # The check comes later and has no say in the set.
-        "preference_set": settings.model_dump(exclude={"consistency_questions"}),
+        "preference_set": settings.decisive("consistency_questions"),
         "max_new_tokens": run.args.probe.max_new_tokens,
         "seed": run.args.seed,
     }
+    students: list[Model] = []
+    drafts_file = run.out.file("elicit", "drafts.jsonl")
+    if settings.pilot_drafts and settings.method == "irt":
+        students = [student_model(one, run.args, run.cfg, run.cache) for one in run.args.students]
+        inputs["pilot"] = {
+            "students": [{"name": student.name, **run.asking(student)} for student in students],
+            "drafts": hash_file(drafts_file),
+        }
 
     def work() -> Made:
         responses: list[Response] = []
+        drafts = read_rows(drafts_file, Draft) if students else []
+        for student in students:
+            for task in run.tasks:
+                of_task = [draft for draft in drafts if draft.task == task.name]
+                some = drawn(of_task, settings.pilot_drafts, run.args.seed)
+                responses += pilot(task, some, student, run.args.probe)
+            student.close()
         for model, respondent in zip(models, asked, strict=True):
             for shots in respondent.settings.shots:
                 for task in run.shown_tasks:
@@ -139,9 +155,9 @@ def preference_set(run: Run) -> None:
         chosen: list[PreferenceQuestion] = []
         fits: dict[str, Any] = {}
         for task in run.tasks:
-            of_task = [row for row in responses if row.task == task.name]
-            some, fits[task.name] = choose(task.validation, of_task, settings, run.args.seed)
-            chosen += some
+            answered = [row for row in responses if row.task == task.name]
+            questions, fits[task.name] = choose(task.validation, answered, settings, run.args.seed)
+            chosen += questions
         validation = sum(len(task.validation) for task in run.tasks)
         counts = [Count("questions", validation, len(chosen), {"less_discriminating": validation - len(chosen)})]
         if responses:
@@ -157,7 +173,7 @@ def preference_set(run: Run) -> None:
         }
         return files, counts, {}
 
-    run.out.stage("preference-set", inputs, work, models)
+    run.out.stage("preference-set", inputs, work, [*models, *students])
 
 
 def probe(run: Run) -> None:

@@ -20,7 +20,7 @@ class Respondent:
 
 
 def respondents(args: ArteArgs) -> list[Respondent]:
-    """As configured, loaded like the first student; or every student as it is, at 0 to 3 shots.
+    """As configured, loaded like the first student; or every student as it is, at 0 to 3 shots, unless drafts respond.
 
     Students that answer alike, such as two fine-tunings of one checkpoint, are one respondent. Raises `ConfigError`
     where two of those configured are.
@@ -31,6 +31,8 @@ def respondents(args: ArteArgs) -> list[Respondent]:
         return [
             Respondent(name, one, args.students[0]) for name, one in zip(_names(configured), configured, strict=True)
         ]
+    if args.preference_set.pilot_drafts:
+        return []
     apart: dict[str, StudentArgs] = {}
     for student in args.students:
         apart.setdefault(repr(student.model_dump(exclude={"name", "weight", "sft"})), student)

@@ -155,23 +155,33 @@ def _probe(args: ArteArgs, task: Sizes) -> Iterable[Work]:
         # All drafts have their first questions, then goes on what is left of the share.
         first = task.drafts * min(race.first, task.size)
         probes = min(probes, max(first, max(int(race.share * probes), 1)))
-    yield _of_drafts("probes", args, task, task.drafts * students, probes * students)
+    piloted = _piloted(args, task)
+    yield _of_drafts("pilot", args, task, piloted * students, piloted * students * task.validation)
+    # What the pilot has asked is not asked again.
+    known = piloted * task.size if settings.score == "answers" and settings.budget == "full" else 0
+    yield _of_drafts("probes", args, task, (task.drafts - piloted) * students, (probes - known) * students)
     checked = min(args.preference_set.consistency_questions, task.questions) * task.techniques * students
     # Racing has left some of the set's own probes out; those are made for the check.
     missing = task.size * (1 - probes / max(1, task.drafts * task.size))
     yield _of_drafts("consistency", args, task, checked, round(checked * (task.validation - task.size + missing)))
 
 
+def _piloted(args: ArteArgs, task: Sizes) -> int:
+    settings = args.preference_set
+    return min(settings.pilot_drafts, task.drafts) if settings.method == "irt" else 0
+
+
 def _of_drafts(what: str, args: ArteArgs, task: Sizes, drafts: int, probes: int) -> Work:
     """Probes whose shared part is computed once for each draft."""
     of = task.student
-    weighed = args.probe.score != "answers"
+    weighed = args.probe.score != "answers" and what != "pilot"
     rationale = BARE if args.probe.score == "likelihood_without_rationale" else of.rationale
     shared = of.chat_before + of.before + of.question + of.frame + rationale
     own = of.question + of.frame + of.chat_behind
     new, longest = (0.0, 0) if weighed else (of.reply, args.probe.max_new_tokens)
+    stage = "preference-set" if what == "pilot" else "probe"
     return Work(
-        "probe", what, "student", probes, probes * (shared + own), drafts * shared + probes * (own + PAGE / 2),
+        stage, what, "student", probes, probes * (shared + own), drafts * shared + probes * (own + PAGE / 2),
         probes * new, probes * longest,
     )  # fmt: skip
 

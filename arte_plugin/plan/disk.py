@@ -23,7 +23,7 @@ def rows_and_cache(works: Sequence[Work], reply: float, rationale: float, sizes:
     calls = {one.what: one.calls for one in works}
     asked = [one for one in works if one.stage != "evaluate"]
     return {
-        "03-probe/probes.jsonl": (calls.get("probes", 0) + calls.get("consistency", 0))
+        "03-probe/probes.jsonl": sum(calls.get(what, 0) for what in ("pilot", "probes", "consistency"))
         * (sizes.probe + reply * sizes.token),
         "requests.sqlite": sum(one.calls * sizes.cached + one.new * sizes.token for one in asked),
         "01-elicit/drafts.jsonl": calls.get("rationales", 0) * (sizes.draft + rationale * sizes.token),

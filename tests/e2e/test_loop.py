@@ -12,7 +12,17 @@ import yaml
 from arte_plugin.config_check import check_config
 from arte_plugin.manifest import Manifest
 from arte_plugin.plan.make import make_plan
-from arte_plugin.rows import Draft, Dropped, PreferencePair, Probe, Score, TailoredExample, WorkedSeed, read_rows
+from arte_plugin.rows import (
+    Draft,
+    Dropped,
+    PreferencePair,
+    Probe,
+    Response,
+    Score,
+    TailoredExample,
+    WorkedSeed,
+    read_rows,
+)
 from arte_plugin.same_question import comparable
 from arte_plugin.stages import STAGES
 from arte_plugin.stages.consistency import preference_set_report
@@ -237,6 +247,26 @@ def test_seeds_that_the_teacher_solves_are_shown_in_few_shot_prompts(finished, t
         assert (tmp_path / "out/arte" / name).read_bytes() == (folder / name).read_bytes()
     # 12 validation questions at 1, 2 and 3 shots; those at 0 shots are known.
     assert 0 < stages["preference-set"].usage["asked"] <= 3 * 12
+
+
+def test_drafts_as_respondents_are_not_asked_again_in_stage_3(tiny_config, tmp_path):
+    config = tmp_path / "arte.yaml"
+    block = {**tiny_config["arte"], "preference_set": {"size": 6, "pilot_drafts": 8}}
+    config.write_text(yaml.safe_dump({**tiny_config, "output_dir": str(tmp_path / "out"), "arte": block}))
+    done = arte("probe", str(config))
+    assert done.returncode == 0, done.stderr[-3000:]
+    folder = tmp_path / "out/arte"
+    stages = Manifest(folder / "manifest.json").stages()
+    drafts = len(read_rows(folder / "01-elicit/drafts.jsonl", Draft))
+    rows = read_rows(folder / "02-preference-set/responses.jsonl", Response)
+    assert len({row.respondent for row in rows}) == 8 and len(rows) == 8 * 12
+    assert stages["preference-set"].usage["requests"] == 8 * 12
+    assert stages["probe"].usage["requests"] == drafts * 6
+    assert stages["probe"].usage["asked"] <= (drafts - 8) * 6
+    assert stages["probe"].usage["requests"] - stages["probe"].usage["asked"] >= 8 * 6
+    # Eight respondents are enough to tell whether others would have chosen the same.
+    (task,) = preference_set_report(folder).values()
+    assert task["overlap"] is not None and task["respondents"] == 8
 
 
 def test_other_pairs_from_published_scores_ask_no_model(finished, tiny_config, tmp_path):

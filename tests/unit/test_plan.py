@@ -123,6 +123,17 @@ def test_the_check_takes_no_more_than_15_percent_of_the_probes():
     assert counted(block(), questions=8)["check: rationales"] == 2 * 8
 
 
+def test_drafts_as_respondents_are_not_asked_again_in_stage_3():
+    piloted = counted(block(preference_set={"pilot_drafts": 30}), shots=[])
+    assert "respondents" not in piloted
+    assert (piloted["pilot"], piloted["probes"]) == (30 * 100, 1000 * 40 - 30 * 40)
+    racing = counted(block(preference_set={"pilot_drafts": 30}, probe={"budget": "racing"}), shots=[])
+    assert (racing["pilot"], racing["probes"]) == (3000, 20_000)
+    likelihoods = block(preference_set={"pilot_drafts": 30}, probe={"score": "likelihood"})
+    assert counted(likelihoods, shots=[])["probes"] == 40_000
+    assert "pilot" not in counted(block(preference_set={"pilot_drafts": 30, "method": "random"}))
+
+
 def test_likelihoods_are_read_and_not_written():
     task = calls.Sizes(10, 2, 20, 5, [0], 10)
     [probes] = [one for one in calls.works(block(probe={"score": "likelihood"}), [task]) if one.what == "probes"]

@@ -1,0 +1,50 @@
+"""Stage 2 with drafts as respondents (`preference_set.pilot_drafts`).
+
+Not in the paper, whose respondents are twenty models at several numbers of examples. What a preference question has to
+tell apart is drafts, and the student shown a draft is a respondent: a few drafts, drawn by seed, are probed on all
+validation questions, and those on the chosen questions are not asked again in stage 3. `docs/preference-set.md` has
+what this chooses, by simulation and on real probes.
+"""
+
+import random
+from collections.abc import Sequence
+
+from arte_plugin.args import ProbeArgs
+from arte_plugin.models import Model
+from arte_plugin.rows import Draft, Response
+from arte_plugin.stages.preference_set import preference_question
+from arte_plugin.stages.probe import probe
+from arte_plugin.tasks import Task
+
+
+def drawn(drafts: Sequence[Draft], count: int, seed: int) -> list[Draft]:
+    """`count` drafts of one task, each of another question as long as there are enough; all, if there are no more."""
+    if len(drafts) <= count:
+        return list(drafts)
+    rng = random.Random(f"{seed}/{drafts[0].task}/pilot")
+    order = rng.sample(list(drafts), len(drafts))
+    seen: dict[str, int] = {}
+    turns = []
+    for draft in order:
+        turns.append(seen.get(draft.question_id, 0))
+        seen[draft.question_id] = turns[-1] + 1
+    first = sorted(range(len(order)), key=lambda i: turns[i])[:count]
+    taken = {order[i].draft_id for i in first}
+    return [draft for draft in drafts if draft.draft_id in taken]
+
+
+def pilot(task: Task, drafts: Sequence[Draft], student: Model, settings: ProbeArgs) -> list[Response]:
+    """What the student makes of every validation question with each of the drafts as its one example."""
+    questions = [preference_question(question) for question in task.validation]
+    return [
+        Response(
+            respondent=f"{row.student} with {row.draft_id}",
+            shots=1,
+            task=row.task,
+            question_id=row.preference_id,
+            response=row.response,
+            answer=row.answer,
+            outcome=row.outcome,
+        )
+        for row in probe(task, drafts, questions, student, settings)
+    ]
