@@ -1,9 +1,14 @@
 """Rounds: what is refused, and what their table shows. tests/e2e/test_rounds.py runs them."""
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from arte_plugin.errors import ConfigError
-from arte_plugin.rounds import _as_started, round_lines
+from arte_plugin.rounds import _as_started, _merge_student, round_lines
+from arte_plugin.stages.sft import TrainedStudent
+from tests.taught import TAUGHT
 from tests.unit.test_students import check
 
 STUDENT = {"base_model": "x"}
@@ -48,3 +53,19 @@ def test_table_shows_both_accuracies_of_each_round():
         "held_out_before": 0.25, "held_out_after": 0.5, "test_before": 0.3, "test_after": 0.4,
     }  # fmt: skip
     assert round_lines([row])[1] == ["2", "out/round-2", "9", "25.0 %", "50.0 %", "30.0 %", "40.0 %"]
+
+
+def test_a_student_with_an_adapter_goes_on_as_one_model_in_float32(tmp_path):
+    torch.manual_seed(0)
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(TAUGHT), LoraConfig(target_modules=["q_proj"]))
+    for name, weights in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.1)
+    adapted.save_pretrained(tmp_path / "adapter")
+    AutoTokenizer.from_pretrained(TAUGHT).save_pretrained(tmp_path / "adapter")
+    _merge_student(TrainedStudent(str(TAUGHT), str(tmp_path / "adapter")), tmp_path / "merged")
+    whole = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto")
+    assert whole.dtype == torch.float32
+    ids = torch.arange(3, 40)[None]
+    with torch.inference_mode():
+        torch.testing.assert_close(whole(ids).logits, adapted.eval()(ids).logits, atol=1e-4, rtol=1e-4)
