@@ -98,6 +98,11 @@ class ChatTemplate:
             self._refuse("knows no thoughts, so that `reasoning` has nothing to take away")
         return found
 
+    @property
+    def end_token(self) -> str:
+        """The last token of `end`: behind it, the turn is over."""
+        return max((token for token in special_tokens(self._tokenizer) if self.end.endswith(token)), key=len)
+
     # --- Finding out --------------------------------------------------------------------------------------------------
 
     def _render(self, question: str, reply: str | None, **kwargs: Any) -> str:
@@ -142,7 +147,8 @@ class ChatTemplate:
     def _ending(self, after: str) -> str:
         """The token, or the few, that end a turn: all that stand behind the reply before white space or a new turn."""
         eos = self._tokenizer.eos_token
-        after = after.strip()
+        # Llama 2 writes a space in front of its EOS.
+        space, after = after[: len(after) - len(after.lstrip())], after.strip()
         if not after:
             if eos is None:
                 self._refuse("ends a reply with nothing, and the tokenizer has no EOS token")
@@ -163,7 +169,7 @@ class ChatTemplate:
                 f"ends a reply with {after.split()[0]!r}, which is no token of this tokenizer: nothing would end what "
                 "the model writes. Add it as a special token, or use another template"
             )
-        return end
+        return space + end
 
     def _refuse_thought(self, before: str, generated_from: str) -> NoReturn:
         same = next((i for i, (a, b) in enumerate(zip(before, generated_from, strict=False)) if a != b), len(before))

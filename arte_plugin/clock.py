@@ -53,6 +53,10 @@ def _write_once(file: Path, text: str) -> str:
         os.link(made, file)
     except FileExistsError:
         pass
+    except OSError:
+        # A file system without links: of ranks that come at the same moment, the last one's stays.
+        if not file.is_file():
+            os.replace(made, file)
     finally:
-        os.unlink(made)
+        Path(made).unlink(missing_ok=True)
     return file.read_text(encoding="utf-8").strip()

@@ -108,9 +108,8 @@ def found_style(
         return "plain", "a base model by its name, though it brings a chat template"
     if words & _CHAT_WORDS:
         return "chat", "a chat model by its name"
-    end = ChatTemplate(tokenizer, settings.chat_template_kwargs, None, thinks=True).end
-    end_id = tokenizer.convert_tokens_to_ids(end)
-    if end_id is not None and end_id not in {tokenizer.eos_token_id, *_generation_ends(name, revision)}:
+    end = ChatTemplate(tokenizer, settings.chat_template_kwargs, None, thinks=True).end_token
+    if tokenizer.convert_tokens_to_ids(end) not in {tokenizer.eos_token_id, *_generation_ends(name, revision)}:
         return "plain", f"a base model that brings a chat template: it does not end its replies with {end}"
     return "chat", f"it has a chat template, and ends its replies with {end}"
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-from arte_plugin.chat_template import ChatTemplate, special_tokens
+from arte_plugin.chat_template import ChatTemplate
 from arte_plugin.engines.base import Thought
 from arte_plugin.special_text import SpecialText
 
@@ -106,9 +106,7 @@ class Renderer:
     @cached_property
     def end_ids(self) -> list[int]:
         """The tokens that end a reply: EOS, and the last one of `end_of_reply`."""
-        ends = [self.tokenizer.eos_token]
-        last = [token for token in special_tokens(self.tokenizer) if self.end_of_reply.endswith(token)]
-        ends += sorted(last, key=len)[-1:]
+        ends = [self.tokenizer.eos_token, self.template.end_token if self.template else None]
         return sorted({self.tokenizer.convert_tokens_to_ids(token) for token in ends if token})
 
 

@@ -17,8 +17,7 @@ class SpecialText:
 
     def __init__(self, tokenizer: Any):
         self.strings = _special_strings(tokenizer)
-        # A longer one first: it may begin like a shorter one.
-        self._pattern = re.compile("|".join(re.escape(one) for one in sorted(self.strings, key=len, reverse=True)))
+        self._pattern = _any_of(self.strings)
 
     def found_in(self, text: str) -> list[str]:
         """The special strings in `text`, each once, in their order."""
@@ -34,6 +33,14 @@ class SpecialText:
             # Taking one apart can put the rest of another together; each turn leaves fewer.
             text = self._pattern.sub(lambda found: found.group()[0] + " " + found.group()[1:], text)
         return text
+
+
+def _any_of(strings: Iterable[str]) -> re.Pattern[str]:
+    """Finds whichever is longest. By how they begin: some tokenizers have thousands of them, most of them unused."""
+    by_begin: dict[str, list[str]] = {}
+    for one in sorted(strings, key=len, reverse=True):
+        by_begin.setdefault(one[:2], []).append(re.escape(one[2:]))
+    return re.compile("|".join(f"{re.escape(begin)}(?:{'|'.join(rest)})" for begin, rest in by_begin.items()))
 
 
 def _special_strings(tokenizer: Any) -> list[str]:

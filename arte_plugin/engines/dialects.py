@@ -92,9 +92,9 @@ class Writer:
             # Axolotl may have set another end-of-sequence token than the checkpoint's, and a base model's own may be
             # another than the one that its chat template ends a turn with.
             body["stop_token_ids"] = self.renderer.end_ids
-        elif self.renderer.end_of_reply != self.renderer.tokenizer.eos_token:
+        elif (end := self.renderer.end_of_reply.strip()) != self.renderer.tokenizer.eos_token:
             # As text: all that these servers take.
-            body["stop"] = [*body.get("stop", []), self.renderer.end_of_reply]
+            body["stop"] = [*body.get("stop", []), end]
         if self.adapter and self.api == "vllm":
             body["model"] = self.adapter
         if self.adapter and self.api == "sglang":

@@ -65,7 +65,7 @@ def test_what_is_asked_trained_and_written_by_the_template_agree(name):
     assert (prompt + completion).startswith(shown + REPLY)
     ending = (prompt + completion).removeprefix(shown + REPLY)
     assert ending == renderer.end_of_reply
-    assert rest.lstrip().startswith(ending) or (not rest.strip() and ending == tokenizer.eos_token), (rest, ending)
+    assert rest.startswith(ending) or (not rest.strip() and ending == tokenizer.eos_token), (rest, ending)
     # A reply follows on the prompt at once: neither a thought nor a channel stands between.
     assert completion.lstrip().startswith(REPLY)
     # As tokens: exactly one BOS where the template writes one, an end that stops generation, and nothing behind it.

@@ -53,6 +53,15 @@ def test_of_ranks_on_both_sides_of_midnight_the_first_one_decides(tmp_path, toda
     assert [file.name for file in tmp_path.iterdir()] == [clock.FILE]
 
 
+def test_a_file_system_without_links(tmp_path, today, monkeypatch):
+    def refuse(*paths):
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(clock.os, "link", refuse)
+    assert clock.run_date(tmp_path, None) == clock.run_date(tmp_path, None) == "2024-11-24"
+    assert [file.name for file in tmp_path.iterdir()] == [clock.FILE]
+
+
 def test_a_file_that_holds_no_date(tmp_path):
     (tmp_path / clock.FILE).write_text("soon")
     with pytest.raises(ConfigError, match="should hold a date"):

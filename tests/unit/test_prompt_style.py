@@ -39,6 +39,11 @@ def test_a_base_model_that_brings_a_template_is_asked_plainly(name, eos, style):
     assert reason
 
 
+def test_an_end_of_several_tokens_is_over_with_the_last_one():
+    assert style_of("CohereLabs/c4ai-command-r7b", "trl/cohere2", "<|END_OF_TURN_TOKEN|>")[0] == "chat"
+    assert style_of("CohereLabs/c4ai-command-r7b", "trl/cohere2", "<eos>")[0] == "plain"
+
+
 def test_the_checkpoints_own_ends_count(tmp_path):
     name = tmp_path / "student"
     name.mkdir()

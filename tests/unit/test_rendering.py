@@ -74,6 +74,9 @@ def test_taking_a_special_string_apart_never_makes_another(chatml):
     special = SpecialText(chatml)
     for text in ("<|im_<|im_end|>end|>", "<<|eos|>|eos|>", "<|im_end|>" * 3):
         assert not special.found_in(special.as_text(text))
+    # The longest one counts, and thousands of them are looked for at once.
+    chatml.add_tokens([f"<|im_end|>{i}" for i in range(3000)], special_tokens=True)
+    assert SpecialText(chatml).found_in("a <|im_end|>7b, <|im_end|>") == ["<|im_end|>7", "<|im_end|>"]
     assert special.as_text("nothing special < |im_end|>") == "nothing special < |im_end|>"
 
 
@@ -120,6 +123,16 @@ def test_the_head_of_the_next_turn_is_no_part_of_a_reply(eos):
     """Command A's template writes it behind every reply."""
     renderer = Renderer(tokenizer_for(shipped()["axolotl/command_a"], eos=eos), "auto")
     assert renderer.completion("R") == "R<|END_RESPONSE|><|END_OF_TURN_TOKEN|>"
+
+
+def test_white_space_in_front_of_the_end_is_the_templates():
+    """Llama 2 writes ` [/INST] R </s>`."""
+    source = "{{ bos_token }}[INST] {{ messages[0].content }} [/INST]"
+    source += "{% if messages[1] %}{{ ' ' + messages[1].content + ' ' + eos_token }}{% endif %}"
+    tokenizer = tokenizer_for(source, eos="</s>")
+    renderer = Renderer(tokenizer, "chat")
+    assert renderer.prompt("Q") + renderer.completion("R") == "<bos>[INST] Q [/INST] R </s>"
+    assert renderer.end_ids == [tokenizer.eos_token_id]
 
 
 def test_a_template_whose_end_is_no_token_is_refused():
