@@ -77,6 +77,8 @@ def tiny_config(taught) -> dict[str, Any]:
             "pair": {"question_pairs": 4},
             "regenerate": {"questions": 8, "max_new_tokens": 300},
             "arms": ["arte"],
+            # Three models more to be loaded: asked for by the tests that look at it.
+            "align": {"check": False},
             "evaluate": {"max_new_tokens": 64},
         },
         "adapter": "lora",

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import yaml
 
 from arte_plugin import check_alignment
 from arte_plugin.alignment import alignment_report
@@ -16,6 +17,7 @@ from tests.e2e.conftest import arte, axolotl
 from tests.taught import TASK
 
 SMALL = {
+    "arte.align.check": True,
     "arte.elicit.questions": 4,
     "arte.regenerate.questions": 3,
     "arte.evaluate.shots": [0],
@@ -122,6 +124,41 @@ def test_a_teacher_that_moved_is_weighed_on_pairs_that_it_has_not_seen(
     alive.clear()
     check_alignment.align_check(run)
     assert alive == []
+    _two_students_and_tasks_and_a_served_teacher(write_config, changes, taught, monkeypatch)
+
+
+def _two_students_and_tasks_and_a_served_teacher(write_config, changes, taught, monkeypatch):
+    """With the same aligned teacher; of a server nothing can be weighed."""
+    from axolotl.cli.config import load_cfg
+
+    students = [{"base_model": str(taught), "name": name, "weight": weight} for name, weight in (("a", 3), ("b", 1))]
+    path = write_config({**changes, "arte.student": students, "arte.align.check_questions": 2})
+    config = yaml.safe_load(path.read_text())
+    config["arte"]["tasks"].append({**config["arte"]["tasks"][0], "name": "again"})
+    path.write_text(yaml.safe_dump(config))
+    load = check_alignment.teacher_model
+
+    def served(*arguments):
+        model = load(*arguments)
+        model.served = True
+        return model
+
+    monkeypatch.setattr(check_alignment, "teacher_model", served)
+    run = Run(load_cfg(str(path)))
+    check_alignment.align_check(run)
+    report = alignment_report(run.out.path)
+    assert report["rewards"] == {
+        "held_out": {},
+        "trained": {},
+        "not_measured": "not measured: a server doesn't tell how likely a reply is",
+    }
+    assert list(report["tasks"]) == [TASK, "again"]
+    assert sum(task["rationales"]["n"] for task in report["tasks"].values()) == report["rationales"]["n"] > 0
+    # One model under two names: whatever their weights, the mean is what each of them says.
+    assert {name: found["score"] for name, found in report["liking"]["students"].items()} == {
+        name: pytest.approx(report["liking"]["score"]) for name in ("a", "b")
+    }
+    assert report["verdict"] in run.summary()
 
 
 def _margin(base, adapter, pairs) -> float:

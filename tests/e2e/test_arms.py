@@ -20,6 +20,7 @@ def test_arms_share_what_is_generated_with_one_another_and_with_later_runs(
     changes = {
         **FULL,
         "arte.arms": ARMS,
+        "arte.align.check": True,
         "arte.elicit.questions": 5,
         "arte.regenerate.questions": 4,
         "arte.evaluate.shots": [0],
@@ -107,6 +108,8 @@ def _same_config_from_that_run(write_config, tmp_path, changes, rows):
         json.loads((tmp_path / name / "arte/08-evaluate/results.json").read_text()) for name in ("again", "arte")
     )
     assert here["results"] == there["results"]
+    # The aligned teacher was checked there.
+    assert here["alignment"] == there["alignment"] != {}
     assert "not run yet" not in done.stdout
     assert not (tmp_path / "again/model.safetensors").exists()
 

@@ -60,7 +60,11 @@ def finished(tiny_config, tmp_path_factory):
     """One run of the whole loop, which the tests of this module look at: its YAML, its folder, all that it printed."""
     place = tmp_path_factory.mktemp("loop")
     config = place / "arte.yaml"
-    checked = {**tiny_config["arte"], "preference_set": {"size": 6, "consistency_questions": 3}}
+    checked = {
+        **tiny_config["arte"],
+        "preference_set": {"size": 6, "consistency_questions": 3},
+        "align": {"check": True},
+    }
     config.write_text(yaml.safe_dump({**tiny_config, "output_dir": str(place / "out"), "arte": checked}))
     done = command("axolotl", "train", str(config), together=True)
     assert done.returncode == 0, done.stdout[-3000:]

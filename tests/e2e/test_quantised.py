@@ -35,7 +35,7 @@ def own_adapter(taught, tmp_path):
 def test_qlora_teacher_goes_through_the_loop_and_a_failing_student_loses_nothing(
     write_config, tmp_path, taught, own_adapter
 ):
-    teacher = {**QLORA, "lora_model_dir": str(own_adapter)}
+    teacher = {**QLORA, "lora_model_dir": str(own_adapter), "arte.align.check": True}
     config = write_config({**teacher, "arte.student.sft.optimizer": "no_such_optimizer"})
     done = axolotl("train", str(config), "--launcher", "python")
     assert done.returncode == 1

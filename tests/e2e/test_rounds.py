@@ -45,6 +45,7 @@ def test_a_second_round_starts_from_what_the_first_one_made(write_config, tmp_pa
             "arte.regenerate.questions": 6,
             "arte.rounds": 2,
             "arte.patience": 2,
+            "arte.align.check": True,
             "arte.held_out": 0.5,
             "arte.evaluate.shots": [0],
         },
@@ -92,6 +93,8 @@ def test_a_second_round_starts_from_what_the_first_one_made(write_config, tmp_pa
     ]
     assert teachers[0] != teachers[1]
     reports = [json.loads((folder / "arte/08-evaluate/results.json").read_text()) for folder in (first, second)]
+    # Each round's teacher is checked against the one that it started from.
+    assert all(report["alignment"]["rationales"]["n"] > 0 for report in reports)
     for name in ("adapted", "whole"):
         after, before = (
             [row["correct"] for row in report["held_out"] if (row["student"], row["arm"]) == (name, arm)]
