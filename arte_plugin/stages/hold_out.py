@@ -2,8 +2,9 @@
 
 The split is by question. A rationale-level pair has one question, a question-level pair has two; pairs that have a
 question in common, directly or through others, form a group, and a group is held out or trained on as a whole. So no
-question is on both sides and no pair is lost. Groups are drawn at random, over all tasks; one that would be too much is
-passed over.
+question is on both sides and no pair is lost. (What stands in front of a question, `begun`, may show others: it is part
+of the prompt, and not trained on.) Groups are drawn at random, over all tasks; one that would be too much is passed
+over.
 """
 
 import random

@@ -13,7 +13,7 @@ from arte_plugin.rows import Draft, PreferencePair, Score, TailoredExample, read
 from arte_plugin.run import Run
 from arte_plugin.stages.align_check import Rewritten
 from tests.alive import alive_models, embedding_shape, watch_engines
-from tests.e2e.conftest import arte, axolotl
+from tests.e2e.conftest import ROOT, arte, axolotl
 from tests.taught import TASK
 
 SMALL = {
@@ -134,7 +134,8 @@ def _two_students_and_tasks_and_a_served_teacher(write_config, changes, taught, 
     students = [{"base_model": str(taught), "name": name, "weight": weight} for name, weight in (("a", 3), ("b", 1))]
     path = write_config({**changes, "arte.student": students, "arte.align.check_questions": 2})
     config = yaml.safe_load(path.read_text())
-    config["arte"]["tasks"].append({**config["arte"]["tasks"][0], "name": "again"})
+    words = {"questions": {"path": str(ROOT / "yaml_examples/data/kind_of_thing.jsonl")}, "answer": "text"}
+    config["arte"]["tasks"].append({**config["arte"]["tasks"][0], "name": "words", **words})
     path.write_text(yaml.safe_dump(config))
     load = check_alignment.teacher_model
 
@@ -152,7 +153,7 @@ def _two_students_and_tasks_and_a_served_teacher(write_config, changes, taught, 
         "trained": {},
         "not_measured": "not measured: a server doesn't tell how likely a reply is",
     }
-    assert list(report["tasks"]) == [TASK, "again"]
+    assert list(report["tasks"]) == [TASK, "words"]
     assert sum(task["rationales"]["n"] for task in report["tasks"].values()) == report["rationales"]["n"] > 0
     # One model under two names: whatever their weights, the mean is what each of them says.
     assert {name: found["score"] for name, found in report["liking"]["students"].items()} == {
