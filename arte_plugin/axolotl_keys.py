@@ -10,6 +10,8 @@ from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Any
 
+from arte_plugin.args import is_arte
+
 #: Records, publishes, measures or speeds up a training, or places it on a machine; its outcome is the same.
 _BESIDE_TRAINING = (
     # Where it is told of
@@ -85,10 +87,6 @@ _OF_TRAINING = (
 )  # fmt: skip
 
 
-#: Of `plugins`, the one that has no say by itself.
-_OURS = "arte_plugin.ArtePlugin"
-
-
 def of_training(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a teacher's config that decide what its training comes to, with their values, the model left out."""
     counts = _OF_THE_CHOICE if any(cfg.get(key) for key in _CHOOSES) else ()
@@ -112,8 +110,8 @@ def _set(cfg: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for key, value in cfg.items():
         if key == "plugins":
-            # Others change models as they are loaded.
-            value = [name for name in value or [] if name != _OURS] or None
+            # Any other than this one may have a say, such as `Float32Weights`.
+            value = [name for name in value or [] if not is_arte(name)] or None
         own_name = key in ("base_model_config", "tokenizer_config") and value == cfg.get("base_model")
         if not own_name and (rest := _beyond(value, defaults.get(key))) is not None:
             found[key] = rest

@@ -17,7 +17,7 @@ from arte_plugin import (
     weight_change,
     weights_left,
 )
-from arte_plugin.args import SENTINEL, Arm, ArteArgs, StudentArgs, is_arte
+from arte_plugin.args import SENTINEL, Arm, ArteArgs, StudentArgs
 from arte_plugin.clock import run_date
 from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import Count, hash_file, hash_of
@@ -144,9 +144,6 @@ class Run:
     def align_inputs(self) -> dict[str, Any]:
         """What the teacher's training depends on: the pairs, the base model and the training keys of the YAML."""
         training = axolotl_keys.of_training(self.cfg)
-        # Any other than this one may have a say in it, such as `Float32Weights`.
-        if others := [name for name in self.cfg.get("plugins") or [] if not is_arte(name)]:
-            training["plugins"] = others
         # A model that this run has made, such as the teacher with its own adapter merged, moves with the run's folder.
         own = str(self.out.path.absolute())
         training = {key: value for key, value in training.items() if not str(value).startswith(own)}
