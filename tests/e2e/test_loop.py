@@ -82,7 +82,8 @@ def test_one_file_holds_every_answer(finished, tmp_path):
     assert sorted(file.name for file in folder.glob("requests*")) == ["requests.sqlite"]
     shutil.copy(folder / "requests.sqlite", tmp_path / "alone.sqlite")
     with closing(sqlite3.connect(tmp_path / "alone.sqlite")) as alone:
-        (answers,) = alone.execute("SELECT COUNT(*) FROM completions").fetchone()
+        tables = ("completions", "likelihoods")
+        answers = sum(alone.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in tables)
     stages = Manifest(folder / "manifest.json").stages()
     assert answers == sum(stage.usage.get("asked", 0) for stage in stages.values()) > 100
 
