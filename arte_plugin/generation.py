@@ -209,15 +209,16 @@ def _nothing_usable(
 ) -> str:
     return (
         f"Task {task.name}: the teacher {teacher.name} wrote no usable question in {len(replies)} calls "
-        f"({_reasons(dropped)}). {_remedy(settings.prefill)} Its first reply was:\n{_excerpt(replies[0])}"
+        f"({_reasons(dropped)}). {_remedy(teacher, dropped, settings.prefill)} Its first reply was:\n"
+        f"{_excerpt(replies[0])}"
     )
 
 
 def _no_rationale(task: Task, teacher: Model, dropped: list[Dropped], prefill: bool) -> str:
     return (
         f"Task {task.name}: none of the {len(dropped)} rationales of the teacher {teacher.name} ends in <ans>…</ans> "
-        f"with an answer of the type {task.args.answer} ({_reasons(dropped)}). {_remedy(prefill)} If only the aligned "
-        f"teacher fails, lower its learning rate. The first rationale was:\n{_excerpt(dropped[0].text)}"
+        f"with an answer of the type {task.args.answer} ({_reasons(dropped)}). {_remedy(teacher, dropped, prefill)} "
+        f"If only the aligned teacher fails, lower its learning rate. The first rationale was:\n{_excerpt(dropped[0].text)}"
     )
 
 
@@ -225,7 +226,11 @@ def _reasons(dropped: list[Dropped]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in Counter(row.reason for row in dropped).most_common())
 
 
-def _remedy(prefill: bool) -> str:
+def _remedy(teacher: Model, dropped: list[Dropped], prefill: bool) -> str:
+    if teacher.renderer.thought:
+        if any(row.reason.endswith("thought_unfinished") for row in dropped):
+            return "Raise `arte.teacher.reasoning_tokens`, or set `arte.teacher.reasoning: false`."
+        return "Try a larger teacher."
     return "Try a larger teacher." if prefill else "A small teacher may need `arte.elicit.prefill: true`."
 
 

@@ -5,7 +5,7 @@ from datasets import Dataset
 
 from arte_plugin.args import ArteArgs, ElicitArgs
 from arte_plugin.engines.base import Completion
-from arte_plugin.errors import ConfigError
+from arte_plugin.errors import ConfigError, TeacherError
 from arte_plugin.models import Model
 from arte_plugin.prompt_style import settle
 from arte_plugin.rendering import Renderer
@@ -95,6 +95,13 @@ def test_drafts_are_read_behind_the_thought(thinker, task):
         assert (request.thought.end, request.thought.max_tokens) == (end, 50)
         # The thought is begun, or is for the model to begin.
         assert not request.prompt.rstrip().endswith(end)
+
+
+def test_where_no_thought_ends_the_remedy_is_told(thinker, task):
+    teacher, engine, _ = thinker
+    engine._reply = lambda request: "Hmm. <Question_4><input>3 + 3</input><target>7</target></Question_4>"
+    with pytest.raises(TeacherError, match=r"question_thought_unfinished\)\. Raise `arte\.teacher\.reasoning_tokens`"):
+        elicit(task, teacher, ElicitArgs(questions=1, max_calls=1), 1)
 
 
 def test_the_teacher_is_trained_on_what_its_template_writes_without_the_thought(thinker):
