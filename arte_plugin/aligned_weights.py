@@ -59,7 +59,7 @@ def make_whole(folder: Path, adapter: bool, timeout: float) -> None:
     """
     if adapter:
         if ranks.is_first():
-            _repair_adapter(folder)
+            repair_adapter(folder)
         ranks.wait_until(lambda: int(_is_repaired(folder)), 1, timeout, "rank 0 to look at the adapter")
     elif not _is_whole(folder):
         if ranks.is_first():
@@ -113,7 +113,7 @@ def _zero(folder: Path) -> Iterator[Path]:
     return (path for place in _places(folder) for path in place.glob("global_step*") if path.is_dir())
 
 
-def _repair_adapter(folder: Path) -> None:
+def repair_adapter(folder: Path) -> None:
     """Give an adapter's weights the names that PEFT looks for; it passes over others without a word.
 
     Axolotl 0.19 gathers the adapter of a DPO under FSDP2 from the model below PEFT's, whose names lack the beginning

@@ -237,6 +237,9 @@ class Run:
     ) -> None:  # fmt: skip
         """Enter the teacher's finished training; ranks other than the first wait until it is entered."""
         if ranks.is_first():
+            if self.cfg.get("adapter") and aligned_weights.are_there(self.output_dir, True):
+                # Before its files are hashed, or a repaired one would be taken for somebody else's.
+                aligned_weights.repair_adapter(self.output_dir)
             pairs = len(read_rows(self.pairs_file, PreferencePair))
             base, revision = self.cfg["base_model"], self.cfg.get("revision_of_model")
             moved = weight_change.change(base, self.output_dir, "the teacher", revision, self.trains_on)
