@@ -218,7 +218,8 @@ def _no_rationale(task: Task, teacher: Model, dropped: list[Dropped], prefill: b
     return (
         f"Task {task.name}: none of the {len(dropped)} rationales of the teacher {teacher.name} ends in <ans>…</ans> "
         f"with an answer of the type {task.args.answer} ({_reasons(dropped)}). {_remedy(teacher, dropped, prefill)} "
-        f"If only the aligned teacher fails, lower its learning rate. The first rationale was:\n{_excerpt(dropped[0].text)}"
+        "If only the aligned teacher fails, lower its learning rate. The first rationale was:\n"
+        f"{_excerpt(dropped[0].text)}"
     )
 
 
