@@ -172,12 +172,11 @@ class ChatTemplate:
         return space + end
 
     def _refuse_thought(self, before: str, generated_from: str) -> NoReturn:
-        same = next((i for i, (a, b) in enumerate(zip(before, generated_from, strict=False)) if a != b), len(before))
+        asked, written = (text.rpartition(_QUESTION)[2] for text in (generated_from, before))
         raise OpenThoughtError(
             self._refusal(
-                f"asks with a prompt that ends in {generated_from[same - 20 :]!r}, and writes no reply behind that "
-                f"(but behind {before[-20:]!r}): it opens a thought, and knows no switch for it. What would be trained "
-                "is not what the model will be asked with"
+                f"asks with {asked!r} behind a question, and writes a reply behind {written!r}: it opens a thought, and "
+                "knows no switch for it. What would be trained is not what the model will be asked with"
             )
         )
 
