@@ -116,7 +116,11 @@ def _dealt_anew(task: str, texts: Sequence[str], inside: Sequence[str]) -> float
 
 
 class NearDuplicates:
-    """Finds near duplicates of some questions. Time and memory grow with the length of the texts, not their pairs."""
+    """Finds near duplicates of some questions, by an index.
+
+    Time and memory grow with the length of the texts; where a few words make up all of them, time grows with their
+    pairs, of which some thousand texts take seconds.
+    """
 
     def __init__(self, questions: Iterable[str]):
         self._texts = list(questions)
