@@ -175,8 +175,8 @@ class ChatTemplate:
         asked, written = (text.rpartition(_QUESTION)[2] for text in (generated_from, before))
         raise OpenThoughtError(
             self._refusal(
-                f"asks with {asked!r} behind a question, and writes a reply behind {written!r}: it opens a thought, and "
-                "knows no switch for it. What would be trained is not what the model will be asked with"
+                f"asks with {asked!r} behind a question, and writes a reply behind {written!r}: it opens a thought "
+                "and knows no switch for it. What would be trained is not what the model will be asked with"
             )
         )
 

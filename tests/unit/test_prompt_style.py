@@ -75,7 +75,7 @@ def test_a_template_that_cannot_be_used_stops_the_run_before_any_model_is_loaded
     student = tmp_path / "student"
     tokenizer_for(shipped()["trl/deepseekv3"], eos="<｜end▁of▁sentence｜>").save_pretrained(student)
     args = ArteArgs.model_validate({"student": {"base_model": str(student)}, "tasks": [TASK]})
-    with pytest.raises(ConfigError, match="opens a thought, and knows no switch for it"):
+    with pytest.raises(ConfigError, match="opens a thought and knows no switch for it"):
         settle({"base_model": str(teacher), "tokenizer_config": str(teacher)}, args)
 
 
