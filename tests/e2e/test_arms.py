@@ -32,13 +32,14 @@ def test_arms_share_what_is_generated_with_one_another_and_with_later_runs(
     assert done.returncode == 0, done.stderr[-3000:]
     folder = tmp_path / "arte/arte"
     # Teacher, respondent, student; the teacher is trained, and gone when its training is over. It is checked: it writes
-    # as it was, then as it was aligned, and the student is shown both. Then it writes as it was aligned and as it was.
+    # as it was, then as it was aligned, and the student is shown what changed. Then it writes as it was aligned and as it was.
     # Before a model is loaded there is none, and it is alone while it is there.
     generates = ["load 0", "engine 1"]
     # DPO in full has a second one, the reference.
     trained = ["load 0", "load 1", "trainer 2", "unload 0"]
     asked_student = ["engine 1"]
-    checked = [*generates, *generates, *asked_student]
+    changed = (tmp_path / "arte/arte/05-align-check/probes.jsonl").read_text()
+    checked = [*generates, *generates, *(asked_student if changed else [])]
     seen = alive.read_text().splitlines()
     assert seen == [*generates, *asked_student, *asked_student, *trained, *checked, *generates, *generates]
 
