@@ -140,7 +140,8 @@ def test_the_check_probes_some_questions_on_the_rest_of_the_validation_set(finis
     of_checked = [draft for draft in drafts if draft.question_id in checked]
     assert len(rows) == len(of_checked) * 6
     (task,) = preference_set_report(folder).values()
-    assert (task["method"], task["size"], task["validation"], task["chance"]) == ("irt", 6, 12, 0.5)
+    # Four respondents are too few for halves.
+    assert (task["method"], task["size"], task["validation"], task["chance"]) == ("irt", 6, 12, None)
     (found,) = task["consistency"].values()
     assert (found["questions"], found["drafts"], found["validation"]) == (3, len(of_checked), 12)
     tied = found["preference_set"]["tied"] + found["tied_on_validation_set"]
