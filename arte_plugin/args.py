@@ -104,6 +104,16 @@ class StudentArgs(Block):
     )
 
     @model_validator(mode="after")
+    def _keeps_its_template(self) -> "StudentArgs":
+        given = sorted({"chat_template", "chat_template_jinja"} & self.sft.keys())
+        if given and self.prompt_style != "plain":
+            raise ValueError(
+                f"`sft.{given[0]}` would train the student behind other prompts than it is probed with. Put the template "
+                "into the student's own folder (chat_template.jinja), or set `prompt_style: plain`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _named(self) -> "StudentArgs":
         if not self.name:
             # Files are named after it.

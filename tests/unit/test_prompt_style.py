@@ -61,6 +61,13 @@ def test_who_says_so_is_asked_so():
     assert style_of("Qwen/Qwen2.5-1.5B-Instruct", template=None, eos=None) == ("plain", "it has no chat template")
 
 
+@pytest.mark.parametrize("key", ["chat_template", "chat_template_jinja"])
+def test_a_student_is_trained_behind_the_template_that_it_is_probed_with(key):
+    with pytest.raises(ValueError, match=f"`sft.{key}` would train the student behind other prompts"):
+        StudentArgs(base_model="x", sft={key: "chatml"})
+    assert StudentArgs(base_model="x", sft={key: "chatml"}, prompt_style="plain").sft == {key: "chatml"}
+
+
 def test_settling_a_run(tmp_path):
     teacher = tiny_model(tmp_path / "teacher")
     base = tiny_model(tmp_path / "base", chat_template=False)
