@@ -108,8 +108,8 @@ class StudentArgs(Block):
         given = sorted({"chat_template", "chat_template_jinja"} & self.sft.keys())
         if given and self.prompt_style != "plain":
             raise ValueError(
-                f"`sft.{given[0]}` would train the student behind other prompts than it is probed with. Put the template "
-                "into the student's own folder (chat_template.jinja), or set `prompt_style: plain`"
+                f"`sft.{given[0]}` would train the student behind other prompts than it is probed with. Put the "
+                "template into the student's own folder (chat_template.jinja), or set `prompt_style: plain`"
             )
         return self
 
