@@ -32,8 +32,8 @@ def test_arms_share_what_is_generated_with_one_another_and_with_later_runs(
     assert done.returncode == 0, done.stderr[-3000:]
     folder = tmp_path / "arte/arte"
     # Teacher, respondent, student; the teacher is trained, and gone when its training is over. It is checked: it writes
-    # as it was, then as it was aligned, and the student is shown what changed. Then it writes as it was aligned and as it was.
-    # Before a model is loaded there is none, and it is alone while it is there.
+    # as it was, then as it was aligned, and the student is shown what changed. Then it writes as it was aligned and as
+    # it was. Before a model is loaded there is none, and it is alone while it is there.
     generates = ["load 0", "engine 1"]
     # DPO in full has a second one, the reference.
     trained = ["load 0", "load 1", "trainer 2", "unload 0"]
