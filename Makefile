@@ -75,6 +75,7 @@ docs: install
 	$(BIN)/python docs/make_scaling.py
 	$(BIN)/python docs/make_align_check.py
 	$(BIN)/python docs/make_plan.py
+	$(BIN)/python docs/make_recipes.py
 	$(BIN)/python docs/make_chat_templates.py
 
 models: $(MODELS)/teacher/demo-model.json

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 PAGES = (
     "configuration", "presets", "answers", "performance", "gpu", "fewer_calls", "scaling", "plan", "align_check",
-    "chat_templates",
+    "chat_templates", "recipes",
 )  # fmt: skip
 
 
