@@ -181,12 +181,14 @@ def evaluate(run: Run) -> None:
         "preference_set": hash_of(preference_set),
         **({"alignment": hash_of(alignment)} if alignment else {}),
         "evaluate": run.args.evaluate.model_dump(exclude={"batch_size", "benchmarks", "benchmark_limit"}),
+        **({"ask_again": True} if run.args.probe.ask_again else {}),
     }
 
     def work() -> Made:
         folder = run.out.file("evaluate", "")
         known = [run.source.results] if run.source else []
-        evaluated = evaluate(run.shown_tasks, students, run.args.evaluate, run.cfg, folder, known)
+        again = run.args.probe.ask_again
+        evaluated = evaluate(run.shown_tasks, students, run.args.evaluate, run.cfg, folder, known, again)
         results, comparisons = [one.result for one in evaluated], compare(evaluated)
         unparsed = sum(row.unparsed for row in results) / sum(row.n for row in results)
         answered = sum(row.n for row in results)
@@ -200,6 +202,10 @@ def evaluate(run: Run) -> None:
         held_out = [replace(task, test=task.held_out) for task in run.shown_tasks if task.held_out]
         compared = [one for one in students if one.arm in ("base", "arte")]
         settings = run.args.evaluate.model_copy(update={"limit": None})
+        held_out_folder = folder / "held-out"
+        on_held_out = (
+            evaluate(held_out, compared, settings, run.cfg, held_out_folder, ask_again=again) if held_out else []
+        )
         report = {
             "format": 2,
             "results": [asdict(row) for row in results],
@@ -208,10 +214,7 @@ def evaluate(run: Run) -> None:
             # Empty where it was not checked; of `from_run`, as it was checked there.
             "alignment": alignment,
             # What decides whether another round follows; empty where there is one only.
-            "held_out": [
-                asdict(one.result)
-                for one in (evaluate(held_out, compared, settings, run.cfg, folder / "held-out") if held_out else [])
-            ],
+            "held_out": [asdict(one.result) for one in on_held_out],
         }
         files: Files = {
             folder / "results.json": json.dumps(report, indent=2) + "\n",

@@ -292,6 +292,20 @@ class ProbeArgs(Block):
         "`likelihood_without_rationale`: the same, with the draft's answer in the place of its rationale.",
     )
 
+    ask_again: bool = Field(
+        False,
+        description="A reply without an answer that can be read is continued with the answer's tag begun, in probes, "
+        "for respondents and in the evaluation alike: scores then tell less of the form and more of the content. Not "
+        "in the paper.",
+    )
+    min_readable: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Stop when less than this share of the first 5 % of a task's probes (100 at least) has an answer "
+        "that can be read; 0: go on whatever they say.",
+    )
+
     @model_validator(mode="after")
     def _racing_counts_answers(self) -> "ProbeArgs":
         if self.budget == "racing" and self.score != "answers":

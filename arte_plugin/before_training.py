@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -17,7 +16,6 @@ from arte_plugin.rows import (
     AnswerLikelihood,
     Draft,
     Dropped,
-    Outcome,
     PreferenceQuestion,
     Probe,
     Response,
@@ -29,6 +27,7 @@ from arte_plugin.run import Run
 from arte_plugin.run_folder import Files, Made, question_count
 from arte_plugin.stages.agreement import disagreement_note
 from arte_plugin.stages.question_pairs import prompts_note
+from arte_plugin.tables import markdown_table
 
 LOG = logging.getLogger(LOGGER)
 
@@ -112,6 +111,7 @@ def preference_set(run: Run) -> None:
     """Stage 2."""
     from arte_plugin.stages.pilot import drawn, pilot
     from arte_plugin.stages.preference_set import choose
+    from arte_plugin.stages.readable import Readings
     from arte_plugin.stages.respond import respond
 
     settings = run.args.preference_set
@@ -127,6 +127,7 @@ def preference_set(run: Run) -> None:
         # The check comes later and has no say in the set.
         "preference_set": settings.decisive("consistency_questions"),
         "max_new_tokens": run.args.probe.max_new_tokens,
+        **_asks_again(run),
         "seed": run.args.seed,
     }
     students: list[Model] = []
@@ -161,11 +162,7 @@ def preference_set(run: Run) -> None:
         validation = sum(len(task.validation) for task in run.tasks)
         counts = [Count("questions", validation, len(chosen), {"less_discriminating": validation - len(chosen)})]
         if responses:
-            counts.append(
-                Count(
-                    "responses", len(responses), len(responses), note=_shares(Counter(row.outcome for row in responses))
-                )
-            )
+            counts.append(Count("responses", len(responses), len(responses), note=Readings.of(responses).note()))
         files: Files = {
             run.out.file("preference-set", "responses.jsonl"): responses,
             run.out.file("preference-set", "preference_set.jsonl"): chosen,
@@ -180,6 +177,7 @@ def probe(run: Run) -> None:
     """Stage 3."""
     from arte_plugin.stages.likelihood import likelihood_scores, weigh
     from arte_plugin.stages.probe import Tally, probe, probe_racing
+    from arte_plugin.stages.readable import readable_lines
 
     settings = run.args.probe
     scores_file = run.out.file("probe", "scores.jsonl")
@@ -193,6 +191,7 @@ def probe(run: Run) -> None:
         "drafts": hash_file(drafts_file),
         "preference_set": hash_file(set_file),
         "max_new_tokens": settings.max_new_tokens,
+        **_asks_again(run),
         **_not_as_in_the_paper(run),
     }
 
@@ -219,14 +218,15 @@ def probe(run: Run) -> None:
         tally = Tally()
         asked = of_all(probe if settings.budget == "full" else racing)
         run.out.write_as_made(run.out.file("probe", "probes.jsonl"), tally.counted(asked))
-        scores, total = tally.scores(drafts), tally.outcomes.total()
+        scores, total = tally.scores(drafts), tally.readings.n
         # A call that racing saves is a probe that was not made.
         saved = {"saved": cells - total} if total < cells else {}
         counts = [
-            Count("probes", cells, total, saved, _shares(tally.outcomes)),
+            Count("probes", cells, total, saved, tally.readings.note()),
             Count("scores", len(scores), len(scores)),
         ]
-        return {scores_file: scores}, counts, {}
+        table = markdown_table(readable_lines(tally.by_task, chosen)) + "\n"
+        return {scores_file: scores, run.out.file("probe", "readable.md"): table}, counts, {}
 
     run.out.stage("probe", inputs, work, students)
 
@@ -248,6 +248,7 @@ def consistency(run: Run) -> None:
         "preference_set": hash_file(set_file),
         "probes": hash_file(probes_file),
         "max_new_tokens": run.args.probe.max_new_tokens,
+        **_asks_again(run),
         "questions": count,
         "random_sets": consistency.RANDOM_SETS,
     }
@@ -276,7 +277,7 @@ def consistency(run: Run) -> None:
 
         tally = Tally()
         run.out.write_as_made(run.out.file("probe", "consistency_probes.jsonl"), tally.counted(probes()))
-        total = tally.outcomes.total()
+        total = tally.readings.n
         of_students = [one for by_student in found.values() for one in by_student.values()]
         compared = sum(one["preference_set"]["compared"] for one in of_students)
         tied = {
@@ -284,7 +285,7 @@ def consistency(run: Run) -> None:
             "tied_on_validation_set": sum(one["tied_on_validation_set"] for one in of_students),
         }
         counts = [
-            Count("probes", total, total, note=_shares(tally.outcomes) if total else ""),
+            Count("probes", total, total, note=tally.readings.note() if total else ""),
             Count("questions", compared + sum(tied.values()), compared, {k: n for k, n in tied.items() if n}),
         ]
         return {run.out.file("probe", "consistency.json"): json.dumps(found, indent=2) + "\n"}, counts, {}
@@ -381,6 +382,6 @@ def _not_as_in_the_paper(run: Run) -> dict[str, Any]:
     return {}
 
 
-def _shares(outcomes: Counter[Outcome]) -> str:
-    correct, unparsed = (outcomes[one] / outcomes.total() for one in ("correct", "unparsed"))
-    return f"{100 * correct:.1f} % correct, {100 * unparsed:.1f} % unparsed"
+def _asks_again(run: Run) -> dict[str, Any]:
+    """Where replies without an answer are asked for it, which is not in the paper."""
+    return {"ask_again": True} if run.args.probe.ask_again else {}

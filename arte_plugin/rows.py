@@ -77,6 +77,12 @@ class Response:
     response: str
     answer: str
     outcome: Outcome
+    #: How the reply ended that the student wrote by itself: `length` where it was cut off. Early versions wrote neither
+    #: this nor the tokens that were generated.
+    finish: Literal["stop", "length"] | None = None
+    new_tokens: int | None = None
+    #: Whether it was asked for its answer behind a reply without one (`probe.ask_again`).
+    asked_again: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,10 @@ class Probe:
     response: str
     answer: str
     outcome: Outcome
+    #: As in `Response`, and so the other two.
+    finish: Literal["stop", "length"] | None = None
+    new_tokens: int | None = None
+    asked_again: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,6 +141,13 @@ class Score:
     high: float
     #: How many of the n answers could not be parsed; they count as not correct.
     unparsed: int
+    #: Of these, how many ran out of tokens; how many of the n were asked for their answer a second time.
+    cut_off: int = 0
+    asked_again: int = 0
+    #: The two parts of the score: P(readable) × P(right when readable). None in rows of early versions, without
+    #: generation, and the second where nothing can be read.
+    readable: float | None = None
+    right_when_readable: float | None = None
 
 
 @dataclass(frozen=True)

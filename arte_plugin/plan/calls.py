@@ -8,6 +8,7 @@ from arte_plugin.align_args import CHECK_QUESTIONS, TRAINED, VALIDATION
 from arte_plugin.args import ArteArgs
 from arte_plugin.plan.lengths import ASSUMED, Lengths
 from arte_plugin.stages.arms import ARMS
+from arte_plugin.student_replies import ANSWER_TOKENS
 from arte_plugin.trainings import trainings
 
 #: Tokens of a page; half of one is lost, in the mean, at the end of what is shared.
@@ -15,6 +16,9 @@ PAGE = 16
 
 #: Tokens of an answer between its tags.
 BARE = 8
+
+#: Of a student's replies, how many are assumed to be asked for their answer (`probe.ask_again`).
+UNREADABLE = 0.2
 
 #: Prompt tokens a second of one GPU, and new ones in large batches.
 Rates = tuple[float, float]
@@ -87,9 +91,21 @@ def works(args: ArteArgs, tasks: Sequence[Sizes], *, own_drafts: bool = True) ->
     return [
         total
         for maker in makers
-        for total in _summed([work for task in tasks for work in maker(args, task)])
+        for total in _summed([work for task in tasks for one in maker(args, task) for work in _and_again(args, one)])
         if total.calls
     ]
+
+
+def _and_again(args: ArteArgs, work: Work) -> Iterable[Work]:
+    """The calls, and those for the answers behind a student's replies without one: prompt and reply are read again."""
+    yield work
+    if not args.probe.ask_again or work.who != "student" or not work.new:
+        return
+    calls = UNREADABLE * work.calls
+    yield Work(
+        work.stage, f"{work.what}, asked again", "student", calls, UNREADABLE * (work.asked + work.new) + calls * BARE,
+        UNREADABLE * (work.computed + work.new) + calls * BARE, calls * BARE, work.calls * ANSWER_TOKENS,
+    )  # fmt: skip
 
 
 def _summed(parts: Iterable[Work]) -> list[Work]:

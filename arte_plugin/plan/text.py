@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from arte_plugin.args import ArteArgs
-from arte_plugin.plan.calls import Rates, Work
+from arte_plugin.plan.calls import UNREADABLE, Rates, Work
 from arte_plugin.plan.make import Plan, serves
 from arte_plugin.plan.memory import GIB, Need
 from arte_plugin.plan.sizes import Measured
@@ -69,6 +69,8 @@ def assumed(plan: Plan, args: ArteArgs, rates: Mapping[str, Rates]) -> Iterator[
             "Students are planned with float32 weights. On a GPU that these don't fit they are trained in bfloat16, in "
             "half the memory (docs/recipes.md, The student's precision)."
         )
+    if args.probe.ask_again:
+        yield f"Assumed: {100 * UNREADABLE:.0f} % of a student's replies have no answer, and are asked for it."
     if args.elicit.prefill:
         yield "`elicit.prefill` adds a short call for each rationale that ends without an answer."
     if args.teacher.reasoning is True:

@@ -28,6 +28,7 @@ from arte_plugin.rows import Result, split_lines, wilson, write_text
 from arte_plugin.stages.compare import Evaluated
 from arte_plugin.stages.sft import TrainedStudent
 from arte_plugin.stages.student_lm import Candidate, answered, attention, loaded_student, quiet
+from arte_plugin.student_replies import ANSWER_TOKENS, StudentReply
 from arte_plugin.tasks import Task
 
 TASKS_FOLDER = "lm_eval_tasks"
@@ -135,9 +136,11 @@ def evaluate(
     cfg: Mapping[str, Any],
     folder: Path,
     known: Sequence[Path] = (),
+    ask_again: bool = False,
 ) -> list[Evaluated]:
     """Every student on every task at every number of shots; arms that share a student share its answers.
 
+    With `ask_again`, a reply without an answer is asked for it, as in the probes.
     Replies to the same questions, asked in the same way, are taken from `folder/results` or from the folders `known`,
     and read anew: all students by one reader, whenever they were asked. Prompts and replies are in `folder/samples`.
     Raises `DataError` when a prompt and the longest answer do not fit into the student's context.
@@ -164,6 +167,7 @@ def evaluate(
             "dtype": student_dtype(student),
             "attention": attention(student, cfg),
             "max_new_tokens": evaluation.max_new_tokens,
+            **({"ask_again": True} if ask_again else {}),
             "lm_eval": metadata.version("lm_eval"),
             "engine": versions.engine("transformers"),
             "format": 4,
@@ -171,16 +175,16 @@ def evaluate(
         keys = {name: hash_of({**settings, "name": name, "questions": questions[name]}) for name in wanted}
         file = folder / "results" / f"{candidate.label}.json"
         done = {**elsewhere, **(json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {})}
-        missing = [name for name in wanted if not _are_there(done.get(keys[name]), questions[name])]
+        missing = [name for name in wanted if not _are_there(done.get(keys[name]), questions[name], ask_again)]
         if missing:
             total = sum(len(questions[name]) for name in missing)
             with (
                 progress_line(f"evaluate {candidate.label}", total) as line,
-                _lm(candidate, evaluation.batch_size, cfg, line) as lm,
+                _lm(candidate, evaluation.batch_size, ask_again, cfg, line) as lm,
             ):
-                samples = _run(lm, {name: questions[name] for name in missing}, evaluation, folder)
+                samples = _run(lm, {name: questions[name] for name in missing}, evaluation, ask_again, folder)
             for name in missing:
-                _write_samples(folder / "samples" / candidate.label / f"{name}.jsonl", samples[name])
+                _write_samples(folder / "samples" / candidate.label / f"{name}.jsonl", samples[name], lm.replies)
                 replies = {sample["doc"]["question_id"]: sample["resps"][0][0] for sample in samples[name]}
                 done[keys[name]] = {"reading": versions.READING, "replies": replies}
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -198,12 +202,13 @@ def evaluate(
     return evaluated
 
 
-def _are_there(kept: Mapping[str, Any] | None, rows: Sequence[Mapping[str, str]]) -> bool:
+def _are_there(kept: Mapping[str, Any] | None, rows: Sequence[Mapping[str, str]], ask_again: bool) -> bool:
     """Whether replies to all questions are kept, and would have ended where they did by today's reader, too."""
     if kept is None or not all(row["question_id"] in kept["replies"] for row in rows):
         return False
-    if kept["reading"] == versions.READING:
-        return True
+    if kept["reading"] == versions.READING or ask_again:
+        # Whom to ask again, each reader sees otherwise.
+        return kept["reading"] == versions.READING
     # One that an earlier reader saw end in an answer, and that has none for this one, would have gone on.
     closed = (
         (row, reply) for row in rows if (reply := kept["replies"][row["question_id"]]).endswith(prompts.ANSWER_END)
@@ -217,7 +222,7 @@ def _ending(row: Mapping[str, Any]) -> Request:
 
 
 @contextlib.contextmanager
-def _lm(candidate: Candidate, batch_size: int, cfg: Mapping[str, Any], line: Any) -> Iterator[Any]:
+def _lm(candidate: Candidate, batch_size: int, ask_again: bool, cfg: Mapping[str, Any], line: Any) -> Iterator[Any]:
     """The student as an lm-eval model; its memory is given back at the end."""
     from lm_eval.models.huggingface import HFLM
 
@@ -227,12 +232,16 @@ def _lm(candidate: Candidate, batch_size: int, cfg: Mapping[str, Any], line: Any
         """lm-eval's own model, asked as in the probes: the same prompts, the same engine, the same end of a reply."""
 
         renderer: Renderer
+        #: By prompt.
+        replies: dict[str, StudentReply]
 
         def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
             return self.renderer.prompt(chat_history[-1]["content"])
 
         def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
-            return [one.text for one in answered(engine, requests, batch_size, line)]
+            replies = answered(engine, requests, batch_size, ask_again, line)
+            self.replies |= {request.args[0]: reply for request, reply in zip(requests, replies, strict=True)}
+            return [reply.text for reply in replies]
 
     with loaded_student(candidate, cfg, plain_greedy=True) as (model, tokenizer):
         with quiet("lm_eval"):
@@ -243,7 +252,7 @@ def _lm(candidate: Candidate, batch_size: int, cfg: Mapping[str, Any], line: Any
                 batch_size=batch_size,
                 add_bos_token=False,
             )
-        lm.renderer = candidate.renderer(tokenizer)
+        lm.renderer, lm.replies = candidate.renderer(tokenizer), {}
         # Pages would be faster on a GPU, but their last bits can depend on the timing.
         engine = TransformersEngine(model, tokenizer, paged=False, ends=lm.renderer.end_ids)
         try:
@@ -253,15 +262,16 @@ def _lm(candidate: Candidate, batch_size: int, cfg: Mapping[str, Any], line: Any
 
 
 def _run(
-    lm: Any, questions: Mapping[str, Sequence[Mapping[str, str]]], settings: EvaluateArgs, folder: Path
+    lm: Any, questions: Mapping[str, Sequence[Mapping[str, str]]], settings: EvaluateArgs, ask_again: bool, folder: Path
 ) -> dict[str, Any]:
     """lm-eval's samples by task. Whatever it has to say meanwhile goes into a file."""
     from lm_eval import evaluator
     from lm_eval.tasks import TaskManager, get_task_dict
 
+    more = len(lm.tok_encode(prompts.ANSWER_PREFILL, add_special_tokens=False)) + ANSWER_TOKENS if ask_again else 0
     for name, rows in questions.items():
         longest = max(len(lm.tok_encode(lm.renderer.prompt(row["prompt"]), add_special_tokens=False)) for row in rows)
-        if longest + settings.max_new_tokens > lm.max_length:
+        if longest + settings.max_new_tokens + more > lm.max_length:
             raise DataError(
                 f"{name}: the longest prompt has {longest} tokens, and with `evaluate.max_new_tokens` of "
                 f"{settings.max_new_tokens} it exceeds the student's context of {lm.max_length}. "
@@ -292,16 +302,21 @@ def _result(task: Task, candidate: Candidate, shots: int, samples: Sequence[Mapp
     )  # fmt: skip
 
 
-def _write_samples(path: Path, samples: Sequence[Mapping[str, Any]]) -> None:
+def _write_samples(path: Path, samples: Sequence[Mapping[str, Any]], replies: Mapping[str, StudentReply]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for sample in sorted(samples, key=lambda sample: sample["doc_id"]):
+        prompt = sample["arguments"][0][0]
+        reply = replies[prompt]
         row = {
             "question_id": sample["doc"]["question_id"],
-            "prompt": sample["arguments"][0][0],
+            "prompt": prompt,
             "response": sample["resps"][0][0],
             "target": sample["target"],
             "outcome": _outcome(sample),
+            "finish": reply.finish,
+            "new_tokens": reply.new_tokens,
+            "asked_again": reply.asked_again,
         }
         rows.append(json.dumps(row, ensure_ascii=False) + "\n")
     write_text(path, "".join(rows))

@@ -1,16 +1,18 @@
 """Stage 3, probes: the student answers the preference set with each draft as its one example (section 3.2)."""
 
-from collections import Counter
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
 from arte_plugin import answers, prompts
 from arte_plugin.args import ProbeArgs
-from arte_plugin.engines.base import Completion, Request
+from arte_plugin.engines.base import Request
 from arte_plugin.errors import DataError
 from arte_plugin.models import Model
-from arte_plugin.rows import Draft, Outcome, PreferenceQuestion, Probe, Score, wilson
+from arte_plugin.rows import Draft, PreferenceQuestion, Probe, Score, wilson
 from arte_plugin.stages import racing
+from arte_plugin.stages.readable import Readings, refuse_unreadable, sample_size
+from arte_plugin.student_replies import Ask, StudentReply, student_replies
 from arte_plugin.tasks import Task
 
 #: Probes in memory at a time.
@@ -27,18 +29,40 @@ def probe(
     """One greedy, one-shot student call for each draft and preference question; a draft's siblings share a prefix.
 
     The rows come draft by draft, a part of them in memory at a time. Nothing is asked before the first is taken, and
-    every rank must take them all.
+    every rank must take them all. Raises `StageError` where hardly any of the first replies can be read
+    (`probe.min_readable`).
     """
+    first = math.ceil(sample_size(len(drafts) * len(preference_set)) / max(1, len(preference_set)))
+    if settings.min_readable > 0 and first:
+        # All ranks see the same rows, and so all stop.
+        rows = list(_probe(task, drafts[:first], preference_set, student, settings))
+        refuse_unreadable(rows, settings.min_readable, settings.ask_again)
+        yield from rows
+        drafts = drafts[first:]
+    yield from _probe(task, drafts, preference_set, student, settings)
+
+
+def _probe(
+    task: Task,
+    drafts: Sequence[Draft],
+    preference_set: Sequence[PreferenceQuestion],
+    student: Model,
+    settings: ProbeArgs,
+) -> Iterator[Probe]:
     parts = _parts(drafts, len(preference_set), max(PART, 4 * student.batch_size))
+
+    def requests_of(part: Sequence[Draft]) -> list[Request]:
+        return [probe_request(task, *planned, student, settings) for planned in product(part, preference_set)]
 
     def requests() -> Iterator[list[Request]]:
         for part in parts:
-            yield [probe_request(task, *planned, student, settings) for planned in product(part, preference_set)]
+            yield requests_of(part)
 
     completions = student.ask_in_parts(requests, len(drafts) * len(preference_set), f"probe {task.name}")
     for part, of_part in zip(parts, completions, strict=True):
-        for planned, completion in zip(product(part, preference_set), of_part, strict=True):
-            yield judged(task, *planned, student, completion)
+        replies = student_replies(requests_of(part), of_part, asking_again(task, student, settings))
+        for planned, reply in zip(product(part, preference_set), replies, strict=True):
+            yield judged(task, *planned, student, reply)
 
 
 def probe_racing(
@@ -56,11 +80,20 @@ def probe_racing(
     made: dict[racing.Cell, Probe] = {}
 
     def ask(cells: Sequence[racing.Cell]) -> list[bool]:
+        first = sample_size(len(drafts) * len(preference_set)) if settings.min_readable > 0 and not made else 0
+        if first:
+            answer(cells[:first])
+            refuse_unreadable(list(made.values()), settings.min_readable, settings.ask_again)
+        answer(cells[first:])
+        return [made[cell].outcome == "correct" for cell in cells]
+
+    def answer(cells: Sequence[racing.Cell]) -> None:
         plan = [(by_id[draft], questions[question]) for draft, question in cells]
         requests = [probe_request(task, *planned, student, settings) for planned in plan]
-        for cell, planned, completion in zip(cells, plan, student.ask(requests, f"probe {task.name}"), strict=True):
-            made[cell] = judged(task, *planned, student, completion)
-        return [made[cell].outcome == "correct" for cell in cells]
+        completions = student.ask(requests, f"probe {task.name}") if requests else []
+        replies = student_replies(requests, completions, asking_again(task, student, settings))
+        for cell, planned, reply in zip(cells, plan, replies, strict=True):
+            made[cell] = judged(task, *planned, student, reply)
 
     question_of = {draft.draft_id: draft.question_id for draft in drafts}
     racing.race(question_of, list(questions), settings.racing, quantile, f"{seed}/{task.name}/racing", ask)
@@ -84,17 +117,27 @@ def probe_request(
     )
 
 
-def judged(task: Task, draft: Draft, question: PreferenceQuestion, student: Model, completion: Completion) -> Probe:
+def asking_again(task: Task, student: Model, settings: ProbeArgs) -> Ask | None:
+    """Who is asked for the answer behind a reply without one; None: nobody."""
+    if not settings.ask_again:
+        return None
+    return lambda requests: student.ask(requests, f"probe {task.name}: asked again")
+
+
+def judged(task: Task, draft: Draft, question: PreferenceQuestion, student: Model, reply: StudentReply) -> Probe:
     """The row that a student's reply makes."""
-    answer, outcome = answers.judge(completion.text, question.target, task.args.answer)
+    answer, outcome = answers.judge(reply.text, question.target, task.args.answer)
     return Probe(
         draft_id=draft.draft_id,
         preference_id=question.preference_id,
         task=task.name,
         student=student.name,
-        response=completion.text,
+        response=reply.text,
         answer=answer,
         outcome=outcome,
+        finish=reply.finish,
+        new_tokens=reply.new_tokens,
+        asked_again=reply.asked_again,
     )
 
 
@@ -108,24 +151,26 @@ class Tally:
     """How the probes of each draft came out, counted as they go by."""
 
     def __init__(self) -> None:
-        self.outcomes: Counter[Outcome] = Counter()
-        #: Task and outcomes, by draft and student.
-        self._by_draft: dict[tuple[str, str], tuple[str, Counter[Outcome]]] = {}
+        self.readings = Readings()
+        #: By task and student.
+        self.by_task: dict[tuple[str, str], Readings] = {}
+        #: Task and readings, by draft and student.
+        self._by_draft: dict[tuple[str, str], tuple[str, Readings]] = {}
 
     def counted(self, probes: Iterable[Probe]) -> Iterator[Probe]:
         """The same rows."""
         for row in probes:
-            self.outcomes[row.outcome] += 1
-            _, outcomes = self._by_draft.setdefault((row.draft_id, row.student), (row.task, Counter()))
-            outcomes[row.outcome] += 1
+            _, of_draft = self._by_draft.setdefault((row.draft_id, row.student), (row.task, Readings()))
+            for readings in (self.readings, self.by_task.setdefault((row.task, row.student), Readings()), of_draft):
+                readings.add(row)
             yield row
 
     def scores(self, drafts: Iterable[Draft]) -> list[Score]:
         """s_r of every draft: the share of its probes that were answered right; an unparsed answer is not right."""
         question_of = {draft.draft_id: draft.question_id for draft in drafts}
         scores = []
-        for (draft_id, student), (task, outcomes) in self._by_draft.items():
-            n, correct = outcomes.total(), outcomes["correct"]
+        for (draft_id, student), (task, of_draft) in self._by_draft.items():
+            n, correct, readable = of_draft.n, of_draft.correct, of_draft.readable
             low, high = wilson(correct, n)
             scores.append(
                 Score(
@@ -137,7 +182,11 @@ class Tally:
                     n=n,
                     low=low,
                     high=high,
-                    unparsed=outcomes["unparsed"],
+                    unparsed=of_draft.unparsed,
+                    cut_off=of_draft.cut_off,
+                    asked_again=of_draft.asked_again,
+                    readable=readable / n,
+                    right_when_readable=correct / readable if readable else None,
                 )
             )
         return scores

@@ -8,6 +8,7 @@ from arte_plugin.engines.base import Request
 from arte_plugin.errors import DataError
 from arte_plugin.models import Model
 from arte_plugin.rows import Response
+from arte_plugin.student_replies import student_replies
 from arte_plugin.tasks import Task
 
 
@@ -39,17 +40,22 @@ def respond(task: Task, respondent: Model, name: str, shots: int, settings: Prob
     ]
     what = f"preference set {task.name}: {shots}-shot"
     responses = []
-    for question, completion in zip(task.validation, respondent.ask(requests, what), strict=True):
-        answer, outcome = answers.judge(completion.text, question.target, kind)
+    again = (lambda more: respondent.ask(more, f"{what}: asked again")) if settings.ask_again else None
+    replies = student_replies(requests, respondent.ask(requests, what), again)
+    for question, reply in zip(task.validation, replies, strict=True):
+        answer, outcome = answers.judge(reply.text, question.target, kind)
         responses.append(
             Response(
                 respondent=f"{name} {shots}-shot",
                 shots=shots,
                 task=task.name,
                 question_id=question.question_id,
-                response=completion.text,
+                response=reply.text,
                 answer=answer,
                 outcome=outcome,
+                finish=reply.finish,
+                new_tokens=reply.new_tokens,
+                asked_again=reply.asked_again,
             )
         )
     return responses

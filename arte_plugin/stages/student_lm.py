@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from arte_plugin.args import StudentArgs
-from arte_plugin.engines.base import Completion, Engine, Request, plan_batches
+from arte_plugin.engines.base import Completion, Engine, Keep, Request, plan_batches
 from arte_plugin.memory import release
 from arte_plugin.models import student_dtype
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rendering import Renderer
 from arte_plugin.stages.sft import TrainedStudent
+from arte_plugin.student_replies import StudentReply, student_replies
 
 LOG = logging.getLogger(LOGGER)
 
@@ -91,7 +92,9 @@ def loaded_student(candidate: Candidate, cfg: Mapping[str, Any], plain_greedy: b
         release()
 
 
-def answered(engine: Engine, instances: Sequence[Any], batch_size: int, line: Any) -> list[Completion]:
+def answered(
+    engine: Engine, instances: Sequence[Any], batch_size: int, ask_again: bool, line: Any
+) -> list[StudentReply]:
     """The replies to lm-eval's `generate_until` instances of our tasks, as the probes' are made, in their order."""
     requests = [
         Request(
@@ -105,11 +108,16 @@ def answered(engine: Engine, instances: Sequence[Any], batch_size: int, line: An
         )
         for instance in instances
     ]
-    done: dict[Request, Completion] = {}
-    for batch in plan_batches(list(dict.fromkeys(requests)), batch_size):
-        done |= zip(batch, engine.generate(batch, lambda place, one: line.update(1)), strict=True)
-    line.update(len(requests) - len(done))
-    return [done[request] for request in requests]
+
+    def ask(wanted: Sequence[Request], keep: Keep | None = None) -> list[Completion]:
+        done: dict[Request, Completion] = {}
+        for batch in plan_batches(list(dict.fromkeys(wanted)), batch_size):
+            done |= zip(batch, engine.generate(batch, keep), strict=True)
+        return [done[request] for request in wanted]
+
+    completions = ask(requests, lambda place, one: line.update(1))
+    line.update(len(requests) - len(set(requests)))
+    return student_replies(requests, completions, ask if ask_again else None)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +16,7 @@ from arte_plugin.rows import Question, wilson
 from arte_plugin.stages import evaluate as stage
 from arte_plugin.stages.sft import TrainedStudent
 from arte_plugin.stages.student_lm import Candidate
+from arte_plugin.student_replies import StudentReply
 from arte_plugin.task_args import TaskArgs
 from arte_plugin.tasks import Task
 from tests.tiny import BOS, tiny_model
@@ -117,9 +119,9 @@ def asked(monkeypatch):
     @contextlib.contextmanager
     def lm(candidate, *_):
         asked.append(candidate.label)
-        yield None
+        yield SimpleNamespace(replies={"prompt": StudentReply("I make it <ans>7</ans>", "stop", 9)})
 
-    def run(lm, questions, settings, folder):
+    def run(lm, questions, settings, ask_again, folder):
         reply = "I make it <ans>7</ans>"
         return {
             name: [
@@ -177,6 +179,36 @@ def test_a_reply_that_a_new_reader_would_not_have_ended_is_asked_anew(asked, sev
     for _ in range(2):
         stage.evaluate([sevens], [candidate(student)], args, {}, tmp_path)
     assert asked == ["base", "base"], "and by the new reader once"
+
+
+def test_who_is_asked_again_another_reader_decides_anew(asked, sevens, student, tmp_path, monkeypatch):
+    args = make_args(shots=[0])
+    for _ in range(2):
+        stage.evaluate([sevens], [candidate(student)], args, {}, tmp_path, ask_again=True)
+    assert asked == ["base"]
+    monkeypatch.setattr(versions, "READING", versions.READING + 1)
+    stage.evaluate([sevens], [candidate(student)], args, {}, tmp_path, ask_again=True)
+    assert asked == ["base", "base"]
+
+
+def test_the_test_asks_again_like_the_probes_and_not_for_what_was_asked_before(student, tmp_path):
+    task, args = make_task(), make_args(shots=[0])
+    # What the tiny model writes has digits in it, but hardly a truth value.
+    task = dataclasses.replace(task, args=task.args.model_copy(update={"answer": "boolean"}))
+
+    def samples(**more):
+        stage.evaluate([task], [candidate(student)], args, {}, tmp_path, **more)
+        text = (tmp_path / "samples/base/arte_sums_0shot.jsonl").read_text()
+        return [json.loads(line) for line in text.splitlines()]
+
+    once, again = samples(), samples(ask_again=True)
+    unparsed = [one["outcome"] == "unparsed" for one in once]
+    assert any(unparsed), "the tiny model must fail to give some answer"
+    assert [one["asked_again"] for one in again] == unparsed and not any(one["asked_again"] for one in once)
+    assert {one["finish"] for one in once} <= {"stop", "length"}
+    for first, second, more in zip(once, again, unparsed, strict=True):
+        assert (prompts.ANSWER_PREFILL in second["response"]) == more == (second["new_tokens"] > first["new_tokens"])
+        assert second["finish"] == first["finish"] and (more or second == first)
 
 
 @pytest.mark.parametrize("style", ["chat", "plain with a BOS"])

@@ -106,12 +106,21 @@ def test_calls_of_the_papers_sizes_for_one_task():
         ({"arms": ["arte", "question_only", "rationale_only"]}, {"tailored rationales": 750, "tailored questions": 63}),
         ({"pair": {"drafts": "d", "scores": "s"}}, {"rationales": None, "probes": None, "tailored rationales": 500}),
         ({"regenerate": {"questions": 30}}, {}),
+        (
+            {"probe": {"ask_again": True}},
+            {"probes": 40_000, "probes, asked again": 8000, "respondents, asked again": 80,
+             "evaluation, asked again": pytest.approx(0.2 * 2 * 3 * 140)},
+        ),
+        (
+            {"probe": {"ask_again": True, "score": "likelihood"}},
+            {"probes, asked again": None, "evaluation, asked again": pytest.approx(168)},
+        ),
         ({"regenerate": {"keep": "majority", "samples": 3}}, {"rationales that vote": 2 * 250 * 3}),
         ({"elicit": {"worked_examples": True}}, {"worked examples": 10}),
         ({"elicit": {"worked_examples": True}, "pair": {"drafts": "d", "scores": "s"}}, {"worked examples": 10}),
         ({"regenerate": {"keep": "agrees_with_target"}}, {"rationales that vote": None}),
     ],
-)
+)  # fmt: skip
 def test_calls_follow_the_yaml(changes, expected):
     found = counted(block(**changes))
     assert {what: found.get(what) for what in expected} == expected

@@ -103,11 +103,12 @@ def test_scores_are_those_of_the_rows():
     ]
     tally = Tally()
     assert list(tally.counted(rows)) == rows
-    assert dict(tally.outcomes) == {"correct": 2, "wrong": 5, "unparsed": 1}
+    assert tally.readings.outcomes() == {"correct": 2, "wrong": 5, "unparsed": 1}
     first, second = tally.scores(made(2, 1)[0])
     assert (first.draft_id, first.question_id, first.task, first.student) == ("q0-a", "q0", "sums", "s")
     assert (first.score, first.n, first.unparsed) == (0.5, 4, 1)
     assert (second.score, second.n, second.unparsed) == (0.0, 4, 0)
+    assert (first.readable, first.right_when_readable, first.cut_off) == (0.75, 2 / 3, 0)
     assert 0 < first.low < 0.5 < first.high < 1
 
 
