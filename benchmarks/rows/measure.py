@@ -129,7 +129,7 @@ def _stage(folder: Path, rows: int) -> dict[str, Any]:
         write_rows(file, tally.counted(probe(task, drafts, chosen, student, ProbeArgs())))
         write_rows(folder / "scores.jsonl", tally.scores(drafts))
         cache.close()
-        assert tally.outcomes.total() == rows
+        assert tally.readings.n == rows
         return student.usage.asked
 
     drafted = _peak()
