@@ -4,7 +4,7 @@
     python tests/data/make_responses.py models tests/data/responses.json
 
 16 respondents: the quickstart's student and its teacher, with and without the chat template, at 0, 1, 2 and 3 shots.
-40 questions a task from yaml_examples/data, asked as the quickstart asks them. Some ten minutes on two CPU cores;
+40 questions a task from yaml_examples/data, asked as `make gpu-check` asks them. Some ten minutes on two CPU cores;
 answers are kept in a cache beside the models, so that it can be stopped. Only right or not right is written, no text.
 """
 
@@ -22,7 +22,7 @@ from arte_plugin.rows import Response
 from arte_plugin.stages.respond import respond
 from arte_plugin.tasks import load_task
 
-EXAMPLE = Path(__file__).parents[2] / "yaml_examples/quickstart-cpu.yaml"
+EXAMPLE = Path(__file__).parents[2] / "benchmarks/gpu_check/loop.yaml"
 QUESTIONS = 40
 SHOTS = (0, 1, 2, 3)
 

@@ -203,9 +203,9 @@ def test_replies_are_no_longer_than_they_may_be():
     cfg["arte"]["student"]["base_model"] = str(TAUGHT)
     args = ArteArgs.model_validate(cfg["arte"])
     found = sizes.sizes_of(args, str(TAUGHT))
-    assert (found.read, found.without_tokenizer) == (2, [])
+    assert (found.read, found.without_tokenizer) == (1, [])
     assert all(one.student.reply == 64 and one.teacher.rationale == 150 for one in found.tasks)
-    assert [(one.validation, one.size, one.test) for one in found.tasks] == [(12, 6, 20)] * 2
+    assert [(one.validation, one.size, one.test) for one in found.tasks] == [(16, 8, 30)]
 
 
 # --- Weights ----------------------------------------------------------------------------------------------------------
@@ -386,8 +386,8 @@ def test_command_says_it_all_for_models_that_are_here(tmp_path):
     path.write_text(yaml.safe_dump(cfg))
     done = CliRunner().invoke(cli, ["plan", str(path), "--student-rates", "5", "1"])
     assert done.exit_code == 0, done.output
-    assert "measured on the questions of 2 of 2 tasks." in done.output
-    assert "probe           probes                   student  288 " in done.output
+    assert "measured on the questions of 1 of 1 tasks." in done.output
+    assert "probe           probes                   student    320 " in done.output
     assert "student 5 and 1" in done.output
     assert "Fits one GPU with 8 GB, whatever comes" in done.output
 
