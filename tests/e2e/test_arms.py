@@ -41,7 +41,10 @@ def test_arms_share_what_is_generated_with_one_another_and_with_later_runs(
     changed = (tmp_path / "arte/arte/05-align-check/probes.jsonl").read_text()
     checked = [*generates, *generates, *(asked_student if changed else [])]
     seen = alive.read_text().splitlines()
-    assert seen == [*generates, *asked_student, *asked_student, *trained, *checked, *generates, *generates]
+    until_stage_6 = [*generates, *asked_student, *asked_student, *trained, *checked, *generates]
+    assert seen[: len(until_stage_6)] == until_stage_6
+    # The teacher as it was, if the check has not had it write all of it, and the students that are evaluated.
+    assert set(seen[len(until_stage_6) :]) <= {"load 0", "engine 1"}
 
     rows = {
         arm: read_rows(folder / "06-regenerate" / f"{'tailored' if arm == 'arte' else arm}.jsonl", TailoredExample)
@@ -61,7 +64,8 @@ def test_arms_share_what_is_generated_with_one_another_and_with_later_runs(
     assert not set(questions["unaligned"]) <= drafted
     note = {count.what: count.note for count in Manifest(folder / "manifest.json").stages()["regenerate"].counts}
     shared = len(set(questions["unaligned"]) & set(questions["arte"]))
-    assert note["unaligned"] == "" if shared == 0 else f"{shared} of {min(sizes)} questions" in note["unaligned"]
+    said = "the same examples as arte" if rows["unaligned"] == rows["arte"] else f"{shared} of {min(sizes)} questions"
+    assert said in note["unaligned"] or shared == 0
 
     stages = Manifest(folder / "manifest.json").stages()
     drafting, aligned = (stages[stage].inputs["model"] for stage in ("elicit", "regenerate"))
