@@ -64,7 +64,7 @@ def align_check(run: Run) -> None:
         "questions": check_questions(run),
         "regenerate": args.regenerate.model_dump(include={"temperature", "max_new_tokens"}),
         "asking": args.elicit.model_dump(include={"seeds_per_prompt", "questions_per_prompt", "prefill", "max_calls"}),
-        "probe": args.probe.model_dump(exclude={"batch_size", "budget", "racing"}),
+        "probe": args.probe.model_dump(exclude={"batch_size", "budget", "racing", "min_readable"}),
     }
 
     def work() -> Made:

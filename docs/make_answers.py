@@ -16,6 +16,7 @@ from generated import write_or_check
 
 from arte_plugin.answers import extract
 from arte_plugin.rows import split_lines, wilson
+from arte_plugin.stages.readable import Readings
 from arte_plugin.tables import markdown_table
 from arte_plugin.task_args import AnswerType
 
@@ -61,6 +62,31 @@ of a name, signs, boxes. {right} of {n} are read as meant, {before} of them unde
 {labelled} real responses above, {changed} are read otherwise than by those rules: so rare are such forms where two
 small models answer short prompts. Rules and forms were made for each other here too.
 
+"""
+
+AGAIN_TEXT = """\
+
+## Form and content, and asking again
+
+A draft's score is P(readable) × P(right when readable): the first factor is form, the second content. Every run shows
+both, by task and student, in `03-probe/readable.md`, and in `scores.jsonl` for each draft; replies without an answer
+are either cut off at `probe.max_new_tokens` or ended without one. With `probe.ask_again` such a reply is continued with
+`So the answer is <ans>`, and that is read.
+
+Below, the probes of one run of the quickstart's YAML ({probes} of SmolLM2-135M-Instruct, at most 64 tokens each), off
+and on, with 95 % Wilson intervals; they take the probes as independent, which those of one draft are not. By
+`benchmarks/answers/ask_again.py`. *One answer to all* is not shown there, for that is a matter of the task: it is in
+the run's own table. Asking again took {calls} more calls and {tokens} more tokens.
+
+"""
+
+AGAIN_MORE = """\
+
+Form is gone from the score where everything can be read: what is left is content, and the replies that are asked
+again bring content of their own, right or wrong. It is off by default, as in the paper, since scores of one setting
+can't be compared with those of the other, and one student in one small run is no ground for another default. Where
+`readable.md` shows many unreadable replies, it is the first thing to try: a student that does not copy the form is
+taught the form by the fine-tuning in any case.
 """
 
 DIFFERENCES_TEXT = """\
@@ -122,6 +148,7 @@ def main() -> int:
     page += "\n" + markdown_table(_figures(rows, now)) + "\n"
     page += HALVES_TEXT + "\n" + markdown_table(_by_half(rows, before, now)) + "\n"
     page += _forms(rows)
+    page += _again()
     page += DIFFERENCES_TEXT + markdown_table(_differences(rows)) + "\n"
     page += TARGETS_TEXT + markdown_table(_targets(saved["mismatches"])) + "\n"
     return write_or_check(TARGET, page)
@@ -210,6 +237,23 @@ def _forms(labelled: Sequence[Row]) -> str:
     right, before = (sum(line[place] == line[2] for line in lines[1:]) for place in (3, 4))
     page = FORMS_TEXT.format(n=len(rows), right=right, before=before, labelled=len(labelled), changed=changed or "none")
     return page + markdown_table(lines) + "\n"
+
+
+def _again() -> str:
+    off, on = json.loads((DATA / "ask_again.json").read_text(encoding="utf-8"))
+    lines = [["task", "ask again", "probes", "readable", "right when readable", "s_r", "cut off", "no answer", "asked"]]
+    for task in (key for key in off if key not in ("ask_again", "requests", "new_tokens")):
+        for name, made in (("off", off), ("on", on)):
+            one = Readings(**made[task])
+            figures = [
+                share(one.readable, one.n), share(one.correct, one.readable), share(one.correct, one.n),
+                str(one.cut_off), str(one.no_answer), str(one.asked_again),
+            ]  # fmt: skip
+            lines.append([task, name, str(one.n), *figures])
+    head = AGAIN_TEXT.format(
+        probes=off["requests"], calls=on["requests"] - off["requests"], tokens=on["new_tokens"] - off["new_tokens"]
+    )
+    return head + markdown_table(lines) + "\n" + AGAIN_MORE
 
 
 def _targets(before: Mapping[str, int]) -> list[list[str]]:
