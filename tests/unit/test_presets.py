@@ -190,8 +190,8 @@ def test_the_hub_is_asked_for_what_the_preset_says(monkeypatch):
 
     asked = []
 
-    def load_dataset(path, name, split):
-        asked.append((path, name, split))
+    def load_dataset(path, name, split, revision):
+        asked.append((path, name, split, revision))
         first = 0 if split == "train" else 40
         return datasets.Dataset.from_list(
             [
@@ -206,7 +206,7 @@ def test_the_hub_is_asked_for_what_the_preset_says(monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     made = load_task(tasks({"preset": "arc/challenge", "validation_questions": 15})[0], seed=1)
-    assert asked == [("allenai/ai2_arc", "ARC-Challenge", "train"), ("allenai/ai2_arc", "ARC-Challenge", "test")]
+    assert asked == [("allenai/ai2_arc", "ARC-Challenge", split, None) for split in ("train", "test")]
     assert made.test[0].question == "Which number comes after 40?\nOptions:\n(A) 42\n(B) 41"
     assert {q.target for split in made.splits().values() for q in split} == {"(B)"}
 
