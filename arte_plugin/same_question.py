@@ -16,8 +16,10 @@ _SAME_SIGN = str.maketrans({"−": "-", "–": "-", "—": "-", "‐": "-", "‑
 _NOTHING = re.compile("[\"'`´‘’‚“”„«»\u00ad\u200b-\u200f\u2060\ufeff]")
 #: In a ratio or a time, and behind what has a factorial, these are no sentence punctuation.
 _RATIO, _FACTORIAL = re.compile(r"(?<=\d)\s*:(?=\s*\d)"), re.compile(r"(?<=[\d)])!")
+#: Nor are they in `!=` and in front of what is negated, nor is the mark of a derivative a quotation mark.
+_NOT, _PRIME = re.compile(r"!(?==|!*[(\[{])|(?<!\w)!(?=!*\w)"), re.compile(r"(?<=[^\W\d_])['’′]+(?=\()")
 _CLAUSE = re.compile(r"[.,;:!?…¿¡]")
-_PART = re.compile(r"\d+(?:\.\d+)+|[^\W\d]+\d*|\d+|[^\w\s]")
+_PART = re.compile(r"(?<![\w.])\.\d+(?:\.\d+)*|\d+(?:\.\d+)+|[^\W\d]+\d*|\d+|[^\w\s]")
 _OPTION = re.compile(r"(?:^|(?<=\s))\(([A-Z])\)|^([A-Z])[.)](?=\s)", re.MULTILINE)
 
 
@@ -40,8 +42,9 @@ def comparable(question: str) -> str:
 
 def parts(text: str) -> list[str]:
     """The words, numbers and signs of a text that count; all of them where nothing else would be left."""
-    text = _NOTHING.sub("", unicodedata.normalize("NFC", text).translate(_SAME_SIGN).casefold())
-    text = _FACTORIAL.sub("❗", _RATIO.sub("∶", text))
+    text = unicodedata.normalize("NFC", text).translate(_SAME_SIGN).casefold()
+    text = _NOTHING.sub("", _PRIME.sub(lambda marks: "′" * len(marks[0]), text))
+    text = _NOT.sub("❗", _FACTORIAL.sub("❗", _RATIO.sub("∶", text)))
     return [part for part in _PART.findall(text) if not _CLAUSE.fullmatch(part)] or strictly(text).split()
 
 
