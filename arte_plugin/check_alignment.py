@@ -97,7 +97,8 @@ def _ask_teachers(
     drafted: set[tuple[str, str]],
 ) -> tuple[dict[str, _OfTask], list[stage.Weighed]]:  # fmt: skip
     """All that the teachers have to say: first the one as it was, then, with that one gone, the one as it is."""
-    wanted, settings, asking, seed = check_questions(run), run.args.regenerate, run.args.elicit, run.args.seed
+    # The seed of stage 6: its calls are these, and in a later round those of the round before are what students know.
+    wanted, settings, asking, seed = check_questions(run), run.args.regenerate, run.args.elicit, run.args.sampling_seed
     found = {task.name: _OfTask() for task in run.tasks}
     pairs = [*held_out, *trained]
     questions: dict[str, list[Any]] = {}

@@ -19,8 +19,9 @@ _PRECISION = ("bf16", "fp16", "bfloat16", "float16", "float32")
 #: Of a GPU's memory, what a training may be planned to take.
 _USABLE = 0.92
 
-#: Float32 weights, bfloat16 arithmetic.
-FLOAT32_WEIGHTS: dict[str, Any] = {"bf16": False, "fp16": False, "plugins": ["arte_plugin.Float32Weights"]}
+#: Float32 weights, bfloat16 arithmetic. The plugin stands beside those that the YAML gives the student.
+AUTOCAST = "arte_plugin.Float32Weights"
+FLOAT32_WEIGHTS: dict[str, Any] = {"bf16": False, "fp16": False, "plugins": [AUTOCAST]}
 
 #: AdamW in bfloat16 that sums up what is rounded away (Kahan), by torch-optimi. Its second moment is in bfloat16 too,
 #: where a decay of 0.999 would stand still: half a step of the format is a five-hundredth.
@@ -43,7 +44,7 @@ def keeps_updates(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
     sizes = f"float32 weights would take {need / 2**30:.0f} GiB of this GPU's {room / 2**30:.0f}"
     if "optimizer" not in given and importlib.util.find_spec("optimi"):
         LOG.info("the student is trained in bfloat16, with Kahan summation: %s", sizes)
-        return KAHAN
+        return {key: value for key, value in KAHAN.items() if key not in given}
     LOG.warning(
         "the student is trained in bfloat16, where most of a small update is rounded away: %s. `pip install "
         "arte-plugin[kahan]` for Kahan summation in no more memory, or set `arte.student.sft.adapter: lora`, or an "
@@ -70,7 +71,10 @@ def wanted(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any
         return {}
     if config.get("bf16") == "auto" and not child.has_bf16():
         return {}
-    return dict(FLOAT32_WEIGHTS) if config.get("bf16") or config.get("bfloat16") else {}
+    if not (config.get("bf16") or config.get("bfloat16")):
+        return {}
+    others = [plugin for plugin in given.get("plugins") or [] if plugin != AUTOCAST]
+    return FLOAT32_WEIGHTS | {"plugins": [*others, AUTOCAST]}
 
 
 def _memory() -> int | None:

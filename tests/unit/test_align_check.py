@@ -9,7 +9,8 @@ import pytest
 from arte_plugin.align import describe
 from arte_plugin.align_args import TRAINED, VALIDATION
 from arte_plugin.alignment import alignment_lines, alignment_report, remarks, require_change, verdict
-from arte_plugin.args import ElicitArgs, ProbeArgs, RegenerateArgs
+from arte_plugin.args import ArteArgs, ElicitArgs, ProbeArgs, RegenerateArgs
+from arte_plugin.check_alignment import _ask_teachers
 from arte_plugin.engines.base import Completion, Likelihood
 from arte_plugin.errors import StageError
 from arte_plugin.manifest import Manifest
@@ -97,6 +98,31 @@ def test_both_teachers_are_asked_by_the_calls_that_stage_6_begins_with(model):
     assert len(seen["was"]) == len({*seen["was"]})
     assert set(seen["is"]) <= set(seen["was"])
     assert len(written) == 8
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_each_round_asks_with_the_seed_of_its_own_stage_6(number, monkeypatch):
+    # With that of the round before, the check would show students what they were fine-tuned on.
+    args = ArteArgs.model_validate(
+        {
+            "student": {"base_model": "x"}, "rounds": 2, "round": number,
+            "tasks": [{"name": "sums", "description": "Add.", "answer": "number", "questions": {"path": "x.jsonl"}}],
+        }
+    )  # fmt: skip
+    asked = []
+    new = SimpleNamespace(question="1 + 1", question_id="q1", target="2")
+    made = {
+        "new_questions": [new],
+        "question_replies": [],
+        "rationales": {"q1": SimpleNamespace(text="a", answer="2")},
+    }
+    for name, what in made.items():
+        monkeypatch.setattr(stage, name, lambda *given, name=name, what=what: asked.append((name, given[-1])) or what)
+    monkeypatch.setattr(stage, "log_probabilities", lambda pairs, teacher: [])
+    teachers = [SimpleNamespace(served=False, close=lambda: None) for _ in range(2)]
+    _ask_teachers(SimpleNamespace(args=args, tasks=[SimpleNamespace(name="sums")]), *teachers, [], [], set())
+    assert {name for name, _ in asked} == set(made)
+    assert {seed for _, seed in asked} == {args.sampling_seed}
 
 
 def test_a_rationale_without_an_answer_counts_as_written_but_not_as_usable(model):

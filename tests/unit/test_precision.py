@@ -46,6 +46,13 @@ def test_kahan_summation_where_they_do_not(gpu):
     assert keeps_updates(BF16, {"optimizer": "adamw_torch"}) == {}
 
 
+def test_what_the_yaml_says_of_plugins_and_optimizer_stays(gpu):
+    liger = "axolotl.integrations.liger.LigerPlugin"
+    assert keeps_updates(BF16, {"plugins": [liger]})["plugins"] == [liger, *FLOAT32_WEIGHTS["plugins"]]
+    gpu(needed=23, optimi=True)
+    assert keeps_updates(BF16, {"adam_beta2": 0.95}) == {"optimizer": "optimi_adamw"}
+
+
 def test_a_warning_where_neither_can_be_had(gpu, caplog):
     gpu(needed=30)
     assert keeps_updates(BF16, {}) == {}
