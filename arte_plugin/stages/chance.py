@@ -55,34 +55,19 @@ def rationale_gap(values: np.ndarray, groups: Groups, rng: np.random.Generator) 
     return _tested(found / len(groups), by_chance / len(groups))
 
 
-def question_gap(
-    scores: np.ndarray, groups: Groups, techniques: Sequence[str], quantile: float, rng: np.random.Generator
-) -> Tested:
+def question_gap(values: np.ndarray, groups: Groups, quantile: float, rng: np.random.Generator) -> Tested:
     """Mean s_q of the best share of the questions less that of the worst.
 
-    If the questions do not differ, whole drafts may be exchanged among them, with others of the same technique: that
-    leaves alone what rationales and techniques differ in. Every question needs two drafts or more to be told apart
-    from its rationale; with one each there is no such test (`draft_gap`).
+    If the questions' s_q do not differ, what came of a preference question, in the mean over a question's rationales,
+    may be exchanged among the questions. Not whole drafts: a question's rationales do alike on one preference question
+    more often than others do, and exchanged apart from each other they would make that look like a better question.
+    What the rationales themselves are better in is a part of s_q and no chance here.
     """
-    question = np.empty(len(scores), dtype=int)
-    for i, rows in enumerate(groups):
-        question[list(rows)] = i
-    members = np.bincount(question)
-    totals = np.zeros((RESAMPLES, len(groups)))
-    for technique in sorted(set(techniques)):
-        drafts = np.array([name == technique for name in techniques])
-        drawn = rng.permuted(np.tile(scores[drafts], (RESAMPLES, 1)), axis=1)
-        totals += drawn @ (question[drafts][:, None] == np.arange(len(groups)))
-    found = np.bincount(question, weights=scores) / members
-    return _tested(float(_quarters(found, quantile)), _quarters(totals / members, quantile))
-
-
-def draft_gap(values: np.ndarray, quantile: float, rng: np.random.Generator) -> Tested:
-    """The same where every question has one draft: what came of a preference question is exchanged among all."""
-    by_chance = np.empty((RESAMPLES, len(values)))
+    of_questions = np.array([values[list(rows)].mean(axis=0) for rows in groups])
+    by_chance = np.empty((RESAMPLES, len(of_questions)))
     for i in range(RESAMPLES):
-        by_chance[i] = rng.permuted(values, axis=0).mean(axis=1)
-    return _tested(float(_quarters(values.mean(axis=1), quantile)), _quarters(by_chance, quantile))
+        by_chance[i] = rng.permuted(of_questions, axis=0).mean(axis=1)
+    return _tested(float(_quarters(of_questions.mean(axis=1), quantile)), _quarters(by_chance, quantile))
 
 
 def rationales_cross_fitted(values: np.ndarray, groups: Groups, rng: np.random.Generator) -> CrossFitted | None:

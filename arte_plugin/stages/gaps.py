@@ -137,12 +137,9 @@ def _question_level(
     scores = values.mean(axis=1)
     effects = technique_effects(drafts, dict(zip((draft.draft_id for draft in drafts), scores.tolist(), strict=True)))
     off = np.array([effects.get(draft.technique, 0.0) for draft in drafts])
-    if max(map(len, groups)) > 1:
-        techniques = [draft.technique for draft in drafts]
-        tested = chance.question_gap(scores - off, groups, techniques, quantile, rng)
-    else:
-        tested = chance.draft_gap(values, quantile, rng)
-    crossed = chance.questions_cross_fitted(values - off[:, None], groups, quantile, rng)
+    allowed_for = values - off[:, None]
+    tested = chance.question_gap(allowed_for, groups, quantile, rng)
+    crossed = chance.questions_cross_fitted(allowed_for, groups, quantile, rng)
     return _told(tested, crossed, values.shape[1], len(groups))
 
 

@@ -22,10 +22,6 @@ def drawn(rng, questions=12, asked=20, of_question=0.0, of_draft=0.0):
     return (rng.random((questions * T, asked)) < 1 / (1 + np.exp(-(quality[:, None] + ease)))).astype(float)
 
 
-def techniques(questions):
-    return ["abcd"[i % T] for i in range(questions * T)]
-
-
 def test_permutations_are_those_of_a_loop_that_shuffles():
     rng = np.random.default_rng(0)
     values, groups = drawn(rng), [[0, 1, 2, 3], [4, 5, 6], [7, 8], [9]]
@@ -62,7 +58,7 @@ def of_rationales(values, rng):
 
 
 def of_questions(values, rng):
-    return chance.question_gap(values.mean(axis=1), groups_of(12), techniques(12), 0.25, rng)
+    return chance.question_gap(values, groups_of(len(values) // T), 0.25, rng)
 
 
 def test_rationales_that_do_not_differ_seldom_look_as_if_they_did():
@@ -70,20 +66,36 @@ def test_rationales_that_do_not_differ_seldom_look_as_if_they_did():
     assert false_alarms(of_rationales, of_draft=0.7, times=30) > 0.9
 
 
-def test_questions_are_not_taken_to_differ_for_what_their_rationales_differ_in():
-    assert false_alarms(of_questions, of_draft=1.0) < 0.09
+def siblings_agree(rng, questions=20, asked=40, agreement=0.25):
+    """Questions that are all equally good, though a question's rationales do alike on a preference question."""
+    ease = rng.normal(0, 1, asked)
+    shared = rng.normal(0, agreement**0.5, (questions, asked)).repeat(T, axis=0)
+    own = rng.normal(0, (1 - agreement) ** 0.5, shared.shape)
+    return (shared + own < ease).astype(float)
+
+
+def test_equal_questions_whose_rationales_agree_seldom_look_as_if_they_differed():
+    rng = np.random.default_rng(1)
+    agreeing = np.mean([of_questions(siblings_agree(rng), rng).p <= 0.05 for _ in range(200)])
+    assert agreeing < 0.1
+    assert false_alarms(of_questions) < 0.09
+
+
+def test_questions_that_differ_are_found_also_where_their_rationales_agree():
     assert false_alarms(of_questions, of_draft=0.3, of_question=1.0, times=30) > 0.9
-    # Outcomes exchanged among all drafts would take rationales for questions.
-    assert false_alarms(lambda values, rng: _among_all(values, rng), of_draft=1.0, times=60) > 0.2
+    rng = np.random.default_rng(1)
+    better = np.linspace(-0.2, 0.2, 20).repeat(T)[:, None]
+    found = []
+    for _ in range(30):
+        values = siblings_agree(rng)
+        lifted = np.where(rng.random(values.shape) < abs(better), better > 0, values)
+        found.append(of_questions(lifted.astype(float), rng).p <= 0.05)
+    assert np.mean(found) > 0.9
 
 
-def _among_all(values, rng):
-    by_chance = [
-        float(chance._quarters(rng.permuted(values, axis=0).mean(axis=1).reshape(-1, T).mean(axis=1), 0.25))
-        for _ in range(99)
-    ]
-    gap = float(chance._quarters(values.mean(axis=1).reshape(-1, T).mean(axis=1), 0.25))
-    return chance.Tested(gap, float(np.mean(by_chance)), (1 + sum(one >= gap for one in by_chance)) / 100)
+def test_of_unequally_many_rationales_a_question_has_the_mean():
+    values = np.array([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
+    assert chance.question_gap(values, [[0, 1], [2]], 0.25, np.random.default_rng(0)).gap == pytest.approx(0.75)
 
 
 def test_what_is_chosen_by_noise_is_nothing_on_the_other_half():
@@ -121,3 +133,6 @@ def test_the_committed_matrix_holds_more_than_chance(monkeypatch):
         assert found.p == 0.001
         halves = chance.rationales_cross_fitted(values, groups, rng)
         assert 0.6 < halves.other_half / halves.chosen_half < 0.85 and halves.reversed < 0.15
+        # What a question's rationales share on one preference question is no difference of the questions, and the
+        # questions differ by more than that.
+        assert chance.question_gap(values, groups, 0.25, rng).p == 0.001
