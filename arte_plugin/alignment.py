@@ -5,13 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from arte_plugin import weights_left
 from arte_plugin.errors import StageError
-from arte_plugin.manifest import Manifest
+from arte_plugin.manifest import Manifest, StageRecord
 from arte_plugin.stages import STAGES
 from arte_plugin.tables import Lines
 
 CHECK = "align-check"
 FILE = "alignment.json"
+
+#: Where the check's result has the files of the teacher that it looked at.
+_CHECKED = "aligned"
 
 #: A smaller share of changed rationales is hardly a change.
 HARDLY = 0.1
@@ -27,9 +31,30 @@ def alignment_report(folder: Path) -> dict[str, Any]:
     file, stages = folder / STAGES[CHECK] / FILE, Manifest(folder / "manifest.json").stages()
     if CHECK not in stages or not file.is_file():
         return {}
-    if "align" in stages and stages["align"].finished > stages[CHECK].finished:
+    if "align" in stages and not _is_of(stages[CHECK], stages["align"]):
         return {}
     return json.loads(file.read_text(encoding="utf-8"))
+
+
+def enter_teacher(manifest: Manifest) -> None:
+    """Enter with the check, which has just been found done, what stage 5 left: that teacher it is a check of."""
+    stages = manifest.stages()
+    weights = _weights(stages["align"]) if "align" in stages else None
+    if weights is not None and CHECK in stages and stages[CHECK].result.get(_CHECKED) != weights:
+        manifest.amend(CHECK, {_CHECKED: weights})
+
+
+def _is_of(check: StageRecord, align: StageRecord) -> bool:
+    """Whether a check is of the teacher that stage 5 left, be it trained again since: the weights tell."""
+    then, now = check.result.get(_CHECKED), _weights(align)
+    if then is None or now is None:
+        # An earlier version has not entered them.
+        return align.finished <= check.finished
+    return then == now
+
+
+def _weights(align: StageRecord) -> dict[str, str] | None:
+    return align.result.get(weights_left.KEY, {}).get("files")
 
 
 def verdict(report: Mapping[str, Any]) -> str:
@@ -57,9 +82,15 @@ def verdict(report: Mapping[str, Any]) -> str:
 
 
 def require_change(report: Mapping[str, Any], wanted: float | None) -> None:
-    """Raises `StageError` where fewer of the teacher's rationales than `wanted` (a share) changed."""
+    """Raises `StageError` where fewer of the teacher's rationales than `wanted` (a share) changed, or nobody looked."""
     if wanted is None:
         return
+    if not report:
+        raise StageError(
+            f"`arte.align.require_change` is {wanted:g}, and the check that was made is of another teacher than this "
+            f"one, or {STAGES[CHECK]}/{FILE} is gone. Take the entry `{CHECK}` out of the run's manifest.json and "
+            "start again: the teacher is checked anew."
+        )
     rationales = report["rationales"]
     if not rationales["n"] or rationales["share"] < wanted:
         raise StageError(

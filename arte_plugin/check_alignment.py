@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from arte_plugin import aligned_weights
+from arte_plugin import aligned_weights, ranks
 from arte_plugin.align_args import CHECK_QUESTIONS
-from arte_plugin.alignment import CHECK, FILE, alignment_report, require_change, verdict
+from arte_plugin.alignment import CHECK, FILE, alignment_report, enter_teacher, require_change, verdict
 from arte_plugin.errors import StageError, TeacherError
 from arte_plugin.manifest import Count, hash_file
 from arte_plugin.models import Model, student_model, teacher_model
@@ -84,6 +84,8 @@ def align_check(run: Run) -> None:
         return files, _counts(of_task, weighed, probes, report), {}
 
     run.out.stage(CHECK, inputs, work, [before, after, *students])
+    if ranks.is_first():
+        enter_teacher(run.out.manifest)
     require_change(alignment_report(run.out.path), settings.require_change)
 
 

@@ -121,9 +121,14 @@ def test_a_teacher_that_moved_is_weighed_on_pairs_that_it_has_not_seen(
     assert report["rewards"]["trained"]["all"]["n"] == 24
     assert found["margin"] == pytest.approx(_margin(taught, tmp_path / "arte", held_out), rel=1e-3)
 
+    # A teacher that is trained again, to the same weights, has been checked.
+    again = run.out.manifest.stages()["align"]
+    monkeypatch.setattr("time.strftime", lambda form: "2999-01-01T00:00:00+0000")
+    run.out.manifest.record("align", again.inputs, again.counts, again.usage, again.seconds, again.result)
     alive.clear()
     check_alignment.align_check(run)
     assert alive == []
+    assert alignment_report(folder) == report
     _two_students_and_tasks_and_a_served_teacher(write_config, changes, taught, monkeypatch)
 
 

@@ -8,7 +8,14 @@ import pytest
 
 from arte_plugin.align import describe
 from arte_plugin.align_args import TRAINED, VALIDATION
-from arte_plugin.alignment import alignment_lines, alignment_report, remarks, require_change, verdict
+from arte_plugin.alignment import (
+    alignment_lines,
+    alignment_report,
+    enter_teacher,
+    remarks,
+    require_change,
+    verdict,
+)
 from arte_plugin.args import ArteArgs, ElicitArgs, ProbeArgs, RegenerateArgs
 from arte_plugin.check_alignment import _ask_teachers
 from arte_plugin.engines.base import Completion, Likelihood
@@ -298,6 +305,47 @@ def test_a_check_of_an_earlier_teacher_is_not_shown(tmp_path, monkeypatch):
     monkeypatch.setattr("time.strftime", lambda form: "2026-01-01T00:00:09+0000")
     manifest.record("align", {"pairs": "others"}, [], {}, 0.0)
     assert alignment_report(tmp_path) == {}
+
+
+def test_a_check_is_of_the_weights_that_it_looked_at_whenever_these_were_trained(tmp_path, monkeypatch):
+    file = tmp_path / "05-align-check/alignment.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"verdict": "30 % of rationales changed"}))
+    manifest = Manifest(tmp_path / "manifest.json")
+
+    def trained(second: int, digest: str) -> None:
+        monkeypatch.setattr("time.strftime", lambda form: f"2026-01-01T00:00:0{second}+0000")
+        manifest.record("align", {}, [], {}, 0.0, result={"left": {"files": {"model.safetensors": digest}}})
+
+    trained(0, "one")
+    manifest.record("align-check", {}, [], {}, 0.0)
+    enter_teacher(manifest)
+    # Trained again, to the same weights: the check counts as done.
+    trained(9, "one")
+    assert alignment_report(tmp_path)["verdict"] == "30 % of rationales changed"
+    # To others, within the second.
+    trained(0, "two")
+    assert alignment_report(tmp_path) == {}
+
+
+def test_a_check_from_before_teachers_were_entered_is_taken_over(tmp_path):
+    file = tmp_path / "05-align-check/alignment.json"
+    file.parent.mkdir()
+    file.write_text("{}")
+    manifest = Manifest(tmp_path / "manifest.json")
+    manifest.record("align-check", {}, [], {}, 0.0)
+    enter_teacher(manifest)
+    assert manifest.stages()["align-check"].result == {}
+    files = {"model.safetensors": "one"}
+    manifest.record("align", {}, [], {}, 0.0, result={"left": {"files": files}})
+    enter_teacher(manifest)
+    assert manifest.stages()["align-check"].result == {"aligned": files}
+
+
+def test_a_change_is_required_of_a_teacher_that_was_not_checked():
+    with pytest.raises(StageError, match=r"`arte.align.require_change` is 0.1, and the check .* another teacher"):
+        require_change({}, 0.1)
+    require_change({}, None)
 
 
 # --- What the training says of itself ---------------------------------------------------------------------------------
