@@ -5,6 +5,7 @@ the same tasks and the same seed they are never this run's test questions; with 
 """
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,9 @@ from arte_plugin.stages import STAGES
 from arte_plugin.tasks import Task
 
 LOG = logging.getLogger(LOGGER)
+
+#: What `rounds` calls the folder of a later round.
+_ROUND = re.compile(r"round-([2-9]|1\d|20)")
 
 
 def without_what_was_aligned_on(
@@ -65,6 +69,12 @@ def without_repeats(drafts: Sequence[Draft], tasks: Sequence[Task], stage: str) 
 
 def _questions(drafts: Path, name: str) -> Iterator[tuple[str, str]]:
     """That run's questions as far as its files are there, comparable, and what they were."""
+    yield from _questions_of_earlier_rounds(drafts, name)
+    yield from _questions_of_run(drafts, name)
+
+
+def _questions_of_run(drafts: Path, name: str) -> Iterator[tuple[str, str]]:
+    """Of one run, or of one round."""
     places = (drafts.parent.parent / STAGES["preference-set"], drafts.parent)
     preference_set = next((file for at in places if (file := at / "preference_set.jsonl").is_file()), None)
     unknown = [what for what, there in (("seed", drafts.is_file()), ("preference", preference_set)) if not there]
@@ -81,3 +91,15 @@ def _questions(drafts: Path, name: str) -> Iterator[tuple[str, str]]:
     if preference_set:
         for question in iter_rows(preference_set, PreferenceQuestion):
             yield comparable(question.question), "preference question"
+
+
+def _questions_of_earlier_rounds(drafts: Path, name: str) -> Iterator[tuple[str, str]]:
+    """Of a later round (`OUT/round-3`), whose teacher went through those before: OUT's own, and OUT/round-2's."""
+    arte, stage = drafts.absolute().parent.parent, drafts.parent.name
+    later = _ROUND.fullmatch(arte.parent.name)
+    if later is None:
+        return
+    first = arte.parent.parent
+    for number in range(1, int(later[1])):
+        folder = first if number == 1 else first / f"round-{number}"
+        yield from _questions_of_run(folder / arte.name / stage / drafts.name, f"round {number} of {name}")

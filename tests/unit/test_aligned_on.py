@@ -71,6 +71,47 @@ def test_what_can_not_be_compared_is_said(tmp_path, caplog):
     assert "that run has no file with its seed and preference questions" in caplog.text
 
 
+def run_folder(folder, seed, preference):
+    """A run's drafts and preference set; the file with the drafts."""
+    ask = prompts.question_prompt("Add.", [(seed, "4")], 5)
+    file = folder / "arte/01-elicit/drafts.jsonl"
+    write_rows(file, [replace(draft("What is 1 + 1?"), question_prompt=ask)])
+    row = PreferenceQuestion("p", "sums", preference, "6", None, None)
+    write_rows(folder / "arte/02-preference-set/preference_set.jsonl", [row])
+    return file
+
+
+@pytest.mark.parametrize(
+    ("repeated", "what"),
+    [("What is 2 + 10?", "seed"), ("What is 3 + 10?", "preference"), ("What is 2 + 20?", "seed"),
+     ("What is 3 + 20?", "preference"), ("What is 3 + 30?", "preference")],
+)  # fmt: skip
+def test_a_later_rounds_teacher_was_aligned_on_the_questions_of_all_rounds_before(tmp_path, repeated, what, caplog):
+    for number, folder in ((1, tmp_path), (2, tmp_path / "round-2"), (3, tmp_path / "round-3")):
+        drafts = run_folder(folder, f"What is 2 + {number}0?", f"What is 3 + {number}0?")
+    with pytest.raises(DataError, match=f"A {what} question of that run"):
+        without_what_was_aligned_on([task("What is 5 + 5?", repeated)], drafts, "round-3", "stop")
+    assert not caplog.text
+
+
+def test_a_round_is_not_aligned_on_the_questions_of_later_ones(tmp_path):
+    run_folder(tmp_path / "round-3", "What is 2 + 30?", "What is 3 + 30?")
+    first, second = (
+        run_folder(folder, "What is 2 + 2?", "What is 3 + 3?") for folder in (tmp_path, tmp_path / "round-2")
+    )
+    mine = task("What is 3 + 30?")
+    for drafts in (first, second):
+        assert without_what_was_aligned_on([mine], drafts, "that run", "stop") == [mine]
+
+
+def test_a_round_without_those_before_it_can_not_be_compared_whole(tmp_path, caplog):
+    drafts = run_folder(tmp_path / "round-2", "What is 2 + 2?", "What is 3 + 3?")
+    mine = task("What is 5 + 5?")
+    with caplog.at_level("WARNING"):
+        assert without_what_was_aligned_on([mine], drafts, "that run", "stop") == [mine]
+    assert "round 1 of that run has no file with its seed and preference questions" in caplog.text
+
+
 def test_drafts_that_repeat_a_question_of_this_run_are_dropped_once_each():
     drafts = [draft("What is 5 + 5?"), draft("What is 6 + 6?"), replace(draft("What is 5 + 5?"), draft_id="other")]
     kept, dropped = without_repeats(drafts, [task("what is 5+5")], "pair")
