@@ -85,7 +85,9 @@ def _of_student(
 
     # How far questions differ, beyond the noise of their means.
     middle = fmean(s_q.values())
-    error = {key: spread[key] / sum(n[draft] for draft in group) for key, group in groups.items()}
+    apart = {key: spread[key] * noise / len(group) for key, group in groups.items()}
+    shared = _shared_noise(groups, cells, apart)
+    error = {key: shared * spread[key] / sum(n[draft] for draft in group) for key, group in groups.items()}
     of_questions = max(variance(s_q.values()) - fmean(error.values()), 0.0) if len(s_q) > 1 else 0.0
     questions = {}
     for key, mean in s_q.items():
@@ -124,3 +126,21 @@ def _noise_share(groups: Mapping[str, Sequence[str]], cells: Mapping[str, Mappin
                 found += float((one - other).var(ddof=1))
                 expected += float(one.mean() * (1 - one.mean()) + other.mean() * (1 - other.mean()))
     return min(max(found / expected, 1e-3), 1.0) if expected else 1.0
+
+
+def _shared_noise(
+    groups: Mapping[str, Sequence[str]], cells: Mapping[str, Mapping[str, float]], apart: Mapping[str, float]
+) -> float:
+    """The noise of a question on one preference question, as a multiple of what it is if its rationales err `apart`.
+
+    The rationales of a question do alike on a preference question, so that their mean is known less well than that of
+    as many independent answers. What all questions find easy or hard is no noise. 1 where there is too little to tell.
+    """
+    of_drafts = [cells[draft] for group in groups.values() for draft in group]
+    asked = sorted(set.intersection(*(set(row) for row in of_drafts)))
+    if len(groups) < 2 or len(asked) < 2:
+        return 1.0
+    means = np.array([[fmean(cells[draft][key] for draft in group) for key in asked] for group in groups.values()])
+    found = (means - means.mean(axis=0)).var(axis=1, ddof=1).sum() * len(groups) / (len(groups) - 1)
+    expected = sum(apart.values())
+    return float(found) / expected if found > 0 and expected > 0 else 1.0

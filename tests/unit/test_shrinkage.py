@@ -94,6 +94,47 @@ def test_question_pairs_are_kept_where_questions_differ():
         made(drafts, scores, cells, "question", min_probability=0.9)
 
 
+def siblings_agree(seed, of_question, questions=60, agreement=0.25):
+    """Drafts, scores, cells and true qualities, where a question's rationales do alike on a preference question."""
+    rng = np.random.default_rng(seed)
+    ease = rng.normal(0, 1, ASKED)
+    quality = rng.normal(0, of_question, questions)
+    shared = rng.normal(0, agreement**0.5, (questions, ASKED)).repeat(T, axis=0)
+    own = rng.normal(0, (1 - agreement) ** 0.5, shared.shape)
+    answers = (shared + own < ease + quality.repeat(T)[:, None]).astype(float)
+    drafts = [draft(f"q{i}", f"t{j}") for i in range(questions) for j in range(T)]
+    rows = dict(zip((one.draft_id for one in drafts), answers, strict=True))
+    scores = [
+        Score(one.draft_id, one.question_id, "sums", "s", float(rows[one.draft_id].mean()), ASKED, 0.0, 1.0, 0)
+        for one in drafts
+    ]
+    cells = {("s", key): {f"p{k}": value for k, value in enumerate(row)} for key, row in rows.items()}
+    return drafts, scores, cells, quality
+
+
+def surely_apart(seed, of_question):
+    """Share of the pairs of best and worst quarter that are believed right at 0.9, and the share of these that are."""
+    drafts, scores, cells, quality = siblings_agree(seed, of_question)
+    beliefs = list(shrink(drafts, scores, cells, {}).questions.values())
+    order = np.argsort([belief.mean for belief in beliefs])
+    quarter = len(order) // 4
+    found = [
+        quality[i] > quality[j]
+        for i in order[-quarter:]
+        for j in order[:quarter]
+        if above(beliefs[i], beliefs[j]) >= 0.9
+    ]
+    return len(found) / quarter**2, float(np.mean(found)) if found else None
+
+
+def test_equal_questions_whose_rationales_agree_are_seldom_believed_to_differ():
+    kept = [surely_apart(seed, 0.0)[0] for seed in range(12)]
+    assert np.mean(kept) < 0.1
+    for seed in range(3):
+        share, were_right = surely_apart(seed, 0.4)
+        assert share > 0.9 and were_right > 0.95
+
+
 def test_a_score_of_few_answers_is_believed_less():
     drafts, scores, _, _ = student(7, of_rationale=0.5)
     few = [
