@@ -28,6 +28,7 @@ from arte_plugin.run_folder import Files, Made, question_count
 from arte_plugin.stages.agreement import disagreement_note
 from arte_plugin.stages.question_pairs import prompts_note
 from arte_plugin.tables import markdown_table
+from arte_plugin.versions import READING
 
 LOG = logging.getLogger(LOGGER)
 
@@ -319,6 +320,8 @@ def pair(run: Run) -> None:
         "weights": run.weights,
         "pair": settings.decisive("drafts", "scores"),
         **({"held_out": run.args.align.held_out} if run.args.align.held_out else {}),
+        # What makes two answers one.
+        **({"answers": {"kinds": run.kinds, "reading": READING}} if settings.equal_answers else {}),
         "teacher": run.teacher_fingerprint(),
         **run.teacher_rendering(),
         "sequence_len": sequence_len,
@@ -342,7 +345,7 @@ def pair(run: Run) -> None:
                 task: shrink([one for one in usable if one.task == task], scores, cells, run.weights)
                 for task in dict.fromkeys(one.task for one in usable)
             }
-        pairs, dropped = pair(drafts, preferences, settings, run.args.seed, fits, believed)
+        pairs, dropped = pair(drafts, preferences, settings, run.args.seed, fits, believed, run.kinds)
         report = gap_report(drafts, preferences, cells, run.weights, pairs, settings.quantile, run.args.seed)
         counts = [count_rows("draft questions", len({one.question_id for one in drafts}), repeats)] if repeats else []
         question_of = {draft.draft_id: draft.question_id for draft in drafts}

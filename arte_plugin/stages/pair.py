@@ -3,12 +3,14 @@
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from arte_plugin import answers
 from arte_plugin.args import PairArgs
 from arte_plugin.errors import DataError
 from arte_plugin.rows import Draft, Dropped, Level, PreferencePair
 from arte_plugin.stages import question_pairs, ties
 from arte_plugin.stages.question_scores import question_scores
 from arte_plugin.stages.shrinkage import Belief, Shrunken, above
+from arte_plugin.task_args import AnswerType
 
 STAGE = "pair"
 
@@ -23,10 +25,12 @@ def pair(
     seed: int,
     fits: Fits,
     believed: Mapping[str, Shrunken] | None = None,
+    kinds: Mapping[str, AnswerType] | None = None,
 ) -> tuple[list[PreferencePair], list[Dropped]]:
     """Question-level and rationale-level pairs of all tasks, in the order of the tasks; `scored` is s_r by draft id.
 
     For `settings.min_probability`, `believed` has the shrunken scores of each task: best and worst are chosen by them.
+    For `settings.equal_answers`, `kinds` has what an answer is, by task; of others only equal strings are one answer.
     Ties, pairs within the margin, pairs of equal texts and pairs that are too long are dropped and counted.
     Raises `DataError` when drafts and scores do not belong together, or when not one pair is left.
     """
@@ -44,7 +48,16 @@ def pair(
         rng = random.Random(f"{seed}/{task}/pairs")
         for made, lost in (
             _question_level(of_task, scored, settings, seed, rng, fits, believed[task].questions if believed else {}),
-            _rationale_level(of_task, scored, settings, seed, rng, fits, believed[task].drafts if believed else {}),
+            _rationale_level(
+                of_task,
+                scored,
+                settings,
+                seed,
+                rng,
+                fits,
+                believed[task].drafts if believed else {},
+                (kinds or {}).get(task),
+            ),
         ):
             pairs += made
             dropped += lost
@@ -102,7 +115,7 @@ def _question_level(
 
 def _rationale_level(
     drafts: Sequence[Draft], scored: Mapping[str, float], settings: PairArgs, seed: int, rng: random.Random, fits: Fits,
-    believed: Mapping[str, Belief],
+    believed: Mapping[str, Belief], kind: AnswerType | None,
 ) -> tuple[list[PreferencePair], list[Dropped]]:  # fmt: skip
     """Each question's best and worst rationale by s_r, under the plain prompt (prompt erasure).
 
@@ -116,7 +129,7 @@ def _rationale_level(
         order = ties.ranked(score, ties.of_question(seed, group[0].task, question_id))
         fitting = [one for one in map(by_id.__getitem__, order) if fits(one.solve_prompt, one.rationale)]
         if settings.equal_answers and len(fitting) > 1:
-            fitting = _of_one_answer(fitting, score)
+            fitting = _of_one_answer(fitting, score, kind)
         best, worst = (fitting[0], fitting[-1]) if fitting else (group[0], group[0])
         best_score, worst_score = scored[best.draft_id], scored[worst.draft_id]
         reason = None
@@ -155,11 +168,16 @@ def _rationale_level(
     return made, dropped
 
 
-def _of_one_answer(ranked: Sequence[Draft], scored: Mapping[str, float]) -> list[Draft]:
+def _of_one_answer(ranked: Sequence[Draft], scored: Mapping[str, float], kind: AnswerType | None) -> list[Draft]:
     """Of a question's rationales, the best first, those with the answer whose best and worst are furthest apart."""
+
+    def agree(one: str, other: str) -> bool:
+        return one == other or (kind is not None and answers.same(one, other, kind))
+
     by_answer: dict[str, list[Draft]] = {}
     for draft in ranked:
-        by_answer.setdefault(draft.answer, []).append(draft)
+        answer = next((known for known in by_answer if agree(draft.answer, known)), draft.answer)
+        by_answer.setdefault(answer, []).append(draft)
     # The first of several: ties of the ranking have been settled by chance.
     return max(by_answer.values(), key=lambda of: (scored[of[0].draft_id] - scored[of[-1].draft_id], len(of)))
 

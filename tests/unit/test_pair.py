@@ -28,8 +28,8 @@ def everything_fits(prompt, completion):
     return True
 
 
-def make(drafts, scores, fits=everything_fits, **settings):
-    return pair(drafts, scores, PairArgs(**settings), 42, fits)
+def make(drafts, scores, fits=everything_fits, kinds=None, **settings):
+    return pair(drafts, scores, PairArgs(**settings), 42, fits, kinds=kinds or {"sums": "number"})
 
 
 def test_rationale_level_takes_best_and_worst_and_never_a_tie():
@@ -127,3 +127,21 @@ def test_equal_answers_pairs_the_widest_gap_among_rationales_with_one_answer():
     pairs, dropped = make(drafts, scores, question_pairs=0, equal_answers=True)
     assert [(p.chosen_id, p.rejected_id) for p in pairs] == [("q1-t1", "q1-t2")]
     assert [(row.reason, row.id) for row in dropped] == [("rationale_answers_differ", "q2")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "expected"),
+    [
+        ("boolean", ("Yes", "True", "No", "False"), ("q1-t1", "q1-t0")),
+        ("number", ("8", "8.0", "9", "10"), ("q1-t1", "q1-t0")),
+        ("text", ("a, b", "a b", "c", "d"), ("q1-t1", "q1-t0")),
+        ("text", ("Yes", "True", "No", "No"), ("q1-t3", "q1-t2")),
+        # What can't be read is no other's equal, but its own.
+        ("number", ("none", "1", "2", "none"), ("q1-t3", "q1-t0")),
+    ],
+)
+def test_equal_answers_are_equal_as_answers_of_the_tasks_kind(kind, given, expected):
+    drafts, scores = table(q1=(1, 9, 4, 8), q2=(2, 7))
+    drafts = [replace(one, answer=answer) for one, answer in zip(drafts, [*given, given[0], given[0]], strict=True)]
+    pairs, _ = make(drafts, scores, kinds={"sums": kind}, question_pairs=0, equal_answers=True)
+    assert [(p.chosen_id, p.rejected_id) for p in pairs] == [expected, ("q2-t1", "q2-t0")]
