@@ -301,6 +301,7 @@ def pair(run: Run) -> None:
     from arte_plugin.stages.gaps import cell_files, gap_note, gap_report, like_chance, read_cells
     from arte_plugin.stages.hold_out import hold_out
     from arte_plugin.stages.pair import pair
+    from arte_plugin.stages.pilot import drafts_that_chose
     from arte_plugin.stages.probe import preference_scores
     from arte_plugin.stages.shrinkage import Shrunken, shrink
 
@@ -329,6 +330,9 @@ def pair(run: Run) -> None:
     }
     if repeats:
         inputs["repeats"] = sorted(row.id for row in repeats)
+    pilots = drafts_that_chose(scores_file) & {draft.draft_id for draft in drafts}
+    if pilots:
+        inputs["pilots"] = sorted(pilots)
 
     def work() -> Made:
         renderer = asking_renderer(load_tokenizer(run.cfg), run.args.teacher, run.args)
@@ -346,7 +350,7 @@ def pair(run: Run) -> None:
                 for task in dict.fromkeys(one.task for one in usable)
             }
         pairs, dropped = pair(drafts, preferences, settings, run.args.seed, fits, believed, run.kinds)
-        report = gap_report(drafts, preferences, cells, run.weights, pairs, settings.quantile, run.args.seed)
+        report = gap_report(drafts, preferences, cells, run.weights, pairs, settings.quantile, run.args.seed, pilots)
         counts = [count_rows("draft questions", len({one.question_id for one in drafts}), repeats)] if repeats else []
         question_of = {draft.draft_id: draft.question_id for draft in drafts}
         trained, held_out, why = hold_out(pairs, question_of, run.args.align.held_out, run.args.seed)

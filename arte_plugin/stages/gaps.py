@@ -5,7 +5,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -62,11 +62,13 @@ def gap_report(
     pairs: Sequence[PreferencePair],
     quantile: float,
     seed: int,
+    pilots: Collection[str] = (),
 ) -> dict[str, Any]:
     """For each task its gaps of both levels and what else there is to tell, JSON-ready; gaps are in score, 0..1.
 
     `scored` is s_r by draft id, `weights` those of several students. What chance makes of the gaps is told on the
     preference questions that every draft was asked: all of them, unless `probe.budget: racing` left some out.
+    Questions with a draft among `pilots`, the ids of those that chose the preference questions, have no part in it.
     """
     report = {}
     for task in dict.fromkeys(draft.task for draft in drafts):
@@ -74,20 +76,34 @@ def gap_report(
         if not of_task:
             continue
         of_pairs = [one for one in pairs if one.task == task]
-        values = _values(of_task, cells, weights)
+        chose = {draft.question_id for draft in of_task if draft.draft_id in pilots}
+        tested = [draft for draft in of_task if draft.question_id not in chose]
+        values = _chosen_on(of_task, tested, pilots) or _values(tested, cells, weights)
         rng = np.random.default_rng([seed, *task.encode()])
         told: dict[str, Any] = {
-            "question": _question_level(of_task, scored, values, quantile, rng),
-            "rationale": _rationale_level(of_task, values, rng),
+            "question": _question_level(tested, scored, values, quantile, rng),
+            "rationale": _rationale_level(tested, values, rng),
             "lengths": _lengths(of_task, scored, of_pairs),
             "techniques": _techniques(of_task, scored, of_pairs),
             **_tied(of_task, scored, of_pairs),
+            **({"questions_that_chose": len(chose)} if chose else {}),
         }
         for level in ("question", "rationale"):
             kept = [one.chosen_score - one.rejected_score for one in of_pairs if one.level == level]
             told[level] |= {"pairs": len(kept), "mean_gap_of_pairs": fmean(kept) if kept else None}
         report[task] = told
     return report
+
+
+def _chosen_on(drafts: Sequence[Draft], tested: Sequence[Draft], pilots: Collection[str]) -> str:
+    """Why chance can't be told, if too little is left to test beside what chose the questions; else empty.
+
+    Preference questions are chosen for telling the pilots apart, and do so on them even where all drafts are alike.
+    """
+    if 2 * len(tested) >= len(drafts):
+        return ""
+    chose = sum(draft.draft_id in pilots for draft in drafts)
+    return f"the questions were chosen on {chose} of these {len(drafts)} drafts, so chance can't be told"
 
 
 def _values(drafts: Sequence[Draft], cells: Cells, weights: Mapping[str, float]) -> np.ndarray | str:
@@ -130,10 +146,10 @@ def _question_level(
     rng: np.random.Generator,
 ) -> dict[str, Any]:  # fmt: skip
     groups = _groups(drafts)
-    if len(groups) < 2:
-        return {"told": "one question"}
     if isinstance(values, str):
         return {"told": values}
+    if len(groups) < 2:
+        return {"told": "one question"}
     scores = values.mean(axis=1)
     effects = technique_effects(drafts, dict(zip((draft.draft_id for draft in drafts), scores.tolist(), strict=True)))
     off = np.array([effects.get(draft.technique, 0.0) for draft in drafts])
@@ -293,6 +309,8 @@ def gap_remarks(report: Mapping[str, Any]) -> list[str]:
         remarks.append(f"Of {pairs} rationale pairs {best} had several best and {worst} several worst; drawn by seed.")
     if without := sum(found["questions_without_a_rationale"] for found in report.values()):
         remarks.append(f"{without} questions lost a rationale; their scores allow for its technique.")
+    if chose := sum(found.get("questions_that_chose", 0) for found in report.values()):
+        remarks.append(f"{chose} questions had a say in the preference set: gaps and chance are told of the others.")
     reasons = {found[level].get("told", "") for found in report.values() for level in ("question", "rationale")}
     return remarks + [f"{reason[0].upper()}{reason[1:]}." for reason in sorted(reasons - {""})]
 

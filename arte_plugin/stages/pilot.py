@@ -8,13 +8,30 @@ what this chooses, by simulation and on real probes.
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
 from arte_plugin.args import ProbeArgs
 from arte_plugin.models import Model
-from arte_plugin.rows import Draft, Response
+from arte_plugin.rows import Draft, Response, iter_rows
+from arte_plugin.stages import STAGES
 from arte_plugin.stages.preference_set import preference_question
 from arte_plugin.stages.probe import probe
 from arte_plugin.tasks import Task
+
+#: Between the student and the draft in a respondent's name.
+_WITH = " with "
+
+
+def drafts_that_chose(scores_file: Path) -> set[str]:
+    """The drafts that were respondents in the run of these scores, by `02-preference-set/responses.jsonl` beside them.
+
+    Empty where the scores lie elsewhere. A respondent of another kind may have such a name: look for drafts' own ids.
+    """
+    file = scores_file.parent.parent / STAGES["preference-set"] / "responses.jsonl"
+    if not file.is_file():
+        return set()
+    named = (row.respondent.rpartition(_WITH) for row in iter_rows(file, Response))
+    return {draft_id for _, between, draft_id in named if between}
 
 
 def drawn(drafts: Sequence[Draft], count: int, seed: int) -> list[Draft]:
@@ -38,7 +55,7 @@ def pilot(task: Task, drafts: Sequence[Draft], student: Model, settings: ProbeAr
     questions = [preference_question(question) for question in task.validation]
     return [
         Response(
-            respondent=f"{row.student} with {row.draft_id}",
+            respondent=f"{row.student}{_WITH}{row.draft_id}",
             shots=1,
             task=row.task,
             question_id=row.preference_id,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from arte_plugin.args import PairArgs
-from arte_plugin.rows import AnswerLikelihood, Probe, Score, write_rows
+from arte_plugin.rows import AnswerLikelihood, Probe, Response, Score, write_rows
 from arte_plugin.stages.gaps import (
     NO_PROBES,
     gap_lines,
@@ -18,6 +18,7 @@ from arte_plugin.stages.gaps import (
     technique_lines,
 )
 from arte_plugin.stages.pair import pair
+from arte_plugin.stages.pilot import drafts_that_chose
 from arte_plugin.stages.probe import Tally, preference_scores
 from arte_plugin.tables import format_table
 from tests.unit.test_pair import draft, everything_fits
@@ -77,6 +78,40 @@ def test_a_preference_is_called_one(tmp_path):
     techniques = report["sums"]["techniques"]
     assert techniques["step_by_step"]["chosen"] > 20 and techniques["rule_first"]["rejected"] > 20
     assert technique_lines(report)[1][:2] == ["rule_first", "30"]
+
+
+def test_drafts_that_chose_the_questions_are_not_tested_on_them(tmp_path):
+    drafts, rows, scores = probed(no_difference)
+    scored = preference_scores(scores, {})
+    write_rows(tmp_path / "probes.jsonl", rows)
+    cells = read_cells(tmp_path / "scores.jsonl", scores)
+    few, many = ([one.draft_id for one in drafts[::step]] for step in (20, 4))
+    report = gap_report(drafts, scored, cells, {}, [], 0.25, 1, pilots={*many, "another run's"})
+    because = "the questions were chosen on 30 of these 120 drafts, so chance can't be told"
+    assert report["sums"]["rationale"]["told"] == report["sums"]["question"]["told"] == because
+    assert "p" not in report["sums"]["question"] and gap_note(report, "question") == because
+    # Six of thirty questions: the test is that of the others alone.
+    report = gap_report(drafts, scored, cells, {}, [], 0.25, 1, pilots=few)
+    chose = {one.question_id for one in drafts if one.draft_id in few}
+    others = [one for one in drafts if one.question_id not in chose]
+    alone = gap_report(others, scored, cells, {}, [], 0.25, 1)
+    for level in ("question", "rationale"):
+        assert report["sums"][level] == alone["sums"][level] and report["sums"][level]["questions"] == 24
+    assert any(line.startswith("6 questions had a say") for line in gap_remarks(report))
+    assert not any("had a say" in line for line in gap_remarks(alone))
+
+
+def test_the_drafts_that_chose_are_read_beside_the_scores(tmp_path):
+    scores_file = tmp_path / "03-probe" / "scores.jsonl"
+    assert drafts_that_chose(scores_file) == set()
+    responses = [
+        Response("the student", 1, "sums", "v1", "", "", "correct"),
+        Response("a with b with q1-split", 1, "sums", "v1", "", "", "wrong"),
+    ]
+    folder = tmp_path / "02-preference-set"
+    folder.mkdir()
+    write_rows(folder / "responses.jsonl", responses)
+    assert drafts_that_chose(scores_file) == {"q1-split"}
 
 
 def test_scores_without_probes(tmp_path):
