@@ -27,7 +27,7 @@ _EXAMPLE = re.compile(r"(?:\be\.g\.|\bfor example|\bfor instance|\bsuch as)[\s:,
 #: What a text puts in the place of an answer.
 _PLACEHOLDER = re.compile(
     r"(?:(?:the|your|my|final|correct|right)\s+)*(?:answers?|option|letter|number|word|text|value|solution|choice)"
-    r"|\(?x\)?|\W*",
+    r"|\(?x\)?|[\s.…\"'`_-]*",
     re.IGNORECASE,
 )
 _BETWEEN_TAGS = ("and", "or", "to")

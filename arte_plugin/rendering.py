@@ -62,7 +62,7 @@ class Renderer:
         """A reply without the thought in front of it, which nobody is shown; None for a thought that never ended."""
         if self.thought is None:
             return text
-        _, end, said = text.rpartition(self.thought.end)
+        _, end, said = text.partition(self.thought.end)
         return self._special.left_out(said) if end else None
 
     def completion(self, text: str) -> str:

@@ -280,6 +280,8 @@ class Run:
         return {
             "model": dict(model.identity),
             "rendering": model.renderer.identity,
+            # No part of how a text is rendered, so that the teacher is not trained again for more of them.
+            **({"thought_tokens": model.renderer.thought.max_tokens} if model.renderer.thought else {}),
             "tasks": self.task_inputs(),
             "seed": self.args.sampling_seed,
         }

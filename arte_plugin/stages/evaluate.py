@@ -170,6 +170,7 @@ def evaluate(
             **({"ask_again": True} if ask_again else {}),
             "lm_eval": metadata.version("lm_eval"),
             "engine": versions.engine("transformers"),
+            "rendering": versions.RENDERING,
             "format": 4,
         }
         keys = {name: hash_of({**settings, "name": name, "questions": questions[name]}) for name in wanted}

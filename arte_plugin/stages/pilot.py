@@ -62,6 +62,9 @@ def pilot(task: Task, drafts: Sequence[Draft], student: Model, settings: ProbeAr
             response=row.response,
             answer=row.answer,
             outcome=row.outcome,
+            finish=row.finish,
+            new_tokens=row.new_tokens,
+            asked_again=row.asked_again,
         )
         for row in probe(task, drafts, questions, student, settings)
     ]

@@ -24,7 +24,10 @@ def respond(task: Task, respondent: Model, name: str, shots: int, settings: Prob
             f"{len(task.seeds)}. Raise `seed_questions` or lower `preference_set.respondents[].shots`."
         )
     description, kind = task.args.description, task.args.answer
-    shown = random.Random(f"{seed}/{task.name}/shots/{shots}").sample(task.seeds, shots)
+    # Worked ones as long as there are enough; a bare answer shows no more than its form.
+    worked = [seed_question for seed_question in task.seeds if seed_question.rationale]
+    pool = worked if len(worked) >= shots else task.seeds
+    shown = random.Random(f"{seed}/{task.name}/shots/{shots}").sample(pool, shots)
     examples = [(q.question, q.rationale or prompts.bare_rationale(q.target)) for q in shown]
     requests = [
         Request(

@@ -56,7 +56,8 @@ def rendered(pair: Mapping[str, Any], renderer: Renderer) -> tuple[str, str, str
 
     A rationale ends the teacher's reply; a question stands behind what was written before it, and ends nothing.
     """
-    begun = pair.get("begun") or ""
+    # A reply's leading white space is the template's business, as it is in front of a rationale.
+    begun = (pair.get("begun") or "").lstrip()
     written = partial(renderer.part_of_reply, begun=begun) if pair.get("level") == "question" else renderer.completion
     return renderer.prompt(pair["prompt"], begun), written(pair["chosen"]), written(pair["rejected"])
 

@@ -98,6 +98,10 @@ def test_forms(response, kind, answer):
         ("<ans>A</ans>", "(A)", "choice", "correct"),
         ("<ans>1,000</ans>", "1000", "number", "correct"),
         ("hm", "1000", "number", "unparsed"),
+        # Brackets are an answer, also behind words that would speak of an empty tag.
+        ("So the closing brackets are as follows: <ans>] } )</ans>", "] } )", "text", "correct"),
+        ("It should be completed with <ans>] }</ans>", "] }", "text", "correct"),
+        ("I put it between <ans> ... </ans>", "] }", "text", "unparsed"),
     ],
 )
 def test_judge(response, target, kind, outcome):

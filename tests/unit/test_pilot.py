@@ -1,10 +1,14 @@
 """Drafts as respondents: which are drawn, and what their rows are. No model."""
 
+from types import SimpleNamespace
+
 import pytest
 from pydantic import ValidationError
 
 from arte_plugin.args import ArteArgs
 from arte_plugin.respondents import respondents
+from arte_plugin.rows import Probe
+from arte_plugin.stages import pilot as stage
 from arte_plugin.stages.pilot import drawn
 from tests.unit.test_pair import draft
 
@@ -30,6 +34,13 @@ def test_the_pilot_is_spread_over_questions_and_drawn_by_seed():
     assert len({one.draft_id for one in twelve}) == 12 and len({one.question_id for one in twelve}) == 10
     assert len({one.technique for one in drawn(DRAFTS, 10, 3)}) > 1
     assert drawn(DRAFTS[:5], 8, 1) == DRAFTS[:5]
+
+
+def test_how_a_reply_ended_stays_with_it(monkeypatch):
+    row = Probe("d", "v1", "t", "s", "and so", "", "unparsed", finish="length", new_tokens=64, asked_again=True)
+    monkeypatch.setattr(stage, "probe", lambda *given: [row])
+    [made] = stage.pilot(SimpleNamespace(validation=[]), [], None, None)
+    assert (made.finish, made.new_tokens, made.asked_again) == ("length", 64, True)
 
 
 def test_drafts_take_the_place_of_the_default_respondents_only():

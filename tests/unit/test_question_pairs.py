@@ -133,6 +133,10 @@ def test_what_is_trained_on_continues_the_reply_and_ends_no_turn(tmp_path, chat)
     assert tokenizer.decode(trained["prompt_ids"]).endswith(asked(1) + turn + begun)
     assert tokenizer.decode(trained["chosen_ids"]) == texts["chosen"]
     assert tokenizer.decode(trained["rejected_ids"]) == texts["rejected"]
+    # White space in front of a reply's first question is the template's, and not there twice.
+    led = {key: ids(render_pair({**pair_, "begun": text}, tokenizer, "auto"), tokenizer) for key, text in
+           {"none": "", "some": "\n\n"}.items()}  # fmt: skip
+    assert led["some"] == led["none"]
     # At the beginning of a reply likewise; a rationale ends its reply as ever.
     first = ids(render_pair({**pair_, "begun": ""}, tokenizer, "auto"), tokenizer)
     assert tokenizer.decode(first["chosen_ids"]).strip() == "<Question_6>a</Question_6>"

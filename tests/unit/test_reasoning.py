@@ -97,6 +97,12 @@ def test_drafts_are_read_behind_the_thought(thinker, task):
         assert not request.prompt.rstrip().endswith(end)
 
 
+def test_a_reply_that_names_the_end_of_thoughts_is_read_from_the_first_one(thinker):
+    teacher, _, end = thinker
+    assert teacher.renderer.said(f"hm{end}Five. <ans>5</ans>") == "Five. <ans>5</ans>"
+    assert teacher.renderer.said(f"hm{end}Five, behind my {end} <ans>5</ans>").startswith("Five")
+
+
 def test_where_no_thought_ends_the_remedy_is_told(thinker, task):
     teacher, engine, _ = thinker
     engine._reply = lambda request: "Hmm. <Question_4><input>3 + 3</input><target>7</target></Question_4>"

@@ -81,6 +81,12 @@ def test_few_shot_prompts_show_solutions_and_bare_answers_only_where_there_are_t
     respond(shown, model(asked), "plain", 3, ProbeArgs(), 1)
     assert "The answer is <ans>" not in asked.asked[0].prompt
     assert all(rationale in asked.asked[0].prompt for _, rationale in worked)
+    # Fewer shots than solutions, of a task that shows bare ones at more shots: respondents see solutions all the same.
+    [four] = with_worked_examples([TASK], solved, 4)
+    for shots in (1, 2):
+        asked = Solver({"7": "<ans>14</ans>"})
+        respond(four, model(asked), "plain", shots, ProbeArgs(), 1)
+        assert "The answer is <ans>" not in asked.asked[0].prompt
     [short] = with_worked_examples([TASK], solved, 4)
     assert [one.rationale for one in short.seeds] == [rationale for _, rationale in worked] + ["", ""]
     assert "The answer is <ans>6</ans>" in question_rows(short, 4)[0]["prompt"]
