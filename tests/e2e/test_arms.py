@@ -133,6 +133,8 @@ def _another_task_and_student_from_that_run(write_config, tmp_path, changes, tin
             "arte.tasks": [{**tiny_config["arte"]["tasks"][0], "name": "another"}],
             # It has that run's questions, in splits of its own.
             "arte.overlap": "drop",
+            # The student writes nothing that can be read.
+            "arte.probe.min_readable": 0,
         },
         name="others",
     )
