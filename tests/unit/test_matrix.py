@@ -1,5 +1,6 @@
 """`make test-matrix`: both rows are run whatever becomes of the first, each in its own place, and told at the end."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -26,7 +27,9 @@ def matrix(tmp_path):
         pythons = [script(tmp_path / f"python{i}", f"echo {version}") for i, version in enumerate(versions)]
         fake = script(tmp_path / "make", f'echo "$@" >> {tmp_path}/calls\ncase "$*" in *-{failing}*) exit 2;; esac')
         words = [f"MAKE={fake}", f"PYTHON311={pythons[0]}", f"PYTHON312={pythons[1]}"]
-        done = subprocess.run(["make", "test-matrix", *words], cwd=ROOT, capture_output=True, text=True)
+        # Under `make test` a make is a sub-make, and says which directory it enters and leaves: behind our table.
+        env = {name: value for name, value in os.environ.items() if name not in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS")}
+        done = subprocess.run(["make", "test-matrix", *words], cwd=ROOT, env=env, capture_output=True, text=True)
         calls = (tmp_path / "calls").read_text().splitlines() if (tmp_path / "calls").exists() else []
         return done.returncode, done.stdout.splitlines(), calls
 
