@@ -185,9 +185,11 @@ def student_model(
         import torch
         from transformers import AutoModelForCausalLM
 
+        from arte_plugin.attention_kernels import pin_flash_kernel
         from arte_plugin.engines.transformers import TransformersEngine
 
         LOG.info("loading %s", base_model)
+        pin_flash_kernel()
         model = AutoModelForCausalLM.from_pretrained(
             base_model,
             **_at(revision),

@@ -62,10 +62,13 @@ def loaded_student(candidate: Candidate, cfg: Mapping[str, Any], plain_greedy: b
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+    from arte_plugin.attention_kernels import pin_flash_kernel
+
     student, trust = candidate.trained, candidate.student.trust_remote_code
     LOG.info("loading %s%s", student.model, f" with {student.adapter}" if student.adapter else "")
     tokenizer = AutoTokenizer.from_pretrained(student.model, trust_remote_code=trust, **student.at_revision())
     wanted = attention(candidate.student, cfg)
+    pin_flash_kernel()
     model = AutoModelForCausalLM.from_pretrained(
         student.model,
         **student.at_revision(),

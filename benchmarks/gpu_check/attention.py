@@ -77,6 +77,9 @@ def try_layer(name: str, device: str, model: str) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from arte_plugin.attention_kernels import pin_flash_kernel
+
+    pin_flash_kernel()
     config = AutoConfig.from_pretrained(model)
     config.num_hidden_layers = 2
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
