@@ -24,6 +24,8 @@ LOG = logging.getLogger(LOGGER)
 RESTARTS = 3
 #: Seconds that a server has to end by itself.
 LEAVE = 30.0
+#: Torch's names for the settings of its allocator: today's and the older one.
+ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 
 class OwnServer:
@@ -135,7 +137,7 @@ class OwnServer:
             try:
                 # The death signal comes when the thread that starts it ends: hence the main thread.
                 self._process = subprocess.Popen(
-                    words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=child.environment(),
+                    words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(),
                     start_new_session=True, preexec_fn=child.end_with_parent(),
                 )  # fmt: skip
             except OSError as error:
@@ -168,6 +170,23 @@ def command_words(template: str, variables: Mapping[str, str]) -> list[str]:
         re.sub(r"\{(\w+)\}", lambda match: variables.get(match[1], match[0]), word) for word in shlex.split(template)
     ]
     return [str(Path(words[0]).expanduser()) if words[0].startswith("~") else words[0], *words[1:]]
+
+
+def environment() -> dict[str, str]:
+    """What a server inherits: a child's environment, without the expandable segments that `axolotl` sets for itself.
+
+    vLLM and SGLang share memory between GPUs by handles that such segments don't have. Who wants them there says so in
+    the command: `env PYTORCH_ALLOC_CONF=… vllm serve …`.
+    """
+    found = child.environment()
+    for name in ALLOCATOR:
+        if name in found:
+            # The comma within `roundup_power2_divisions:[256:1,>:4]` parts nothing.
+            options = re.split(r",(?![^\[]*\])", found.pop(name))
+            kept = [one.strip() for one in options if one.partition(":")[0].strip() != "expandable_segments"]
+            if kept:
+                found[name] = ",".join(kept)
+    return found
 
 
 def _free_port() -> int:

@@ -654,6 +654,28 @@ def test_a_command_that_can_t_serve(own_server, renderer):
     assert own._process is None
 
 
+@pytest.mark.parametrize(
+    ("name", "here", "there"),
+    [
+        # As `axolotl` sets it, for torch 2.9 and later and for older ones.
+        ("PYTORCH_ALLOC_CONF", "expandable_segments:True", None),
+        ("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True,max_split_size_mb:64", "max_split_size_mb:64"),
+        ("PYTORCH_ALLOC_CONF", "max_split_size_mb:128, expandable_segments:True", "max_split_size_mb:128"),
+        ("PYTORCH_CUDA_ALLOC_CONF", "roundup_power2_divisions:[256:1,>:4],expandable_segments:True",
+         "roundup_power2_divisions:[256:1,>:4]"),
+        ("PYTORCH_ALLOC_CONF", "max_split_size_mb:128", "max_split_size_mb:128"),
+    ],
+)  # fmt: skip
+def test_a_server_does_not_inherit_expandable_segments(name, here, there, own_server, renderer, tmp_path, monkeypatch):
+    monkeypatch.setenv(name, here)
+    own = own_server()
+    script = tmp_path / "server.py"
+    script.write_text(f"import os\nprint('has', repr(os.environ.get({name!r})), flush=True)\n" + script.read_text())
+    own_engine(own, renderer=renderer).generate([ask()])
+    assert f"has {there!r}\n" in own.log_file.read_text()
+    assert os.environ[name] == here
+
+
 def test_a_command_s_words():
     variables = {"model": "/a b/c", "port": "80", "adapter": "/d e", "adapter_name": "arte-1"}
     words = command_words("vllm {model} --port {port} --x '{\"a\": 1}' --lora {adapter_name}={adapter}", variables)
