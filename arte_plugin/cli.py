@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,7 +13,6 @@ import click
 
 from arte_plugin import __version__, last_word, ranks, sharding
 from arte_plugin.errors import ConfigError, shown_errors
-from arte_plugin.plan import RATES
 from arte_plugin.stages import STAGES
 
 CONFIG = click.argument("config", type=click.Path(exists=True, dir_okay=False))
@@ -65,17 +65,15 @@ def validate(config: str, prompts: bool) -> None:
     "--teacher-rates",
     type=click.FloatRange(0, min_open=True),
     nargs=2,
-    default=RATES["teacher"],
-    show_default=True,
-    help="Tokens a second of one GPU: of the teacher's prompts, of its replies.",
+    help="Tokens a second of one GPU: of the teacher's prompts, of its replies.  [default: by engine, precision, size]",
 )
 @click.option(
-    "--student-rates", type=click.FloatRange(0, min_open=True), nargs=2, default=RATES["student"], show_default=True,
+    "--student-rates", type=click.FloatRange(0, min_open=True), nargs=2,
     help="The same for the student.",
 )  # fmt: skip
 def plan(
-    config: str, gpus: int | None, configs: tuple[str, ...], teacher_rates: tuple[float, float],
-    student_rates: tuple[float, float],
+    config: str, gpus: int | None, configs: tuple[str, ...], teacher_rates: tuple[float, float] | None,
+    student_rates: tuple[float, float] | None,
 ) -> None:  # fmt: skip
     """Say what the run of CONFIG will take, from the config alone: nothing is loaded, asked or downloaded."""
     from arte_plugin.config_check import check_config, raw_config
@@ -84,6 +82,7 @@ def plan(
         cfg = raw_config(config)
         args = check_config(cfg).arte
         from arte_plugin.plan.make import check_configs, make_plan, visible_gpus
+        from arte_plugin.plan.rates import Rate
         from arte_plugin.plan.text import as_text
         from arte_plugin.teacher_recipe import check_it_trains, missing
 
@@ -95,8 +94,10 @@ def plan(
         if cfg.get("bf16") == "auto" or not any(key in cfg for key in ("bf16", "fp16", "bfloat16", "float16")):
             # Axolotl's default, on the GPUs that a plan is made for.
             cfg["bf16"] = True
+        given = {"teacher": teacher_rates, "student": student_rates}
+        own = {who: Rate(*rate, "given") for who, rate in given.items() if rate}
         made = make_plan(cfg, args, gpus, check_configs(configs))
-        click.echo(as_text(made, args, {"teacher": teacher_rates, "student": student_rates}), nl=False)
+        click.echo(as_text(replace(made, rates={**made.rates, **own}), args), nl=False)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 
 from generated import fill_or_check
 
+from arte_plugin.plan.rates import POINTS, size_in_words
 from arte_plugin.tables import markdown_table
 
 TARGET = Path(__file__).with_name("plan.md")
@@ -31,8 +32,18 @@ def main() -> int:
         "shown": f"```\n$ arte plan yaml_examples/{shown.stem}.yaml\n{shown.read_text(encoding='utf-8').rstrip()}\n```",
         "measured": markdown_table(_measured()),
         "recipes": markdown_table(_recipes()),
+        "rates": markdown_table(_rates()),
     }
     return fill_or_check(TARGET, parts)
+
+
+def _rates() -> list[list[str]]:
+    lines = [["engine", "precision", "size", "prompts", "replies", "how it is known"]]
+    for (engine, precision), points in POINTS.items():
+        for one in points:
+            figures = [f"{one.prompts:,.0f}", f"{one.replies:,.0f}"]
+            lines.append([f"`{engine}`", precision, size_in_words(one.parameters), *figures, one.source])
+    return lines
 
 
 def _measured() -> list[list[str]]:

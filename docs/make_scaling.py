@@ -1,7 +1,7 @@
 """Write the tables of `docs/scaling.md`; with `--check`, fail when they are stale.
 
     python docs/make_scaling.py [--check]
-    python docs/make_scaling.py --student 50000 10000 --teacher 2000 400
+    python docs/make_scaling.py --student 50000 10000 --teacher 2000 600
 
 With rates (tokens a second of one GPU, of prompts and of replies) the tables are printed for these, and nothing is
 written. Measured figures come from the JSON in `benchmarks/`, sizes from the defaults, which are the paper's.
@@ -17,10 +17,10 @@ from typing import Any
 from generated import fill_or_check
 
 from arte_plugin.args import ArteArgs
-from arte_plugin.plan import RATES
 from arte_plugin.plan.calls import Sizes, Work, works
 from arte_plugin.plan.disk import Bytes, rows_and_cache
 from arte_plugin.plan.lengths import Lengths
+from arte_plugin.plan.rates import Rate, rate_of
 from arte_plugin.prompts import DEFAULT_TECHNIQUES
 from arte_plugin.tables import markdown_table
 from arte_plugin.task_args import TaskArgs
@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{who}", type=float, nargs=2, metavar=("PROMPT_RATE", "WRITING_RATE"))
     options = parser.parse_args(arguments)
     rates = {
-        "teacher": tuple(options.teacher or RATES["teacher"]),
-        "student": tuple(options.student or RATES["student"]),
+        "teacher": Rate(*options.teacher, "given") if options.teacher else rate_of("vllm", "bfloat16", 70e9),
+        "student": Rate(*options.student, "given") if options.student else rate_of("vllm", "bfloat16", 2e9),
     }
     tables = {
         "calls": "\n\n".join(
@@ -91,7 +91,7 @@ def work() -> list[Work]:
     return works(args, [task] * TASKS)
 
 
-def _calls(asked: Sequence[Work], rates: dict[str, Any]) -> list[list[str]]:
+def _calls(asked: Sequence[Work], rates: dict[str, Rate]) -> list[list[str]]:
     lines = [["what", "who", "calls", "prompt tokens asked", "computed", "new tokens", "GPU-hours"]]
     for one in asked:
         figures = [_large(one.asked), _large(one.computed), _large(one.new)]
@@ -107,21 +107,21 @@ def _calls(asked: Sequence[Work], rates: dict[str, Any]) -> list[list[str]]:
     return [*lines, ["saved by the shared part of probes", "", "", "", "", "", _figure(saved)]]
 
 
-def _assumed(rates: dict[str, Any]) -> list[list[str]]:
+def _assumed(rates: dict[str, Rate]) -> list[list[str]]:
     return [
         ["assumed", "figure"],
         ["a rationale", f"{RATIONALE} tokens"],
         ["a student's reply", f"{REPLY} tokens"],
-        ["teacher, one GPU's share (70B on four GPUs with 80 GB)", _rates(rates["teacher"])],
-        ["student, one GPU (2B, 80 GB), large batches", _rates(rates["student"])],
+        ["teacher, one GPU's share (70B by vLLM on four GPUs with 80 GB)", _rate(rates["teacher"])],
+        ["student, one GPU (2B by vLLM, 80 GB), large batches", _rate(rates["student"])],
     ]
 
 
-def _rates(rates: tuple[float, float]) -> str:
-    return f"{rates[0]:,.0f} prompt tokens/s, {rates[1]:,.0f} new tokens/s"
+def _rate(rate: Rate) -> str:
+    return f"{rate.prompts:,.0f} prompt tokens/s, {rate.replies:,.0f} new tokens/s ({rate.source})"
 
 
-def _client(rates: dict[str, Any]) -> list[list[str]]:
+def _client(rates: dict[str, Rate]) -> list[list[str]]:
     lines = [["prompts", "tokens in a prompt", "requests a second", "GPUs that this keeps busy with probes"]]
     [probes] = [one for one in work() if one.what == "probes"]
     of_one_gpu = probes.calls / probes.hours(rates["student"]) / 3600

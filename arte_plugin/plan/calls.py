@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from arte_plugin.align_args import CHECK_QUESTIONS, TRAINED, VALIDATION
 from arte_plugin.args import ArteArgs
 from arte_plugin.plan.lengths import ASSUMED, Lengths
+from arte_plugin.plan.rates import Rate
 from arte_plugin.stages.arms import ARMS
 from arte_plugin.student_replies import ANSWER_TOKENS
 from arte_plugin.trainings import trainings
@@ -19,9 +20,6 @@ BARE = 8
 
 #: Of a student's replies, how many are assumed to be asked for their answer (`probe.ask_again`).
 UNREADABLE = 0.2
-
-#: Prompt tokens a second of one GPU, and new ones in large batches.
-Rates = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -46,9 +44,9 @@ class Work:
             self, calls=calls, asked=asked, computed=computed, new=self.new * factor, most=self.most * factor
         )
 
-    def hours(self, rates: Rates) -> float:
-        """GPU-hours at these rates."""
-        return (self.computed / rates[0] + self.new / rates[1]) / 3600
+    def hours(self, rate: Rate) -> float:
+        """GPU-hours at this rate."""
+        return (self.computed / rate.prompts + self.new / rate.replies) / 3600
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from typing import Any
 
 from arte_plugin.args import ArteArgs, StudentArgs
 from arte_plugin.errors import ConfigError
-from arte_plugin.plan import disk, memory, shapes, sizes
+from arte_plugin.plan import disk, memory, rates, shapes, sizes
 from arte_plugin.plan.calls import Work, works
 from arte_plugin.plan.lengths import longest_rows
+from arte_plugin.plan.rates import Rate
 from arte_plugin.stages.precision import wanted
 from arte_plugin.stages.sft import SHARED_KEYS, recipe
 from arte_plugin.trainings import trainings
@@ -28,6 +29,8 @@ class Plan:
     missing: list[str] = field(default_factory=list)
     #: Whether a student is trained with float32 weights where they fit.
     float32_students: bool = False
+    #: How fast `teacher` and `student` read and write.
+    rates: Mapping[str, Rate] = field(default_factory=dict)
 
 
 def make_plan(cfg: Mapping[str, Any], args: ArteArgs, gpus: int, configs: Mapping[str, str]) -> Plan:
@@ -53,7 +56,20 @@ def make_plan(cfg: Mapping[str, Any], args: ArteArgs, gpus: int, configs: Mappin
             missing.append(str(error))
     needs = _needs(cfg, args, found, known, gpus, own_drafts)
     float32 = any(memory.has_float32_weights(student_training(cfg, student)) for student in args.students)
-    return Plan(works_, needs, _disk(cfg, args, works_, found, known), found, gpus, missing, float32)
+    bytes_ = _disk(cfg, args, works_, found, known)
+    return Plan(works_, needs, bytes_, found, gpus, missing, float32, _rates(cfg, args, known, gpus))
+
+
+def _rates(cfg: Mapping[str, Any], args: ArteArgs, known: Mapping[str, shapes.Shape], gpus: int) -> dict[str, Rate]:
+    def parameters(name: str) -> float | None:
+        return known[name].parameters if name in known else None
+
+    teacher = str(cfg["base_model"])
+    students = [(one.base_model, parameters(one.base_model), probing_dtype(one, cfg)) for one in args.students]
+    return {
+        "teacher": rates.teacher_rate(teacher, parameters(teacher), cfg, args, memory.setup_of(cfg, gpus).pieces),
+        "student": rates.student_rate(students, args),
+    }
 
 
 def student_training(cfg: Mapping[str, Any], student: StudentArgs) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from arte_plugin.args import ArteArgs
-from arte_plugin.plan.calls import UNREADABLE, Rates, Work
+from arte_plugin.plan.calls import UNREADABLE, Work
 from arte_plugin.plan.make import Plan, serves
 from arte_plugin.plan.memory import GIB, Need
+from arte_plugin.plan.rates import Rate
 from arte_plugin.plan.sizes import Measured
 from arte_plugin.tables import Lines, format_table
 from arte_plugin.teacher_recipe import as_line
@@ -16,14 +17,18 @@ CARDS = (8, 12, 16, 24, 32, 40, 48, 64, 80, 96, 141, 180)
 CONTEXT, LOST = 0.7, 0.05
 
 
-def as_text(plan: Plan, args: ArteArgs, rates: Mapping[str, Rates]) -> str:
+def as_text(plan: Plan, args: ArteArgs) -> str:
     """The tables of calls, memory and disk, what was assumed, and what it comes to."""
-    tables = [call_lines(plan.works, rates), *([memory_lines(plan.needs)] if plan.needs else []), disk_lines(plan.disk)]
-    notes = "\n".join(f"- {note}" for note in (*assumed(plan, args, rates), *plan.missing))
+    tables = [
+        call_lines(plan.works, plan.rates),
+        *([memory_lines(plan.needs)] if plan.needs else []),
+        disk_lines(plan.disk),
+    ]
+    notes = "\n".join(f"- {note}" for note in (*assumed(plan, args), *plan.missing))
     return "\n\n".join([*map(format_table, tables), notes, closing(plan)]) + "\n"
 
 
-def call_lines(works: Sequence[Work], rates: Mapping[str, Rates]) -> Lines:
+def call_lines(works: Sequence[Work], rates: Mapping[str, Rate]) -> Lines:
     """A line for each kind of call."""
     lines: Lines = [
         ["stage", "what", "who", "calls", "prompt tokens", "computed", "new tokens", "at most", "GPU-hours"]
@@ -53,7 +58,7 @@ def disk_lines(disk: Mapping[str, float]) -> Lines:
     return [*lines, ["all", weight(sum(disk.values()))]]
 
 
-def assumed(plan: Plan, args: ArteArgs, rates: Mapping[str, Rates]) -> Iterator[str]:
+def assumed(plan: Plan, args: ArteArgs) -> Iterator[str]:
     """What the figures rest on."""
     found = plan.found
     first = found.tasks[0]
@@ -76,10 +81,10 @@ def assumed(plan: Plan, args: ArteArgs, rates: Mapping[str, Rates]) -> Iterator[
     if args.teacher.reasoning is True:
         most = f"{args.teacher.reasoning_tokens:,}"
         yield f"Not counted: thoughts, of up to {most} tokens before each of the teacher's replies."
-    of = {who: f"{rate[0]:,.0f} and {rate[1]:,.0f}" for who, rate in rates.items()}
+    of = ", ".join(f"{who} {rate}" for who, rate in plan.rates.items())
     yield (
-        f"Assumed tokens a second of one GPU, of prompts and of replies: teacher {of['teacher']}, student "
-        f"{of['student']}. `--teacher-rates`, `--student-rates` for yours. Training is not in the GPU-hours."
+        f"Assumed tokens a second of one GPU with 80 GB, of prompts and of replies: {of}. `--teacher-rates`, "
+        "`--student-rates` for yours (docs/plan.md). Training is not in the GPU-hours."
     )
     if args.evaluate.benchmarks:
         yield "`evaluate.benchmarks` are not counted."

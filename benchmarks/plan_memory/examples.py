@@ -48,7 +48,6 @@ SHAPES: dict[str, dict[str, Any]] = {
 def main() -> int:
     """Plan every example and keep what it says of memory, in GiB."""
     from arte_plugin.config_check import check_config
-    from arte_plugin.plan import RATES
     from arte_plugin.plan.make import make_plan
     from arte_plugin.plan.memory import GIB
     from arte_plugin.plan.text import as_text
@@ -75,7 +74,7 @@ def main() -> int:
                 figures = {name: round(getattr(need, name) / GIB, 1) for name in ("weights", "kept", "total", "most")}
                 rows.append({"example": example.stem, "gpus": gpus, "step": need.step, "model": need.model, **figures})
             if example.stem == SHOWN:
-                (HERE / f"{SHOWN}.txt").write_text(as_text(plan, args, RATES), encoding="utf-8")
+                (HERE / f"{SHOWN}.txt").write_text(as_text(plan, args), encoding="utf-8")
             print(example.stem, *rows[-len(plan.needs) :], sep="\n  ", flush=True)
     (HERE / "examples.json").write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n", encoding="utf-8")
     return 0

@@ -15,8 +15,9 @@ from arte_plugin.args import ArteArgs
 from arte_plugin.cli import cli
 from arte_plugin.config_check import check_config
 from arte_plugin.errors import ConfigError
-from arte_plugin.plan import RATES, calls, disk, lengths, memory, shapes, sizes, trace
+from arte_plugin.plan import calls, disk, lengths, memory, shapes, sizes, trace
 from arte_plugin.plan.make import make_plan, probing_dtype, student_training
+from arte_plugin.plan.rates import Rate
 from arte_plugin.plan.text import as_text
 from arte_plugin.prompts import question_prompt, solve_prompt
 from arte_plugin.rendering import Renderer
@@ -156,7 +157,7 @@ def test_shared_part_is_computed_once_for_a_draft():
     shared, own = of.before + of.question + of.frame + of.rationale, of.question + of.frame
     assert probes.asked == pytest.approx(100 * (shared + own))
     assert probes.computed == pytest.approx(20 * shared + 100 * (own + 8))
-    assert probes.hours((100.0, 10.0)) == pytest.approx((probes.computed / 100 + probes.new / 10) / 3600)
+    assert probes.hours(Rate(100.0, 10.0, "given")) == pytest.approx((probes.computed / 100 + probes.new / 10) / 3600)
 
 
 def test_assumed_lengths_are_the_measured_ones():
@@ -374,7 +375,7 @@ def test_every_example_has_a_plan(example, tmp_path):
     assert made.missing == []
     assert all(one.calls > 0 and one.asked >= one.computed * 0.9 for one in made.works)
     assert all(math.isfinite(one.most) and one.most >= one.total > 0 for one in made.needs)
-    text = as_text(made, args, RATES)
+    text = as_text(made, args)
     assert "the teacher's training" in text or args.from_run
     assert text.rstrip().endswith("GiB.")
 
