@@ -208,9 +208,11 @@ def _run(config: str, starts: bool = True):
         from axolotl.cli.config import load_cfg
 
         from arte_plugin.align import use_all_cores
+        from arte_plugin.placement import take_own_gpu
         from arte_plugin.run import Run
 
         use_all_cores()
+        take_own_gpu()
         return Run(load_cfg(config, **sharding.switched_off(cfg)), starts)
 
 

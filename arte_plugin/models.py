@@ -4,14 +4,13 @@ import copy
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arte_plugin import aligned_weights, axolotl_keys, ranks, serving, sharding, versions
+from arte_plugin import aligned_weights, axolotl_keys, placement, ranks, serving, sharding, versions
 from arte_plugin.args import ArteArgs, RespondentArgs, StudentArgs, TeacherArgs
 from arte_plugin.engines.base import Completion, Describes, Engine, Request, plan_batches, plan_queue
 from arte_plugin.fingerprints import fingerprint_files, fingerprint_model
@@ -198,7 +197,7 @@ def student_model(
             **({"attn_implementation": attention} if attention else {}),
         )
         return TransformersEngine(
-            model.to(_device()), renderer.tokenizer, ends=renderer.end_ids, **_engine_settings(args)
+            model.to(placement.device()), renderer.tokenizer, ends=renderer.end_ids, **_engine_settings(args)
         )
 
     fingerprint = fingerprint_model(base_model, revision)
@@ -219,7 +218,7 @@ def student_model(
     # The checkpoint's own code may compute something else than the library's.
     code = {"trust_remote_code": True} if settings.trust_remote_code else {}
     identity = {"model": fingerprint, "dtype": dtype, "attention": attention, "engine": engine, **ends, **code}
-    batch_size = args.probe.batch_size or (160 if _device() == "cpu" else 1000)
+    batch_size = args.probe.batch_size or (160 if placement.device() == "cpu" else 1000)
     return Model(name, identity, renderer, load, cache, batch_size, args.engine.rank_timeout)
 
 
@@ -239,12 +238,15 @@ def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path |
 
         sharding.refuse_zero3()
         LOG.info("loading the teacher %s%s", base_model, f" with {adapter}" if adapter else "")
+        cfg["device_map"] = placement.device_map(cfg)
         model, _ = ModelLoader(cfg, tokenizer, inference=True).load()
         if cfg.get("adapter") and not adapter:
             # Quantisation in Axolotl comes with the adapter; a fresh one must not have a say.
             model = model.unload()
         if adapter:
             aligned_weights.check_loaded(model, adapter)
+        placement.check_placed(model, f"the teacher {base_model}", cfg)
+        placement.one_precision(model, cfg.get("torch_dtype"))
         model.requires_grad_(False)
         return TransformersEngine(model, tokenizer, ends=renderer.end_ids, **_engine_settings(args))
 
@@ -351,11 +353,3 @@ def tokenizer_hash(tokenizer) -> str:
 
 def _engine_settings(args: ArteArgs) -> dict[str, Any]:
     return {"page_size": args.engine.page_size, "memory": args.engine.cache_gib * 2**30}
-
-
-def _device() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    return "cpu"

@@ -15,6 +15,7 @@ from arte_plugin import (
     memory,
     merging,
     peers,
+    placement,
     ranks,
     rounds,
     sharding,
@@ -71,6 +72,7 @@ class ArtePlugin(BasePlugin):
         """Stages 1 to 4, then hand the pairs to Axolotl; with an aligned teacher at hand, go on behind the training."""
         with shown_errors():
             align.use_all_cores()
+            placement.take_own_gpu()
             if not ranks.is_first():
                 LOG.setLevel(logging.WARNING)
             run = self._run = Run(cfg)
