@@ -15,7 +15,7 @@ LOG = logging.getLogger(LOGGER)
 def until(run: Run, last: str) -> None:
     """Run the stages before the teacher's training, up to and with `last`; skip what is done."""
     # However this ends: the teacher's training may take hours, and meanwhile one file holds all answers.
-    with closing(run.cache):
+    with closing(run.cache), closing(run.out):
         memory.settle()
         if ranks.is_first() and (older := upgraded(run.out.manifest.stages())):
             LOG.warning("This run was begun with other versions; what is done is kept. %s", older)
@@ -52,7 +52,7 @@ def _until(run: Run, last: str) -> None:
 
 def after_align(run: Run, last: str = "evaluate") -> None:
     """Run the stages after the teacher's training, up to and with `last`; the student is rank 0's business."""
-    with closing(run.cache):
+    with closing(run.cache), closing(run.out):
         _after_align(run, last)
 
 

@@ -105,6 +105,12 @@ class Manifest:
         stages[name].result |= result
         self._write(stages)
 
+    def amend_memory(self, name: str, memory: Mapping[str, int]) -> None:
+        """Add to what a finished stage is said to have taken of the GPU's memory."""
+        stages = self.stages()
+        stages[name].memory |= memory
+        self._write(stages)
+
     def forget(self, name: str) -> None:
         """Take a stage out: it has to be done again."""
         stages = self.stages()

@@ -83,6 +83,19 @@ class Meter:
             self._peaks[name] = max(self._peaks[name], *_each(peak))
 
 
+def given_back(before: int) -> dict[str, int]:
+    """What `Meter.stop` tells of a start and an end, for an end that comes later; `before` is in bytes.
+
+    Empty where there is no GPU.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    release()
+    return {"before": before, "after": _held()}
+
+
 def kept(used: Mapping[str, int]) -> int:
     """Bytes that a stage has not given back, from what `Meter.stop` told of it."""
     return max(0, used.get("after", 0) - used.get("before", 0))

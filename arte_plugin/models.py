@@ -14,6 +14,7 @@ from arte_plugin import aligned_weights, axolotl_keys, placement, ranks, serving
 from arte_plugin.args import ArteArgs, RespondentArgs, StudentArgs, TeacherArgs
 from arte_plugin.engines.base import Completion, Describes, Engine, Request, plan_batches, plan_queue
 from arte_plugin.fingerprints import fingerprint_files, fingerprint_model
+from arte_plugin.kept import KeptEngine
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rendering import Renderer
 from arte_plugin.request_cache import RequestCache, request_key
@@ -55,6 +56,8 @@ class Model:
     usage: Usage = field(default_factory=Usage)
     #: What it really was, once it has been loaded and closed again.
     loaded: dict[str, Any] = field(default_factory=dict)
+    #: Where its engine goes when it is closed, for the next stage; without, its memory is given back at once.
+    kept: KeptEngine | None = None
     _engine: Engine | None = None
 
     def ask(self, requests: Sequence[Request], what: str) -> list[Completion]:
@@ -145,19 +148,28 @@ class Model:
             found |= self.cache.get(missing)
         return [found[key] for key in keys]
 
+    @property
+    def key(self) -> str:
+        """The same for models that one engine can run, within a run."""
+        return json.dumps(self.identity, sort_keys=True, default=str)
+
     def engine(self) -> Engine:
         """Who runs the model; it is loaded if need be."""
         if self._engine is None:
-            self._engine = self.load()
+            self._engine = (self.kept and self.kept.take(self.key, self.name)) or self.load()
         return self._engine
 
     def close(self) -> None:
-        """Give back the model's memory; it is loaded again when it is asked again."""
-        if self._engine is not None:
-            if isinstance(self._engine, Describes):
-                self.loaded = self._engine.describe()
-            self._engine.close()
-            self._engine = None
+        """Let go of the model: its memory is given back, at the latest before another is loaded (`kept`)."""
+        engine, self._engine = self._engine, None
+        if engine is None:
+            return
+        if isinstance(engine, Describes):
+            self.loaded = engine.describe()
+        if self.kept is not None:
+            self.kept.put(self.key, engine)
+        else:
+            engine.close()
 
     def _count(self, completions: Sequence[Completion]) -> None:
         self.usage.asked += len(completions)
@@ -209,9 +221,11 @@ def student_model(
     name = settings.name if respondent is None else base_model
     ends = _more_ends(renderer)
     if served := serving.served_by(args, "student", base_model):
+        # A student that is its own respondent is one server, with one log.
+        server = settings.name if base_model == settings.base_model else base_model
         return Model(
             name, {"model": fingerprint, **serving.server_identity(args, served), **ends}, renderer,
-            serving.server_loader(args, served, cfg, name, base_model, renderer, revision=revision), cache,
+            serving.server_loader(args, served, cfg, server, base_model, renderer, revision=revision), cache,
             serving.requests_at_a_time(args, served), args.engine.rank_timeout, served=True,
         )  # fmt: skip
     engine = versions.engine("transformers")

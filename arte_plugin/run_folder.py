@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from arte_plugin import memory, ranks, versions
+from arte_plugin.kept import KeptEngine
 from arte_plugin.manifest import Count, Manifest, StageRecord, count_rows, hash_of
 from arte_plugin.models import Model, Usage
 from arte_plugin.ranks import LOGGER
@@ -30,6 +31,9 @@ class RunFolder:
         self.path = path
         self.manifest = Manifest(path / "manifest.json")
         self._rank_timeout = rank_timeout
+        self._kept = KeptEngine()
+        #: The stage whose model is kept, and what the GPUs held before it was loaded, in bytes.
+        self._kept_by, self._before = "", 0
 
     def file(self, stage: str, name: str) -> Path:
         """A file of a stage's folder."""
@@ -43,8 +47,9 @@ class RunFolder:
 
         The versions of the stage's code (`versions`) count among these.
 
-        The first rank writes; the others wait until it has. `models` are closed in any case. `peaks` tells, once the
-        work is done, what a child process took of the GPU's memory.
+        The first rank writes; the others wait until it has. `models` are closed in any case, but the last one may stay
+        loaded, until a stage begins that does not ask it (`close`). `peaks` tells, once the work is done, what a child
+        process took of the GPU's memory.
         """
         inputs = versions.stage_inputs(name, inputs)
         inputs_hash = hash_of(inputs)
@@ -53,13 +58,28 @@ class RunFolder:
             return self.manifest.stages()[name]
         LOG.info("%s", name)
         started = time.monotonic()
+        self._end_kept([model.key for model in models])
+        stayed = self._kept.holds
+        for model in models:
+            model.kept = self._kept
         meter = memory.Meter()
         try:
             files, counts, result = work()
-        finally:
+        except BaseException:
             for model in models:
                 model.close()
-            used = meter.stop()
+            self._kept.close()
+            meter.stop()
+            raise
+        for model in models:
+            model.close()
+        used = meter.stop()
+        if used and stayed:
+            used["before"] = self._before
+        if self._kept.holds:
+            # What is given back is known once it is gone.
+            self._kept_by, self._before = name, used.pop("before", self._before)
+            used.pop("after", None)
         memory.check_given_back(name, used)
         if ranks.is_first():
             for path, content in files.items():
@@ -79,6 +99,22 @@ class RunFolder:
             made = "; ".join(f"{count.kept} of {count.made} {count.what}" for count in record.counts)
             LOG.info("%s finished in %s: %s", name, duration(record.seconds), made)
         return record
+
+    def close(self) -> None:
+        """End the model that stayed loaded, if one did: the GPU is needed for something else."""
+        self._end_kept(())
+
+    def _end_kept(self, keys: Sequence[str]) -> None:
+        """`close`, unless it is one of `keys`; then say what its stage has given back."""
+        if not self._kept.holds:
+            return
+        self._kept.keep_only(keys)
+        if self._kept.holds:
+            return
+        if used := memory.given_back(self._before):
+            memory.check_given_back(self._kept_by, used)
+            if ranks.is_first():
+                self.manifest.amend_memory(self._kept_by, used)
 
     def write_as_made(self, path: Path, rows: Iterable[object]) -> None:
         """Write rows that are too many to be held; other ranks than the first make theirs too, and write none."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from arte_plugin import loop
+from arte_plugin import before_training, loop
 from arte_plugin.engines.transformers import TransformersEngine
 from arte_plugin.errors import StageError
 from arte_plugin.run import Run
@@ -38,6 +38,18 @@ def test_each_model_is_alone_while_it_generates_and_gone_afterwards(run, shape, 
     kept = torch.nn.Parameter(torch.zeros(shape))
     assert alive_models(shape) == 1
     del kept
+
+
+def test_stages_that_ask_the_same_model_load_it_once_and_it_is_gone_before_the_training(run, shape, monkeypatch):
+    loaded, paired = [], []
+    watch_engines(lambda: loaded.append(alive_models(shape)), monkeypatch)
+    pair = before_training.pair
+    monkeypatch.setattr(before_training, "pair", lambda run: (pair(run), paired.append(alive_models(shape))))
+    loop.until(run, "pair")
+    # The teacher; the student, as a respondent and for the probes.
+    assert loaded == [1, 1]
+    assert paired == [0]
+    assert alive_models(shape) == 0
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
