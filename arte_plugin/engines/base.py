@@ -48,6 +48,13 @@ class Request:
 
 
 @dataclass(frozen=True)
+class TokenRequest(Request):
+    """A request whose prompt is tokens already, as somebody else makes them of a text: lm-eval, for one."""
+
+    tokens: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Completion:
     """What the model wrote: special tokens left out (see `Request.thought`), the stop string kept."""
 
@@ -75,6 +82,22 @@ class Likelihood:
     log_probability: float
     tokens: int
     all_tokens: int
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """Tokens behind other tokens, of which there is at least one: how likely are they?"""
+
+    context: tuple[int, ...]
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """The natural logarithm of a continuation's probability, and whether it is what greedy decoding would write."""
+
+    log_probability: float
+    greedy: bool
 
 
 #: Is told of a completion, and of its place in the batch.

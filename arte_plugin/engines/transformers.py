@@ -18,9 +18,10 @@ from transformers import (
 )
 
 from arte_plugin.endings import ending_strings, reply_end
-from arte_plugin.engines.base import Completion, Keep, Likelihood, Reply, Request
+from arte_plugin.engines.base import Completion, Continuation, Keep, Likelihood, Reply, Request, TokenRequest, Weighed
 from arte_plugin.engines.likelihood import log_likelihoods
 from arte_plugin.engines.shared_prefix import CHUNK, Prefix, SharedPrefixModel, can_share, token_bytes
+from arte_plugin.engines.weighing import weigh
 from arte_plugin.errors import DataError
 from arte_plugin.loaded import describe_model
 from arte_plugin.memory import release
@@ -103,7 +104,7 @@ class TransformersEngine:
         if self._paged:
             self._run_paged([row for row in rows if row.request.temperature == 0])
         if left := [row for row in rows if row.finish is None]:
-            if self._can_share(left[0].request.prompt):
+            if self._can_share(left[0].prompt):
                 self._run_shared(left)
             else:
                 for some in by_length(left, self._rows_at_a_time(left, 0)):
@@ -113,7 +114,15 @@ class TransformersEngine:
     def likelihoods(self, batch: Sequence[Reply]) -> list[Likelihood]:
         """How likely the model finds each of `batch`, in its order."""
         self.model.eval()
-        return log_likelihoods(self.model, self.tokenizer, batch, self._can_share(batch[0].prompt))
+        tokens = self.tokenizer(batch[0].prompt, add_special_tokens=False)["input_ids"]
+        return log_likelihoods(self.model, self.tokenizer, batch, self._can_share(tokens))
+
+    def weigh(self, batch: Sequence[Continuation]) -> list[Weighed] | None:
+        """How likely the model finds each of `batch`, in its order; None for a model whose attention can't be split."""
+        self.model.eval()
+        if batch and not self._can_share([*batch[0].context, *batch[0].tokens]):
+            return None
+        return weigh(self.model, batch)
 
     def report(self) -> str:
         """How much of the prompts had to be computed, since the last report; empty where hardly anything is shared."""
@@ -145,9 +154,9 @@ class TransformersEngine:
                 f"questions, or take a model with a longer context. The prompt begins: {row.request.prompt[:200]!r}"
             )
 
-    def _can_share(self, prompt: str) -> bool:
+    def _can_share(self, tokens: Sequence[int]) -> bool:
         if self._shares is None:
-            reason = can_share(self.model, self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+            reason = can_share(self.model, tokens)
             self._shares = not reason
             if reason:
                 self._reasons["shared"] = reason
@@ -349,7 +358,11 @@ class _Row:
 
     def __init__(self, request: Request, tokenizer, ends: Sequence[int], place: int = 0, keep: Keep | None = None):
         self.request = request
-        self.prompt: list[int] = tokenizer(request.prompt, add_special_tokens=False)["input_ids"]
+        self.prompt: list[int] = (
+            list(request.tokens)
+            if isinstance(request, TokenRequest)
+            else tokenizer(request.prompt, add_special_tokens=False)["input_ids"]
+        )
         self.tokens: list[int] = []
         self.finish: Literal["stop", "length"] | None = None
         #: How many tokens it shares with its family, whose prefix is there while the row is in flight.

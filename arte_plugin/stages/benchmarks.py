@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from arte_plugin import versions
 from arte_plugin.args import EvaluateArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.manifest import hash_of
@@ -32,6 +33,9 @@ LOG = logging.getLogger(LOGGER)
 
 FILE = "benchmarks.json"
 TABLE = "benchmarks.md"
+
+#: Of what is kept. Until 1, lm-eval's own model answered, whose logarithms and sums had the student's precision.
+FORMAT = 2
 
 #: Who has something to say while lm-eval works.
 _LOUD = ("lm_eval", "datasets", "huggingface_hub")
@@ -114,7 +118,7 @@ def run_benchmarks(
     store = folder / "benchmark_results.json"
     done: dict[str, list[dict[str, Any]]] = json.loads(store.read_text(encoding="utf-8")) if store.is_file() else {}
     keys = {
-        (one.label, name): hash_of({**asking, **_identity(one, cfg), "benchmark": name, "format": 1})
+        (one.label, name): hash_of({**asking, **_identity(one, cfg), "benchmark": name, "format": FORMAT})
         for one in students
         for name in names
     }
@@ -264,25 +268,15 @@ def _ask(
     if not tasks:
         return
     from lm_eval import evaluator
-    from lm_eval.models.huggingface import HFLM
 
-    class BenchmarkLM(HFLM):
-        """lm-eval's own model as it is; it tells the progress line how many requests there are."""
-
-        line: Any
-
-        def loglikelihood(self, requests: Any, *args: Any, **kwargs: Any) -> Any:
-            self.line.reset(total=len(requests))
-            return super().loglikelihood(requests, *args, **kwargs)
-
-        def generate_until(self, requests: Any, *args: Any, **kwargs: Any) -> Any:
-            self.line.reset(total=len(requests))
-            return super().generate_until(requests, *args, **kwargs)
+    from arte_plugin.engines.transformers import TransformersEngine
+    from arte_plugin.stages.engine_lm import EngineLM
 
     label, limit = candidate.label, evaluation.benchmark_limit
     with loaded_student(candidate, cfg, plain_greedy=False) as (model, tokenizer):
+        engine = TransformersEngine(model, tokenizer, paged=False)
         with quiet("lm_eval"):
-            lm = BenchmarkLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=evaluation.batch_size)
+            lm = EngineLM(model, tokenizer, engine, evaluation.batch_size)
         for name, members in tasks.items():
             rows = []
             for task_name, task in members.items():
@@ -371,6 +365,7 @@ def _identity(candidate: Candidate, cfg: Mapping[str, Any]) -> dict[str, Any]:
         **dict(zip(("model", "adapter"), [*trained.fingerprints(), None], strict=False)),
         "dtype": student_dtype(student),
         "attention": attention(student, cfg),
+        "engine": versions.engine("transformers"),
     }
 
 

@@ -246,13 +246,7 @@ def _lm(candidate: Candidate, batch_size: int, ask_again: bool, cfg: Mapping[str
 
     with loaded_student(candidate, cfg, plain_greedy=True) as (model, tokenizer):
         with quiet("lm_eval"):
-            lm = StudentLM(
-                pretrained=model,
-                tokenizer=tokenizer,
-                backend="causal",
-                batch_size=batch_size,
-                add_bos_token=False,
-            )
+            lm = StudentLM(pretrained=model, tokenizer=tokenizer, backend="causal", add_bos_token=False)
         lm.renderer, lm.replies = candidate.renderer(tokenizer), {}
         # Pages would be faster on a GPU, but their last bits can depend on the timing.
         engine = TransformersEngine(model, tokenizer, paged=False, ends=lm.renderer.end_ids)

@@ -150,6 +150,19 @@ def test_a_student_is_asked_as_by_lm_evals_own_command(cache, student, tmp_path)
     ]
 
 
+def test_likelihoods_are_in_float32_whatever_the_students_precision(cache, student, tmp_path):
+    """In bfloat16 a sum near -60 nats is a multiple of a quarter, and choices tie that do not."""
+    import torch
+
+    put_arc(cache)
+    (one,) = candidates(base=student)
+    one = replace(one, student=one.student.model_copy(update={"dtype": "bfloat16"}))
+    stage.run_benchmarks([one], make_args("arc_easy"), {}, tmp_path)
+    said = [float(likelihood) for s in read_samples(tmp_path, "base", "arc_easy") for ((likelihood, _),) in s["said"]]
+    assert len(said) == 24 and min(said) < -60
+    assert sum(torch.tensor(value).bfloat16().item() == value for value in said) < 4
+
+
 def test_what_was_asked_is_not_asked_again(cache, student, tmp_path, monkeypatch):
     put_arc(cache)
     students = candidates(base=student)
