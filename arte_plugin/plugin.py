@@ -98,7 +98,9 @@ class ArtePlugin(BasePlugin):
             set_seed(cfg["seed"])
 
     def post_trainer_create(self, cfg: Any, trainer: Any) -> None:
-        """In a later round, train on from the adapter of the round before, with that as the reference."""
+        """Train the adapter in float32; in a later round, from that of the round before, with it as the reference."""
+        if self._run is not None:
+            adapters.in_float32(trainer, cfg)
         if self._run is not None and self._run.trains_on:
             with shown_errors():
                 adapters.train_on(trainer, self._run.trains_on)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from arte_plugin import (
+    adapters,
     aligned_on,
     aligned_weights,
     axolotl_keys,
@@ -156,6 +157,7 @@ class Run:
         if "gradient_accumulation_steps" in self.args.recipe:
             # So filled in that all processes together take this many pairs, whatever their number.
             training |= {"gradient_accumulation_steps": None, "batch_size": teacher_recipe.BATCH}
+        training |= adapters.training(self.cfg)
         inputs = {
             "pairs": hash_file(self.pairs_file),
             "teacher": self.teacher_fingerprint(),

@@ -183,14 +183,13 @@ def _trained_model(shape: Shape, cfg: Mapping[str, Any], setup: Setup, layers: i
     if not adapter:
         return model
     model.requires_grad_(False)
-    # TRL keeps the adapter of a quantised model in bfloat16, PEFT that of any other in float32.
-    dtype = torch.bfloat16 if packed else torch.float32
     wanted = None if cfg.get("lora_target_linear") else tuple(cfg.get("lora_target_modules") or ())
     for name, layer in inner_linears(model):
         parent, _, last = name.rpartition(".")
         made = trace.QuantisedLinear(layer) if packed else layer
         if wanted is None or last in wanted or name in wanted:
-            made = trace.LoraLinear(made, int(cfg.get("lora_r") or 8), dtype)
+            # In float32, on a quantised model too (`adapters.in_float32`).
+            made = trace.LoraLinear(made, int(cfg.get("lora_r") or 8), torch.float32)
         if made is not layer:
             setattr(model.get_submodule(parent), last, made)
     return model
