@@ -12,12 +12,11 @@ from arte_plugin.block import Block
 class EngineArgs(Block):
     """What every engine has."""
 
-    page_size: int = Field(32, ge=8, le=256, description="Tokens in a page of the paged attention cache (CUDA).")
-    cache_gib: float = Field(
-        4.0,
+    cache_gib: float | None = Field(
+        None,
         gt=0,
         description="GiB for the keys and values of what transformers has in flight, on each rank. It bounds how many "
-        "requests that are; one is always let in. Not for paged generation (CUDA), which takes half of what is free.",
+        "requests that are; one is always let in. Default: 4, on a GPU 60 % of what is free beside the model.",
     )
     rank_timeout: int = Field(
         1800, ge=10, description="Seconds without any progress after which a rank stops waiting for the others."
@@ -28,6 +27,16 @@ class EngineArgs(Block):
         description="Seconds without a sign of life after which a rank on another machine counts as dead, and those "
         "that wait for it stop; on the same machine that is noticed at once.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_pages(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "page_size" in values:
+            raise ValueError(
+                "there is no `page_size` any more, for attention has no pages on a GPU now: take it out. "
+                "`cache_gib` bounds the memory there too"
+            )
+        return values
 
 
 class TransformersEngineArgs(EngineArgs):

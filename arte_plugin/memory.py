@@ -5,8 +5,12 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from arte_plugin.ranks import LOGGER
+
+if TYPE_CHECKING:
+    import torch
 
 LOG = logging.getLogger(LOGGER)
 
@@ -31,6 +35,16 @@ def release() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def free_bytes(device: "torch.device") -> int | None:
+    """What a GPU has left: for others, and of what PyTorch has taken for itself. None for a device that is no GPU."""
+    import torch
+
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 class Meter:

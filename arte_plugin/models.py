@@ -366,4 +366,5 @@ def tokenizer_hash(tokenizer) -> str:
 
 
 def _engine_settings(args: ArteArgs) -> dict[str, Any]:
-    return {"page_size": args.engine.page_size, "memory": args.engine.cache_gib * 2**30}
+    gib = args.engine.cache_gib
+    return {"memory": None if gib is None else gib * 2**30}

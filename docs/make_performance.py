@@ -116,7 +116,7 @@ run, where there are other drafts, their probes take the free places.
 MORE = """\
 ## What the engine does
 
-`arte_plugin/engines/shared_prefix.py`, for models in this process:
+`arte_plugin/engines/shared_prefix.py` and `plain_attention.py`, for models in this process:
 
 - **A prefix is computed once and stored once.** Its keys and values are not copied for each sibling. Attention is
   computed in two parts, over the prefix that rows share and over what each row has of its own, and put together by
@@ -125,9 +125,9 @@ MORE = """\
   decoding steps alike. Attention is the only place where rows are told apart.
 - **Nobody waits for the slowest.** A row ends with the token that completes its answer's tag; another one of the batch
   takes its place, of any prefix. On a CPU 32 rows are in flight: more would hardly make a token cheaper.
-- **Memory has a budget.** `engine.cache_gib` bounds the keys and values of what is in flight, with room for three
-  prefixes; the number of rows follows from it, whatever the number of drafts. Rows and requests are streamed as well
-  ([scaling.md](scaling.md)).
+- **Memory has a budget.** `engine.cache_gib` bounds the keys and values of what is in flight, with room for the
+  prefixes of these rows, the next one and the last; the number of rows follows from it, whatever the number of drafts.
+  Rows and requests are streamed as well ([scaling.md](scaling.md)).
 - **The same batches, whatever came before.** What is computed together depends on the requests and the config alone, so
   an interrupted run comes to the same bytes.
 
@@ -137,10 +137,25 @@ most a tenth of padding, and a warning says so.
 
 ## On a GPU
 
-Not measured yet: no figure on this page is from a GPU, and the path below has not been run on one. There, greedy
-requests go through transformers' continuous batching: one sibling of each prefix first, the rest once its pages are
-full (`engine.page_size`), many prefixes in flight, the student in bfloat16. Sampled requests and quantised models
-take the way above. `make bench` runs there as it stands.
+Not measured: no figure on this page is from a GPU, and what follows has not been run on one.
+
+The way above launches 80 operations a layer and step with one prefix, 250 with seven. On a GPU of the Ampere generation
+or newer the engine therefore takes torch's own flash attention for sequences of any length
+(`arte_plugin/engines/varlen_attention.py`; nothing to install): one call over all prefixes, with the queries sorted by
+prefix, one over what the rows have of their own, put together by their log-sum-exp. That is some 15 operations,
+whatever the number of prefixes; keys and values are neither gathered nor copied, and no step waits for the GPU until
+the tokens are chosen. Greedy and sampled requests, QLoRA, adapters, grouped heads and sliding windows go this way.
+
+- **Tried first.** Its logits are held against the way above, when a model is first asked: with prefixes of several
+  lengths and with none, reading and decoding, and with a small window where layers have one. Where they differ, or the
+  kernel can't be had, the way above goes on, with a warning that says why.
+- **Left to the way above:** CPUs, older GPUs, float32, capped scores (Gemma 2), heads wider than 256. A line in the log
+  says which way it is, and why; so does `manifest.json` (`varlen`, `why_not`).
+- **Room as it is needed.** Each row takes as many tokens of a common pool as it may need, each prefix its length. The
+  pool has 60 % of what is free beside the model, or `engine.cache_gib`; up to 1,024 rows are in flight.
+
+Tests hold it against the way above on a CPU, by a reference of the kernel (`tests/flash_reference.py`): one to seven
+prefixes, mixed lengths, grouped heads, windows, float32 and bfloat16. `make bench` runs on a GPU as it stands.
 """
 
 

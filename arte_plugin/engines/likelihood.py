@@ -1,14 +1,16 @@
 """How likely a loaded model finds a given reply: one forward pass in place of a generation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
 import torch
 
+from arte_plugin.engines.attention import Prefix, SplitAttention
 from arte_plugin.engines.base import Likelihood, Reply
-from arte_plugin.engines.shared_prefix import CHUNK, Prefix, SharedPrefixModel
+from arte_plugin.engines.plain_attention import CHUNK
+from arte_plugin.engines.shared_prefix import SharedPrefixModel
 from arte_plugin.errors import DataError
 
 #: A common beginning of fewer tokens is computed with every row: it costs less than another part of attention.
@@ -27,10 +29,14 @@ class _Row:
 
 
 @torch.inference_mode()
-def log_likelihoods(model: Any, tokenizer: Any, replies: Sequence[Reply], share: bool = True) -> list[Likelihood]:
+def log_likelihoods(
+    model: Any, tokenizer: Any, replies: Sequence[Reply], share: bool = True,
+    attention: Callable[[int], SplitAttention] | None = None,
+) -> list[Likelihood]:  # fmt: skip
     """The log-probability of each of `replies` behind its prompt, in their order.
 
-    What all prompts of a batch begin with is computed once, and nothing is padded, if `share` allows. Prompt and reply
+    What all prompts of a batch begin with is computed once, and nothing is padded, if `share` allows; by an `attention`
+    that is made for a number of tokens, or the plain one. Prompt and reply
     are tokenised in one piece, as the model would see them: a token that holds the end of the one and the beginning of
     the other counts as the reply's. Raises `DataError` for a text that doesn't fit into the model's context.
     """
@@ -46,7 +52,7 @@ def log_likelihoods(model: Any, tokenizer: Any, replies: Sequence[Reply], share:
             )
     if not rows:
         return []
-    scored = _packed(model, rows) if share else _one_by_one(model, rows)
+    scored = _packed(model, rows, attention) if share else _one_by_one(model, rows)
     found = []
     for row, logits in zip(rows, scored, strict=True):
         written = torch.tensor(row.tokens[-row.scored :], device=logits.device)
@@ -55,10 +61,14 @@ def log_likelihoods(model: Any, tokenizer: Any, replies: Sequence[Reply], share:
     return found
 
 
-def _packed(model: Any, rows: Sequence[_Row]) -> Iterator[torch.Tensor]:
+def _packed(
+    model: Any, rows: Sequence[_Row], attention: Callable[[int], SplitAttention] | None
+) -> Iterator[torch.Tensor]:
     """The logits of each row's scored tokens: (scored, vocabulary)."""
     shared = _shared(rows)
-    packed = SharedPrefixModel(model, slots=len(rows))
+    longest = max(len(row.tokens) - shared for row in rows)
+    kept = attention(shared + max(AT_A_TIME, longest)) if attention else None
+    packed = SharedPrefixModel(model, len(rows), kept)
     with packed.attention():
         prefix = packed.prefix(rows[0].tokens[:shared]) if shared else Prefix()
     todo = list(rows)
@@ -67,8 +77,12 @@ def _packed(model: Any, rows: Sequence[_Row]) -> Iterator[torch.Tensor]:
         while todo and (len(some) + 1) * max(len(row.tokens) - shared for row in [*some, todo[0]]) <= AT_A_TIME:
             some.append(todo.pop(0))
         own = [row.tokens[shared:-1] for row in some]
+        for slot, tokens in enumerate(own):
+            packed.kept.take(slot, len(tokens), must=True)
         with packed.attention():
             logits = packed.extend(0, own, [0] * len(some), [prefix] * len(some), [row.scored for row in some])
+        for slot in range(len(some)):
+            packed.kept.drop(slot)
         yield from logits.split([row.scored for row in some])
 
 

@@ -2,14 +2,13 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import takewhile
-from typing import Any, Literal
+from itertools import accumulate, pairwise
+from typing import Any
 
 import torch
 from transformers import (
-    ContinuousBatchingConfig,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -17,55 +16,45 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from arte_plugin.endings import ending_strings, reply_end
-from arte_plugin.engines.base import Completion, Continuation, Keep, Likelihood, Reply, Request, TokenRequest, Weighed
+from arte_plugin.engines.attention import SplitAttention
+from arte_plugin.engines.base import Completion, Continuation, Keep, Likelihood, Reply, Request, Weighed
+from arte_plugin.engines.in_flight import Family, Row, by_length, close_up, families
 from arte_plugin.engines.likelihood import log_likelihoods
-from arte_plugin.engines.shared_prefix import CHUNK, Prefix, SharedPrefixModel, can_share, token_bytes
+from arte_plugin.engines.plain_attention import PlainAttention
+from arte_plugin.engines.sampling import choose, draw
+from arte_plugin.engines.shared_prefix import SharedPrefixModel, can_share, compare, token_bytes
+from arte_plugin.engines.varlen_attention import VarlenAttention, why_not
 from arte_plugin.engines.weighing import weigh
 from arte_plugin.errors import DataError
 from arte_plugin.loaded import describe_model
-from arte_plugin.memory import release
+from arte_plugin.memory import free_bytes, release
 from arte_plugin.ranks import LOGGER
 
 LOG = logging.getLogger(LOGGER)
 
-#: A common beginning of fewer tokens is computed with every row: it costs less than another part of attention.
-WORTH_SHARING = 16
-
-#: Rows in flight at a time: more make a step longer, but hardly a token cheaper.
+#: Rows in flight at a time: more make a step longer, but hardly a token cheaper. Variable-length attention has its own.
 MOST_ROWS = {"cpu": 32, "cuda": 256}
+MOST_VARLEN_ROWS = 1024
 
-#: Prompt tokens of several rows that go through the model at a time.
-PREFILL = 4 * CHUNK
+#: Bytes for keys and values where nothing is said: a number, or a share of what is free on the GPU. The rest is for
+#: what passes through the model, and for logits, of which sampling makes copies.
+MEMORY, SHARE = 4 * 2**30, 0.6
 
-#: The most that padding may add to the tokens of a padded batch.
-WASTE = 0.1
-
-#: Of the memory that is free, for the paged cache; sampled requests need the rest.
-PAGED_MEMORY = 0.5
-
-#: Continuous batching looks on the Hub for a flash kernel and switches to it unasked. Newer transformers (Axolotl
-#: 0.21) can be told not to; the older one leaves alone what is called `paged|…`, a prefix that the newer one drops.
-_STAY = {"auto_switch_to_flash": False} if hasattr(ContinuousBatchingConfig, "auto_switch_to_flash") else {}
-
-#: FlashAttention's decoding kernel reads pages of a multiple of this many tokens only.
-KERNEL_PAGE = 256
+#: Of those bytes, how many the logits of the rows in flight may take besides, in float32 and four times.
+FOR_LOGITS, LOGIT = 1 / 8, 4 * 4
 
 
 class TransformersEngine:
     """Completes batches with a model that is loaded and placed already; a PEFT or quantised model will do.
 
     Requests that share a prefix have it computed and stored once (`shared_prefix`); a row that ends makes room for the
-    next one of the batch. `memory` bytes bound the keys and values of what is in flight. On CUDA the greedy requests go
-    through transformers' continuous batching in pages of `page_size` tokens, where the last bits can depend on the
-    timing; `paged` overrules the choice between the two. Models whose attention can't be split are left to `generate`.
-    A reply is over at a token of `ends`, as well as at the checkpoint's and the tokenizer's own end of sequence.
+    next one of the batch. `memory` bytes bound the keys and values of what is in flight; by default 4 GiB, on a GPU a
+    share of what is free. On a GPU, torch's variable-length flash attention is tried first, against the plain way, and
+    taken where it comes to the same. Models whose attention can't be split are left to `generate`. A reply is over at
+    a token of `ends`, as well as at the checkpoint's and the tokenizer's own end of sequence.
     """
 
-    def __init__(
-        self, model, tokenizer, page_size: int = 32, paged: bool | None = None, memory: float = 4 * 2**30,
-        ends: Sequence[int] = (),
-    ):  # fmt: skip
+    def __init__(self, model, tokenizer, memory: float | None = None, ends: Sequence[int] = ()):
         self.model = model.eval()
         self.tokenizer = tokenizer
         self._base = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -77,45 +66,42 @@ class TransformersEngine:
         self._pad = next(token for token in (tokenizer.pad_token_id, *self._ends, 0) if token is not None)
         config = self._base.config.get_text_config(decoder=True)
         self._positions: int | None = getattr(config, "max_position_embeddings", None)
+        self._vocabulary: int = config.vocab_size
         self._memory = memory
         self._token_bytes = token_bytes(self._base)
         self._most_rows = MOST_ROWS.get(self._base.device.type, max(MOST_ROWS.values()))
         #: Why something that was to be done is not.
         self._reasons: dict[str, str] = {}
-        #: Whether attention can be split; unknown until there is something to try it on.
+        #: Whether attention can be split, and in the fast way; unknown until there is something to try it on.
         self._shares: bool | None = None
-        self._last: _Family | None = None
+        self._varlen = False
+        self._last: Family | None = None
         self._asked = self._computed = 0
-        self._page_size = page_size
-        self._sent = 0
-        self._paged = self._base.device.type == "cuda" if paged is None else paged
-        if self._paged and getattr(self._base, "is_quantized", False):
-            self._no_paging("the model is quantised")
 
     def generate(self, batch: Sequence[Request], keep: Keep | None = None) -> list[Completion]:
         """Complete `batch`, in its order; `keep` hears of each completion as soon as it is there.
 
         Raises `DataError` for a request that doesn't fit into the model's context.
         """
-        rows = [_Row(request, self.tokenizer, self._ends, place, keep) for place, request in enumerate(batch)]
+        rows = [Row(request, self.tokenizer, self._ends, place, keep) for place, request in enumerate(batch)]
         for row in rows:
             self._check_length(row)
+        if not rows:
+            return []
         self.model.eval()  # A trainer may have had it in between; this also turns gradient checkpointing off.
-        if self._paged:
-            self._run_paged([row for row in rows if row.request.temperature == 0])
-        if left := [row for row in rows if row.finish is None]:
-            if self._can_share(left[0].prompt):
-                self._run_shared(left)
-            else:
-                for some in by_length(left, self._rows_at_a_time(left, 0)):
-                    self._run_padded(some)
+        if self._can_share(rows[0].prompt):
+            self._run_shared(rows)
+        else:
+            for some in by_length(rows, self._rows_at_a_time(rows)):
+                self._run_padded(some)
         return [row.completion() for row in rows]
 
     def likelihoods(self, batch: Sequence[Reply]) -> list[Likelihood]:
         """How likely the model finds each of `batch`, in its order."""
         self.model.eval()
-        tokens = self.tokenizer(batch[0].prompt, add_special_tokens=False)["input_ids"]
-        return log_likelihoods(self.model, self.tokenizer, batch, self._can_share(tokens))
+        share = self._can_share(self.tokenizer(batch[0].prompt, add_special_tokens=False)["input_ids"])
+        attention = VarlenAttention if self._varlen else None
+        return log_likelihoods(self.model, self.tokenizer, batch, share, attention)
 
     def weigh(self, batch: Sequence[Continuation]) -> list[Weighed] | None:
         """How likely the model finds each of `batch`, in its order; None for a model whose attention can't be split."""
@@ -133,19 +119,17 @@ class TransformersEngine:
         return f"{computed:,} prompt tokens computed for {asked:,} asked ({100 * computed / asked:.0f} %)"
 
     def describe(self) -> dict[str, Any]:
-        """What the model really is, and how it was run: by continuous batching (`paged`), with shared prefixes."""
-        how = {"paged": self._paged and self._sent > 0, "shared": bool(self._shares)}
+        """What the model really is, and how it was run: with shared prefixes, by variable-length attention."""
+        how = {"shared": bool(self._shares), "varlen": self._varlen}
         return {**self._described, **how, **({"why_not": self._reasons} if self._reasons else {})}
 
     def close(self) -> None:
         """Give back the memory: the engine can't be used any more, and the caller lets go of the model itself."""
         self._last = None
-        if self._sent and self._base is not None:
-            self._base.destroy_cached_continuous_batching_manager()
         self.model = self._base = None
         release()
 
-    def _check_length(self, row: "_Row") -> None:
+    def _check_length(self, row: Row) -> None:
         wanted = len(row.prompt) + row.request.most_new_tokens
         if self._positions is not None and wanted > self._positions:
             raise DataError(
@@ -156,32 +140,86 @@ class TransformersEngine:
 
     def _can_share(self, tokens: Sequence[int]) -> bool:
         if self._shares is None:
-            reason = can_share(self.model, tokens)
-            self._shares = not reason
-            if reason:
-                self._reasons["shared"] = reason
-                LOG.warning("Shared prefixes are off, padded batches are used instead: %s.", reason)
-        return self._shares
+            self._choose(tokens)
+        return bool(self._shares)
 
-    def _rows_at_a_time(self, rows: Sequence["_Row"], prefix: int) -> int:
-        """How many rows the memory allows, beside three prefixes: those in use, and the next while it is made."""
-        longest = max(len(row.prompt) - row.shared + row.request.most_new_tokens for row in rows)
-        room = self._memory / self._token_bytes - 3 * prefix
-        return max(1, min(self._most_rows, len(rows), int(room / longest)))
+    def _choose(self, tokens: Sequence[int]) -> None:
+        """Find out which attention the model can have, and say so."""
+        reason = can_share(self.model, tokens)
+        self._shares = not reason
+        if reason:
+            self._reasons["shared"] = reason
+            LOG.warning("Shared prefixes are off, padded batches are used instead: %s.", reason)
+            return
+        impossible = why_not(self._base)
+        failed = "" if impossible else compare(self.model, tokens, lambda: VarlenAttention(0))
+        self._varlen = not (impossible or failed)
+        if not self._on_gpu():
+            return
+        if self._varlen:
+            LOG.info("Attention over shared prefixes: %s, which agrees with the plain way.", VarlenAttention.name)
+            return
+        self._reasons["varlen"] = impossible or failed
+        LOG.log(
+            logging.WARNING if failed else logging.INFO, "Attention over shared prefixes: %s, not %s: %s.",
+            PlainAttention.name, VarlenAttention.name, impossible or failed,
+        )  # fmt: skip
+
+    def _on_gpu(self) -> bool:
+        return self._base.device.type == "cuda"
+
+    def _budget(self) -> float:
+        """Bytes for the keys and values of what is in flight."""
+        if self._memory is not None:
+            return self._memory
+        free = free_bytes(self._base.device)
+        return MEMORY if free is None else SHARE * free
+
+    def _rows_at_a_time(self, rows: Sequence[Row]) -> int:
+        """How many of `rows`, in their order, the memory allows: as long as the longest, beside prefixes.
+
+        Those are what the rows in flight have, the one of the last batch, and the next while it is made.
+        """
+        longest = max(map(_most_own, rows))
+        room = self._budget() / self._token_bytes - 2 * max(row.shared for row in rows)
+        new = [row.shared if row.family is not last.family else 0 for last, row in pairwise(rows)]
+        before = [0, 0, *accumulate(new)]
+
+        def fits(slots: int) -> bool:
+            starts = range(len(rows) - slots + 1)
+            # The family of the first one may have begun before it.
+            held = max(rows[start].shared + before[start + slots] - before[start + 1] for start in starts)
+            return slots * longest + held <= room
+
+        allowed = range(min(self._most_rows, len(rows)), 1, -1)
+        return next((slots for slots in allowed if fits(slots)), 1)
+
+    def _attention(self, rows: Sequence[Row]) -> tuple[int, SplitAttention]:
+        """How many of `rows` may be in flight, and the attention that holds them."""
+        if not self._varlen:
+            slots = self._rows_at_a_time(rows)
+            return slots, PlainAttention(slots, self._base.get_input_embeddings().weight.device)
+        budget = self._budget()
+        slots = max(1, min(MOST_VARLEN_ROWS, len(rows), int(FOR_LOGITS * budget / (LOGIT * self._vocabulary))))
+        own = sorted((_most_own(row) for row in rows), reverse=True)[:slots]
+        prefixes = sum(len(one.tokens) for one in {id(row.family): row.family for row in rows}.values())
+        return slots, VarlenAttention(min(int(budget / self._token_bytes), sum(own) + prefixes))
 
     @torch.inference_mode()
-    def _run_shared(self, rows: list["_Row"]) -> None:
+    def _run_shared(self, rows: list[Row]) -> None:
         """Complete `rows`: as long as some wait, those that end are replaced."""
-        waiting = deque(row for family in self._families(rows) for row in family.rows)
-        slots = self._rows_at_a_time(rows, max(row.shared for row in rows))
-        packed = SharedPrefixModel(self.model, slots)
-        active: list[_Row] = []
+        waiting = deque(row for family in families(rows) for row in family.rows)
+        slots, kept = self._attention(list(waiting))
+        if self._last is not None and self._last.prefix is not None and not kept.keeps(self._last.prefix):
+            self._last = None
+        packed = SharedPrefixModel(self.model, slots, kept)
+        active: list[Row] = []
+        full = slots
         with packed.attention():
             while waiting or active:
-                free = slots - len(active)
                 # A few at a time: one row alone is as slow as several together.
-                if waiting and (not active or free >= min(len(waiting), max(1, slots // 4))):
-                    self._admit([waiting.popleft() for _ in range(min(free, len(waiting)))], active, packed)
+                if waiting and (not active or full - len(active) >= min(len(waiting), max(1, full // 4))):
+                    full = slots if self._admit(waiting, active, packed, slots) else len(active)
                     continue
                 logits = packed.extend(
                     0,
@@ -192,48 +230,65 @@ class TransformersEngine:
                 for row, token in zip(active, choose(logits, active), strict=True):
                     row.length += 1
                     row.take(token)
-                _close_up(active, packed)
+                close_up(active, kept)
         self._asked += sum(len(row.prompt) for row in rows)
         self._computed += packed.computed - sum(len(row.tokens) - 1 for row in rows)
 
-    def _families(self, rows: list["_Row"]) -> list["_Family"]:
-        """Rows that share a prefix, and their prefix; requests without siblings may have one in common as well."""
-        groups: dict[str, list[_Row]] = {}
-        for row in rows:
-            groups.setdefault(row.request.group, []).append(row)
-        singles = [siblings[0] for siblings in groups.values() if len(siblings) == 1]
-        families = [_Family(siblings) for siblings in groups.values() if len(siblings) > 1]
-        return [*families, *([_Family(singles)] if singles else [])]
+    def _admit(self, waiting: deque[Row], active: list[Row], packed: SharedPrefixModel, slots: int) -> bool:
+        """Compute what new rows have of their own, a few at a time, and their first tokens; False if room ran out."""
+        free, room = min(slots - len(active), len(waiting)), True
+        while free and room:
+            some, room = self._next(waiting, free, active, packed)
+            free -= len(some)
+            if some:
+                self._read(some, active, packed)
+        return room
 
-    def _admit(self, new: list["_Row"], active: list["_Row"], packed: SharedPrefixModel) -> None:
-        """Compute what `new` rows have of their own, a few at a time, and their first tokens."""
-        for family in dict.fromkeys(row.family for row in new):
-            if family.prefix is None:
-                # Only the very same prefix is used again, so a batch comes out the same whatever came before it.
-                if self._last is None or self._last.tokens != family.tokens:
-                    self._last = None  # Before the next is made: there need not be room for both.
-                    family.prefix = packed.prefix(family.tokens)
-                    self._last = family
-                family.prefix = self._last.prefix
-        while new:
-            some = [new.pop(0)]
-            while new and (len(some) + 1) * max(len(one.own) for one in [*some, new[0]]) <= PREFILL:
-                some.append(new.pop(0))
-            # A long prompt passes alone, piece after piece: attention's scores are held whole.
-            piece = CHUNK if len(some) == 1 else PREFILL
-            first = len(active)
-            for start in range(0, max(len(row.own) for row in some), piece):
-                tokens = [row.own[start : start + piece] for row in some]
-                logits = packed.extend(first, tokens, [row.length for row in some], [row.prefix for row in some])
-                for row, more in zip(some, tokens, strict=True):
-                    row.length += len(more)
-            for row, token in zip(some, choose(logits, some), strict=True):
-                row.take(token)
-            active += some
-            _close_up(active, packed)
+    def _next(
+        self, waiting: deque[Row], most: int, active: list[Row], packed: SharedPrefixModel
+    ) -> tuple[list[Row], bool]:
+        """At most so many rows that may pass together, with room made for them; and whether there was enough."""
+        some: list[Row] = []
+        while len(some) < most:
+            longest = max(len(one.own) for one in [*some, waiting[0]])
+            if some and (len(some) + 1) * longest > packed.kept.prefill:
+                break
+            if not self._settle(waiting[0], len(active) + len(some), packed, must=not (active or some)):
+                return some, False
+            some.append(waiting.popleft())
+        return some, True
+
+    def _settle(self, row: Row, slot: int, packed: SharedPrefixModel, must: bool) -> bool:
+        """Make room for a row, and its prefix if that is not there; whether there was some."""
+        family, own = row.family, _most_own(row)
+        if family.prefix is None:
+            # Only the very same prefix is used again, so a batch comes out the same whatever came before it.
+            if self._last is None or self._last.tokens != family.tokens:
+                self._last = None  # Before the next is made: there need not be room for both.
+                if not (must or packed.kept.has_room(len(family.tokens) + own)):
+                    return False
+                family.prefix = packed.prefix(family.tokens)
+                self._last = family
+            family.prefix = self._last.prefix
+        return packed.kept.take(slot, own, must)
+
+    def _read(self, some: list[Row], active: list[Row], packed: SharedPrefixModel) -> None:
+        """Compute the prompts of `some`, which are in the slots behind `active`, and add them to it."""
+        # A long prompt passes alone, piece after piece: attention's scores may be held whole.
+        piece = packed.kept.chunk if len(some) == 1 else packed.kept.prefill
+        first = len(active)
+        for start in range(0, max(len(row.own) for row in some), piece):
+            tokens = [row.own[start : start + piece] for row in some]
+            logits = packed.extend(first, tokens, [row.length for row in some], [row.prefix for row in some])
+            for row, more in zip(some, tokens, strict=True):
+                row.length += len(more)
+        for row, token in zip(some, choose(logits, some), strict=True):
+            row.take(token)
+        active += some
+        close_up(active, packed.kept)
 
     @torch.inference_mode()
-    def _run_padded(self, rows: list["_Row"]) -> None:
+    def _run_padded(self, rows: list["Row"]) -> None:
         """Complete `rows` with `generate`, padded on the left."""
         width = max(len(row.prompt) for row in rows)
         samplers = [_Sampler(rows)] if any(row.request.temperature > 0 for row in rows) else []
@@ -275,171 +330,16 @@ class TransformersEngine:
             for owner, settings in zip(owners, kept, strict=True):
                 owner.generation_config = settings
 
-    def _run_paged(self, rows: list["_Row"]) -> None:
-        """Complete `rows` by continuous batching; where that fails, leave them for `_run_padded`, for good."""
-        if not rows:
-            return
-        attention = self._base.config._attn_implementation
-        try:
-            if not _STAY:
-                self._base.set_attn_implementation(f"paged|{attention}")
-            self._feed(rows)
-        except (RuntimeError, ValueError, TypeError, AttributeError, ImportError, MemoryError) as error:
-            self._no_paging(f"{type(error).__name__}: {error}")
-            self._base.destroy_cached_continuous_batching_manager()
-        finally:
-            self._base.set_attn_implementation(attention)
-            for row in rows:
-                if row.finish is None:
-                    row.tokens.clear()
 
-    def _feed(self, rows: list["_Row"]) -> None:
-        """Send `rows` to the manager, which stays on the model between calls, and take the tokens as they come.
-
-        A prefix is shared once its pages are full, so the siblings of a group wait for the first one's first token.
-        """
-        paging = ContinuousBatchingConfig(
-            block_size=self._page_size,
-            max_memory_percent=PAGED_MEMORY,
-            max_blocks_per_request=None if self._page_size % KERNEL_PAGE == 0 else 0,
-            # Cancelling a request whose next step is under way already would fail.
-            use_async_batching=False,
-            **_STAY,
-        )
-        families: dict[str, list[_Row]] = {}
-        for row in rows:
-            families.setdefault(row.request.group, []).append(row)
-        running: dict[str, _Row] = {}
-        with self._base.continuous_batching_context_manager(
-            generation_config=self._settings(), continuous_batching_config=paging, persistent_manager=True
-        ) as manager:
-
-            def send(row: _Row) -> None:
-                # An id is never used twice: a late token of a cancelled request must find no one.
-                self._sent += 1
-                running[f"arte-{self._sent}"] = row
-                manager.add_request(
-                    row.prompt,
-                    request_id=f"arte-{self._sent}",
-                    max_new_tokens=row.request.most_new_tokens,
-                    streaming=True,
-                    eos_token_id=self._ends,
-                )
-
-            for siblings in families.values():
-                send(siblings[0])
-            while running:
-                output = manager.get_result(timeout=1)
-                if output is None and not manager.is_running():
-                    raise RuntimeError(f"continuous batching stopped ({manager.fatal_error})")
-                if output is None or output.request_id not in running:
-                    continue
-                if output.error:
-                    raise RuntimeError(output.error)
-                row = running[output.request_id]
-                for token in output.generated_tokens[len(row.tokens) :]:
-                    if row.finish is None:
-                        row.take(token)
-                if row.finish is not None:
-                    del running[output.request_id]
-                    if not output.is_finished():
-                        manager.cancel_request(output.request_id)
-                for sibling in families.pop(row.request.group, [])[1:]:
-                    send(sibling)
-
-    def _no_paging(self, reason: str) -> None:
-        self._reasons["paged"] = reason
-        LOG.warning("Paged generation is off, padded batches are used instead: %s.", reason)
-        self._paged = False
-
-
-class _Row:
-    """One request on its way: its prompt's tokens, what was generated so far, and whether it is over."""
-
-    def __init__(self, request: Request, tokenizer, ends: Sequence[int], place: int = 0, keep: Keep | None = None):
-        self.request = request
-        self.prompt: list[int] = (
-            list(request.tokens)
-            if isinstance(request, TokenRequest)
-            else tokenizer(request.prompt, add_special_tokens=False)["input_ids"]
-        )
-        self.tokens: list[int] = []
-        self.finish: Literal["stop", "length"] | None = None
-        #: How many tokens it shares with its family, whose prefix is there while the row is in flight.
-        self.shared = 0
-        self.family: _Family = _ALONE
-        #: How many of its other tokens, generated ones among them, are computed.
-        self.length = 0
-        #: Its own random numbers. On the CPU, so that a seed means the same on every device.
-        self.random = torch.Generator().manual_seed(request.seed) if request.temperature > 0 else None
-        self._tokenizer = tokenizer
-        self._ends = ends
-        self._place, self._keep = place, keep
-        # A token is a byte at least; the few more are for a first token that is decoded differently in that place.
-        self._endings = ending_strings(request)
-        self._tail = max((len(one.encode()) for one in self._endings), default=0) + 4
-        #: How many tokens the reply may have, its thought among them; unknown until the thought is over.
-        self._most: int | None = None if request.thought else request.max_new_tokens
-
-    @property
-    def prefix(self) -> Prefix:
-        """What is computed of its family's prefix."""
-        return self.family.prefix or _NOTHING
-
-    @property
-    def own(self) -> list[int]:
-        """The prompt behind the shared prefix: a token at least."""
-        return self.prompt[self.shared :]
-
-    def take(self, token: int) -> None:
-        """Add a generated token, which may be the last one."""
-        self.tokens.append(token)
-        if self._most is None:
-            self._think(token)
-        elif token in self._ends or self._is_over():
-            self.finish = "stop"
-        elif len(self.tokens) >= self._most:
-            self.finish = "length"
-        if self.finish is not None and self._keep is not None:
-            self._keep(self._place, self.completion())
-
-    def completion(self) -> Completion:
-        """What the row came to, once it is over."""
-        text = self._decode(self.tokens)
-        end = reply_end(self.request, text)
-        stopped = end is not None or self.finish == "stop"
-        return Completion(text[:end], "stop" if stopped else "length", len(self.prompt), len(self.tokens))
-
-    def _think(self, token: int) -> None:
-        """Take a token of the thought, which may end it, or be one too many."""
-        thought = self.request.thought
-        assert thought is not None
-        if token in self._ends:
-            self.finish = "stop"
-        elif thought.end in self._decode(self.tokens[-self._tail :]):
-            self._most = len(self.tokens) + self.request.max_new_tokens
-        elif len(self.tokens) >= thought.max_tokens:
-            self.finish = "length"
-
-    def _is_over(self) -> bool:
-        """Whether the last token has completed what ends the reply."""
-        tail = self._decode(self.tokens[-self._tail :])
-        if not any(one in tail for one in self._endings):
-            return False
-        # The whole reply has a say in whether an answer tag ends it.
-        text = self._decode(self.tokens)
-        return reply_end(self.request, text, len(text) - len(tail)) is not None
-
-    def _decode(self, tokens: list[int]) -> str:
-        written = [token for token in tokens if token not in self._ends]
-        skip = self.request.thought is None
-        return self._tokenizer.decode(written, skip_special_tokens=skip, clean_up_tokenization_spaces=False)
+def _most_own(row: Row) -> int:
+    """Tokens that a row may have behind its prefix."""
+    return len(row.prompt) - row.shared + row.request.most_new_tokens
 
 
 class _Collector(StoppingCriteria):
     """Hands each row the token of every step and tells `generate` which rows are over."""
 
-    def __init__(self, rows: list[_Row]):
+    def __init__(self, rows: list[Row]):
         self._rows = rows
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs) -> torch.Tensor:
@@ -452,7 +352,7 @@ class _Collector(StoppingCriteria):
 class _Sampler(LogitsProcessor):
     """Leaves one token to each sampled row; greedy rows stay as they are."""
 
-    def __init__(self, rows: list[_Row]):
+    def __init__(self, rows: list[Row]):
         self._rows = rows
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
@@ -461,70 +361,3 @@ class _Sampler(LogitsProcessor):
         settled = scores.index_fill(0, rows, -torch.inf)
         settled[rows, draw(scores[rows], [self._rows[i] for i in sampled])] = 0.0
         return settled
-
-
-class _Family:
-    """Rows whose prompts begin alike, and that beginning."""
-
-    def __init__(self, rows: list[_Row]):
-        self.rows = rows
-        prompts = [row.prompt for row in rows]
-        alike = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False)))
-        shared = min(alike, min(map(len, prompts)) - 1) if len(rows) > 1 else 0
-        self.tokens: list[int] = prompts[0][:shared] if shared >= WORTH_SHARING else []
-        #: Made when the first of the rows is admitted.
-        self.prefix: Prefix | None = None
-        for row in rows:
-            row.shared, row.family = len(self.tokens), self
-
-
-#: Of rows that share nothing.
-_ALONE, _NOTHING = _Family([]), Prefix()
-
-
-def _close_up(active: list[_Row], packed: SharedPrefixModel) -> None:
-    """Take out the rows that are over, each replaced by the last one, so that those in flight stay side by side."""
-    for slot in reversed(range(len(active))):
-        if active[slot].finish is None:
-            continue
-        active[slot].family = _ALONE  # A prefix without a row is given up.
-        last = active.pop()
-        if slot < len(active):
-            packed.move(len(active), slot, last.length)
-            active[slot] = last
-
-
-def choose(logits: torch.Tensor, rows: Sequence[_Row]) -> list[int]:
-    """The next token of each row, from (rows, vocabulary) logits: the likeliest, or drawn where it is sampled."""
-    tokens = logits.argmax(-1)
-    if sampled := [i for i, row in enumerate(rows) if row.random is not None]:
-        places = torch.tensor(sampled, device=logits.device)
-        tokens[places] = draw(logits[places].float(), [rows[i] for i in sampled])
-    return tokens.tolist()
-
-
-def draw(logits: torch.Tensor, rows: Sequence[_Row]) -> torch.Tensor:
-    """A token for each of `rows`, from (rows, vocabulary) float32 logits, by the row's own random numbers.
-
-    One number decides a token (inverse transform): noise for the whole vocabulary costs milliseconds a row and step.
-    """
-    drawn = torch.tensor([[torch.rand((), generator=row.random).item()] for row in rows], device=logits.device)
-    temperatures = torch.tensor([[row.request.temperature] for row in rows], device=logits.device)
-    below = (logits / temperatures).softmax(-1).cumsum(-1)
-    total = below[:, -1:]
-    # Strictly below the total, or rounding could pick a last token that has no probability at all.
-    point = torch.minimum(drawn * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(below, point, right=True)[:, 0]
-
-
-def by_length(rows: Iterable[_Row], most: int) -> Iterator[list[_Row]]:
-    """Batches of at most `most` rows, by length, in which padding adds at most `WASTE` to the tokens."""
-    batch: list[_Row] = []
-    for row in sorted(rows, key=lambda row: len(row.prompt)):
-        tokens = sum(len(one.prompt) for one in batch) + len(row.prompt)
-        if batch and (len(batch) == most or (len(batch) + 1) * len(row.prompt) > (1 + WASTE) * tokens):
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch

@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 
+from arte_plugin.engines.attention import Prefix
 from arte_plugin.engines.base import Continuation, Weighed
-from arte_plugin.engines.shared_prefix import CHUNK, Prefix, SharedPrefixModel
+from arte_plugin.engines.plain_attention import CHUNK
+from arte_plugin.engines.shared_prefix import SharedPrefixModel
 
 #: A common beginning of fewer tokens is computed with every context: it costs less than another part of attention.
 WORTH_SHARING = 16

@@ -92,7 +92,7 @@ def _needs(
 ) -> list[memory.Need]:  # fmt: skip
     needs: list[memory.Need] = []
     of_teacher, of_student = [one.teacher for one in found.tasks], [one.student for one in found.tasks]
-    cache = args.engine.cache_gib * memory.GIB
+    cache = None if args.engine.cache_gib is None else args.engine.cache_gib * memory.GIB
     if teacher := known.get(str(cfg["base_model"])):
         if not serves(args, "teacher"):
             prompt = round(max(one.chat + one.question_prompt for one in of_teacher))

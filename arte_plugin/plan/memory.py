@@ -10,9 +10,10 @@ from arte_plugin.plan.shapes import INT8, NF4, NF4_DOUBLE, SIZES, Shape, inner_l
 
 GIB = 2**30
 
-#: As in engines/transformers.py, which is not imported for three numbers: rows in flight on a GPU, prompt tokens that
-#: pass at a time, and those of a long prompt.
+#: As in engines/, which is not imported for a few numbers: rows in flight on a GPU, prompt tokens that pass at a time,
+#: and those of a long prompt; bytes for keys and values where nothing is said, and their share of what a GPU has free.
 MOST_ROWS, PREFILL, CHUNK = 256, 2048, 512
+MEMORY, SHARE = 4 * GIB, 0.6
 
 #: Bytes that an optimizer keeps for a trained number, by what its name begins with (`paged_` left out); None: twice
 #: the number itself, as Adam's two moments in its precision.
@@ -44,8 +45,8 @@ class Need:
     longest: float
     #: The lengths meant, in tokens.
     tokens: tuple[int, int]
-    #: Half of what is free goes to keys and values besides, on CUDA: continuous batching.
-    paged: bool = False
+    #: Keys and values take what there is to hold of a share of what is free: nothing else was said.
+    fills: bool = False
 
     @property
     def total(self) -> float:
@@ -58,8 +59,8 @@ class Need:
         return self.weights + self.kept + max(self.usual, self.longest)
 
     def of(self, memory: float) -> float:
-        """What it takes of a GPU with so many bytes: what is needed, or with continuous batching what there is."""
-        return max(self.most, self.weights + (memory - self.weights) / 2) if self.paged else self.most
+        """The most that it takes of a GPU with so many bytes."""
+        return max(self.most, self.weights + (memory - self.weights) * SHARE) if self.fills else self.most
 
 
 @dataclass(frozen=True)
@@ -232,17 +233,19 @@ def _gathered(model: Any) -> float:
 
 
 def writing_need(
-    stage: str, step: str, shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int, cache: float,
-    lengths: tuple[int, int, int], spread: int = 1,
+    stage: str, step: str, shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int,
+    cache: float | None, lengths: tuple[int, int, int], spread: int = 1,
 ) -> Need:  # fmt: skip
     """A model that writes, in one process: `rows` requests at a time, keys and values within `cache` bytes.
+
+    None is for what is not said, and counted as `MEMORY`.
 
     `lengths` are a prompt's, a reply's as expected and as long as it may be, in tokens; `spread` is the number of GPUs
     that its layers lie on.
     """
     packed = packing(cfg)
     prompt, usual, longest = lengths
-    held = [_writing(shape, cfg, dtype, rows, cache, prompt, new) for new in (usual, longest)]
+    held = [_writing(shape, cfg, dtype, rows, cache or MEMORY, prompt, new) for new in (usual, longest)]
     weights = shape.weights(dtype, packed) / spread
     return Need(
         stage,
@@ -253,7 +256,7 @@ def writing_need(
         held[0],
         held[1],
         (prompt + usual, prompt + longest),
-        paged=packed is None,
+        fills=cache is None,
     )
 
 

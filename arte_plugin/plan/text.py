@@ -98,9 +98,12 @@ def assumed(plan: Plan, args: ArteArgs) -> Iterator[str]:
             "Memory: what PyTorch allocates, by counting what a real step on tensors without data would hold. `kept`: "
             "adapter, optimizer, reference model; `beside`: activations, logits, gradients, keys and values."
         )
-    if any(one.paged for one in plan.needs):
-        paged = ", ".join(one.step for one in plan.needs if one.paged)
-        yield f"On CUDA, half of what is free goes to keys and values besides ({paged}): it takes what there is."
+    if any(one.fills for one in plan.needs):
+        fills = ", ".join(one.step for one in plan.needs if one.fills)
+        yield (
+            f"Keys and values are counted as 4 GiB ({fills}); a GPU with more room holds more of them, up to 60 % of "
+            "what is free, unless `engine.cache_gib` says how much."
+        )
 
 
 def _lengths(found: Measured) -> str:

@@ -274,7 +274,7 @@ def _ask(
 
     label, limit = candidate.label, evaluation.benchmark_limit
     with loaded_student(candidate, cfg, plain_greedy=False) as (model, tokenizer):
-        engine = TransformersEngine(model, tokenizer, paged=False)
+        engine = TransformersEngine(model, tokenizer)
         with quiet("lm_eval"):
             lm = EngineLM(model, tokenizer, engine, evaluation.batch_size)
         for name, members in tasks.items():

@@ -248,8 +248,7 @@ def _lm(candidate: Candidate, batch_size: int, ask_again: bool, cfg: Mapping[str
         with quiet("lm_eval"):
             lm = StudentLM(pretrained=model, tokenizer=tokenizer, backend="causal", add_bos_token=False)
         lm.renderer, lm.replies = candidate.renderer(tokenizer), {}
-        # Pages would be faster on a GPU, but their last bits can depend on the timing.
-        engine = TransformersEngine(model, tokenizer, paged=False, ends=lm.renderer.end_ids)
+        engine = TransformersEngine(model, tokenizer, ends=lm.renderer.end_ids)
         try:
             yield lm
         finally:

@@ -108,7 +108,7 @@ def ask(path: Path, rng: random.Random) -> None:
     tokenizer = AutoTokenizer.from_pretrained(path)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    engine = TransformersEngine(model, tokenizer, page_size=32)
+    engine = TransformersEngine(model, tokenizer)
     for style in STYLES:
         renderer = Renderer(tokenizer, style)
         for temperature in TEMPERATURES:

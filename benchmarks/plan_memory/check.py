@@ -184,7 +184,7 @@ def _writing(case: dict[str, Any], model: str, shape: Any) -> tuple[float, float
     with tempfile.TemporaryDirectory() as folder:
         if case["kind"] == "engine":
             need = memory.writing_need("", "", shape, cfg, case["dtype"], rows, 4 * memory.GIB, lengths)
-            engine = TransformersEngine(loaded, tokenizer, paged=False)
+            engine = TransformersEngine(loaded, tokenizer)
             engine._ends = []
             requests = [Request(text, str(i), new, 0.0, 0) for i, text in enumerate(texts)]
             with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as account:

@@ -7,8 +7,8 @@ from arte_plugin import answers
 from arte_plugin.args import ProbeArgs
 from arte_plugin.endings import cut, reply_end
 from arte_plugin.engines.base import Completion, Request, Thought
+from arte_plugin.engines.in_flight import Row
 from arte_plugin.engines.parts import MENTIONS, Parts
-from arte_plugin.engines.transformers import _Row
 from arte_plugin.prompts import RATIONALE_STOP
 from arte_plugin.request_cache import request_key
 from arte_plugin.rows import Draft, PreferenceQuestion
@@ -34,7 +34,7 @@ def tokenizer(tmp_path_factory):
 
 def written(request: Request, text: str, tokenizer) -> Completion:
     """What the engine makes of a model that would write `text` and on and on, one token for each byte."""
-    row = _Row(request, tokenizer, [tokenizer.eos_token_id])
+    row = Row(request, tokenizer, [tokenizer.eos_token_id])
     for token in tokenizer(text + "~" * 400, add_special_tokens=False)["input_ids"]:
         row.take(token)
         if row.finish is not None:

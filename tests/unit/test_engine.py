@@ -11,8 +11,10 @@ torch = pytest.importorskip("torch")
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 from arte_plugin.engines.base import Completion, Request  # noqa: E402
-from arte_plugin.engines.shared_prefix import CHUNK, GROWTH, SharedPrefixModel, token_bytes  # noqa: E402
-from arte_plugin.engines.transformers import TransformersEngine, _Row, _Sampler, by_length  # noqa: E402
+from arte_plugin.engines.in_flight import Row, by_length  # noqa: E402
+from arte_plugin.engines.plain_attention import CHUNK, GROWTH  # noqa: E402
+from arte_plugin.engines.shared_prefix import SharedPrefixModel, token_bytes  # noqa: E402
+from arte_plugin.engines.transformers import TransformersEngine, _Sampler  # noqa: E402
 from arte_plugin.errors import DataError  # noqa: E402
 from tests.tiny import tiny_model  # noqa: E402
 
@@ -140,7 +142,7 @@ def test_keys_and_values_stay_within_the_stated_memory(model, tokenizer, monkeyp
 
     def extend(self, *args):
         logits = settle(self, *args)
-        held.append(sum(t.numel() * t.element_size() for pair in self._buffers.values() for t in pair))
+        held.append(sum(t.numel() * t.element_size() for pair in self.kept._buffers.values() for t in pair))
         return logits
 
     monkeypatch.setattr(SharedPrefixModel, "extend", extend)
@@ -210,7 +212,7 @@ def test_padded_batches_equal_plain_generation(model, tokenizer, monkeypatch):
 
 
 def test_padding_adds_at_most_a_tenth(tokenizer):
-    rows = [_Row(ask("", prompt="x" * length), tokenizer, []) for length in (5, 90, 6, 100, 300, 95, 101, 99, 7, 310)]
+    rows = [Row(ask("", prompt="x" * length), tokenizer, []) for length in (5, 90, 6, 100, 300, 95, 101, 99, 7, 310)]
     batches = list(by_length(rows, 3))
     assert sorted(id(row) for batch in batches for row in batch) == sorted(map(id, rows))
     for batch in batches:
@@ -242,7 +244,7 @@ def test_greedy_and_sampled_rows_mix(engine, model, tokenizer):
 def test_sampling_follows_the_temperature_and_never_the_impossible(tokenizer):
     draws, temperature = 2000, 2.0
     wanted = torch.tensor([0.0, 0.5, 0.0, 0.3, 0.2, 0.0])
-    rows = [_Row(ask("No", temperature=temperature, seed=seed), tokenizer, []) for seed in range(draws)]
+    rows = [Row(ask("No", temperature=temperature, seed=seed), tokenizer, []) for seed in range(draws)]
     drawn = _Sampler(rows)(None, (wanted.log() * temperature).repeat(draws, 1)).argmax(-1)
     seen = torch.bincount(drawn, minlength=len(wanted)) / draws
     assert torch.all(seen[wanted == 0] == 0)
@@ -342,34 +344,6 @@ def test_a_peft_model_generates_with_its_adapter(folder, tokenizer):
     assert done == [plain(adapted, tokenizer, request) for request in batch]
     with adapted.disable_adapter():
         assert done != [plain(adapted, tokenizer, request) for request in batch]
-
-
-def test_paged_generation_gives_the_same_and_keeps_its_manager(model, tokenizer, monkeypatch):
-    monkeypatch.setattr("arte_plugin.engines.transformers.PAGED_MEMORY", 0.02)
-    whole = plain(model, tokenizer, ask(RESTS[1]))
-    batch = [
-        ask(RESTS[0], max_new_tokens=3),
-        ask(RESTS[1], stop=(whole[6:9],)),
-        ask(RESTS[2]),
-        ask(RESTS[3], group="b"),
-    ]
-    batch.append(ask(RESTS[0], temperature=1.0))
-    padded = TransformersEngine(model, tokenizer).generate(batch)
-    engine = TransformersEngine(model, tokenizer, paged=True)
-    assert engine.generate(batch) == padded
-    assert engine.generate(batch[::-1]) == padded[::-1]
-    assert engine._paged and model.config._attn_implementation == "sdpa"
-    engine.close()
-    assert not hasattr(model, "_cached_continuous_batching_manager")
-
-
-def test_where_paging_fails_padded_batches_take_over(model, tokenizer, monkeypatch, caplog):
-    engine = TransformersEngine(model, tokenizer, paged=True)
-    monkeypatch.setattr(engine, "_feed", lambda rows: rows[0].take(65) or model.no_such_thing)
-    batch = [ask(rest) for rest in RESTS]
-    for _ in range(2):
-        assert texts(engine.generate(batch)) == [plain(model, tokenizer, request) for request in batch]
-    assert sum("Paged generation is off" in record.message for record in caplog.records) == 1
 
 
 @pytest.mark.parametrize("shares", [True, False])

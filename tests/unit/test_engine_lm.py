@@ -37,7 +37,7 @@ def ours(model, tokenizer, **more):
     from arte_plugin.engines.transformers import TransformersEngine
     from arte_plugin.stages.engine_lm import EngineLM
 
-    return EngineLM(model, tokenizer, TransformersEngine(model, tokenizer, paged=False), **more)
+    return EngineLM(model, tokenizer, TransformersEngine(model, tokenizer), **more)
 
 
 def stock(model, tokenizer, **more):

@@ -46,4 +46,4 @@ def test_a_model_is_described_as_it_was_before_it_was_used():
     engine = TransformersEngine(load(quantization_config=wanted), AutoTokenizer.from_pretrained(TAUGHT))
     engine.generate([Request(prompt="not True is", group="g", max_new_tokens=2, temperature=0.0, seed=0)])
     assert engine.describe()["four_bit"] == [{"kind": "nf4", "double": True, "block": 64, "layers": 14}]
-    assert engine.describe()["paged"] is False
+    assert engine.describe()["varlen"] is False

@@ -36,10 +36,11 @@ def check(engine, adapter="lora", **keys):
 
 def test_defaults_and_both_kinds():
     assert ArteArgs.model_validate({"student": {"base_model": "x"}, "tasks": [TASK]}).engine.kind == "transformers"
-    assert ArteArgs.model_validate(block({"page_size": 64})).engine.page_size == 64
+    assert ArteArgs.model_validate(block({})).engine.cache_gib is None
+    assert ArteArgs.model_validate(block({"cache_gib": 2})).engine.cache_gib == 2
     engine = make_args(teacher=LORA, student={"base_urls": URLS}).engine
     assert isinstance(engine, ServerEngineArgs)
-    assert (engine.concurrency, engine.page_size, engine.rank_timeout) == (64, 32, 1800)
+    assert (engine.concurrency, engine.cache_gib, engine.rank_timeout) == (64, None, 1800)
     check({"kind": "server", "api": "vllm", "teacher": LORA, "student": {"base_urls": URLS}})
     check({"kind": "server", "api": "vllm", "teacher": OURS}, adapter=None)
     check({"kind": "server", "api": "sglang", "teacher": {"base_urls": URLS}})
@@ -61,7 +62,9 @@ def test_a_served_student_cant_tell_how_likely_an_answer_is():
     ("engine", "said"),
     [
         ({"kind": "vllm"}, r"arte\.engine: `kind` is `transformers` or `server` \(found 'vllm'\)"),
-        ({"page_sise": 1}, r"arte\.engine\.page_sise: there is no such key; did you mean `page_size`\?"),
+        ({"cache_gb": 1}, r"arte\.engine\.cache_gb: there is no such key; did you mean `cache_gib`\?"),
+        ({"page_size": 32}, r"arte\.engine: there is no `page_size` any more, .*: take it out\."),
+        ({"kind": "server", "api": "vllm", "student": OURS, "page_size": 32}, r"arte\.engine: there is no `page_size`"),
         ({"student": OURS}, r"arte\.engine\.student: there is no such key"),
         ({"kind": "server", "student": OURS}, r"arte\.engine\.api: this key is required"),
         ({"kind": "server", "api": "ollama", "student": OURS}, r"arte\.engine\.api: Input should be 'vllm', 'sglang'"),

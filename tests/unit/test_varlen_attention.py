@@ -1,0 +1,369 @@
+"""Attention by torch's variable-length flash, held against the plain way on a CPU by a reference of its kernel."""
+
+import itertools
+import logging
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from transformers import (  # noqa: E402  # noqa: E402
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
+
+from arte_plugin.engines import varlen_attention  # noqa: E402
+from arte_plugin.engines.base import Reply, Request  # noqa: E402
+from arte_plugin.engines.plain_attention import PlainAttention  # noqa: E402
+from arte_plugin.engines.shared_prefix import NAME, Prefix, SharedPrefixModel, compare, token_bytes  # noqa: E402
+from arte_plugin.engines.transformers import TransformersEngine  # noqa: E402
+from arte_plugin.engines.varlen_attention import Pool, VarlenAttention, why_not  # noqa: E402
+from tests.flash_reference import flash_on_the_cpu  # noqa: E402
+from tests.tiny import tiny_model  # noqa: E402
+
+LENGTHS = [3, 40, 1, 17, 25, 8, 64, 2, 31]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder):
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def load(folder, dtype=torch.float32):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+
+
+@pytest.fixture
+def flash():
+    with flash_on_the_cpu() as calls:
+        yield calls
+
+
+def mistral(window: int | None, kv_heads: int = 2, dtype=torch.float32, spread: float = 0.3):
+    config = MistralConfig(
+        vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=kv_heads, head_dim=16, sliding_window=window, initializer_range=spread,
+        max_position_embeddings=2048, attn_implementation="eager",
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        return MistralForCausalLM(config).eval().to(dtype)
+
+
+def some(count: int, seed: int = 0) -> list[int]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(5, 250, (count,), generator=generator).tolist()
+
+
+@torch.inference_mode()
+def played(model, attention, families: int) -> list:
+    """Logits of rows with `families` prefixes and of one without, as they are read, decoded, and some of them gone."""
+    packed = SharedPrefixModel(model, len(LENGTHS), attention)
+    kept, found = packed.kept, []
+    with packed.attention():
+        prefixes = [packed.prefix(some(20 + 13 * i, i)) for i in range(families)]
+        rows = [Prefix() if i == 4 else prefixes[(5 * i) % families] for i in range(len(LENGTHS))]
+        own, lengths = [some(count, 100 + count) for count in LENGTHS], list(LENGTHS)
+        for slot, count in enumerate(LENGTHS):
+            assert kept.take(slot, count + 30, must=True)
+        found.append(packed.extend(0, own, [0] * len(own), rows))
+        for step in range(3):
+            found.append(packed.extend(0, [some(1, step)] * len(rows), lengths, rows))
+            lengths = [length + 1 for length in lengths]
+        # Two rows end; another comes into the room of the first.
+        for slot in (1, 6):
+            kept.drop(slot)
+        kept.move([7, 8], [6, 1], max(lengths))
+        for places in (rows, lengths):
+            places[1], places[6] = places[8], places[7]
+            del places[7:]
+        kept.take(7, 40, must=True)
+        found.append(packed.extend(7, [some(9, 9)], [0], [prefixes[-1]]))
+        rows, lengths = [*rows, prefixes[-1]], [*lengths, 9]
+        for step in range(2):
+            found.append(packed.extend(0, [some(1, step)] * len(rows), lengths, rows))
+            lengths = [length + 1 for length in lengths]
+    return [logits.float() for logits in found]
+
+
+def off(one, other) -> float:
+    return max(float(((a - b).norm(dim=-1) / b.norm(dim=-1)).max()) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("families", range(1, 8))
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_logits_are_those_of_the_plain_way_for_any_number_of_families(flash, families, kv_heads):
+    model = mistral(None, kv_heads)
+    varlen = played(model, VarlenAttention(1500), families)
+    assert flash, "the kernel was not asked"
+    assert off(varlen, played(model, None, families)) < 1e-5
+
+
+@pytest.mark.parametrize("window", [1, 7, 24, 60])
+def test_sliding_windows_are_sound_across_prefix_and_own_tokens(flash, window):
+    model = mistral(window)
+    varlen = played(model, VarlenAttention(1500), 3)
+    assert off(varlen, played(model, None, 3)) < 1e-5
+    assert off(varlen, played(mistral(None), None, 3)) > 1e-2, "the window must matter"
+
+
+@pytest.mark.parametrize("families", range(1, 8))
+def test_half_precision_is_off_by_its_rounding_only(flash, families):
+    model = mistral(None, dtype=torch.bfloat16, spread=0.1)
+    exact = played(mistral(None, dtype=torch.bfloat16, spread=0.1).float(), None, families)
+    varlen, plain = (played(model, attention, families) for attention in (VarlenAttention(1500), None))
+    assert 1e-4 < off(varlen, exact) < min(0.03, 1.5 * off(plain, exact))
+    sure = 0
+    for seen, whole in zip(varlen, exact, strict=True):
+        first, second = whole.topk(2).values.unbind(-1)
+        clear = first - second > 0.01 * whole.norm(dim=-1)
+        sure += int(clear.sum())
+        assert torch.equal(seen.argmax(-1)[clear], whole.argmax(-1)[clear])
+    assert sure > 10
+
+
+def test_a_step_has_two_calls_a_layer_whatever_the_number_of_families(flash):
+    model = mistral(None)
+    counts = {}
+    for families in (1, 7):
+        flash.clear()
+        played(model, VarlenAttention(1500), families)
+        decoded = [call for call in flash[-6 * 2 * 3 :] if call["max_q"] <= 2 * len(LENGTHS)]
+        counts[families] = len(decoded)
+        assert len(flash) == 3 * (families + 2 * 7), "one for a prefix's own computing, then two a step"
+    assert counts[1] == counts[7]
+    own, shared = flash[-2:]
+    assert own["sequences"] == 8 and shared["sequences"] == len({(5 * i) % 7 for i in (0, 8, 2, 3, 5, 7)} | {6})
+
+
+def test_a_decoding_step_never_waits_for_the_device(flash, monkeypatch):
+    """What would wait on a GPU is that a value of a tensor on it is asked for."""
+    model = mistral(24)
+    layers, asked = [], []
+    attend = VarlenAttention.attend
+
+    def watched(self, layer, *given):
+        inside.append(True)
+        layers.append(layer)
+        try:
+            return attend(self, layer, *given)
+        finally:
+            inside.pop()
+
+    inside: list[bool] = []
+    for name in ("item", "tolist", "nonzero", "__bool__", "__int__"):
+        real = getattr(torch.Tensor, name)
+
+        def told(tensor, *given, real=real, name=name):
+            if inside and tensor.is_floating_point():
+                asked.append(name)
+            return real(tensor, *given)
+
+        monkeypatch.setattr(torch.Tensor, name, told)
+    monkeypatch.setattr(VarlenAttention, "attend", watched)
+    monkeypatch.setattr(varlen_attention, "_flash", lambda q, k, v, given, *_, **__: (q.clone(), q[..., 0].float().t()))
+    played(model, VarlenAttention(1500), 3)
+    assert layers and not asked
+
+
+def test_rows_are_where_there_is_room_and_nobody_writes_over_another(flash):
+    attention = VarlenAttention(100)
+    assert attention.take(0, 60) and not attention.take(1, 60) and attention.take(1, 40)
+    assert not attention.has_room(1)
+    attention.drop(0)
+    prefix = attention.prefix(30)
+    assert attention.has_room(30) and not attention.has_room(31)
+    assert attention.take(2, 31, must=True), "the pool grows for one that must"
+    del prefix
+    assert attention.has_room(60), "a prefix that nobody holds gives back its room"
+
+
+def test_a_pool_joins_what_is_given_back():
+    pool = Pool(50)
+    starts = [pool.take(10) for _ in range(5)]
+    assert starts == [0, 10, 20, 30, 40] and pool.take(1) is None
+    for start in (30, 10, 20):
+        pool.give(start, 10)
+    assert pool.take(31) is None and pool.take(30) == 10
+    pool.give(0, 10)
+    pool.give(40, 10)
+    pool.grow(15)
+    assert [pool.take(10), pool.take(15), pool.take(1), pool.size] == [0, 40, None, 55]
+
+
+# The engine around it, on a CPU that says of itself what a GPU would.
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch, flash):
+    monkeypatch.setattr("arte_plugin.engines.transformers.why_not", lambda model: "")
+    return flash
+
+
+PREFIX = "Say whether it is true.\nQuestion: not False is\nAnswer: <ans>True</ans>\n\n"
+RESTS = ["Question: not", "Question: ( not True ) or ( False and True ) is", "No", "Question: False or é is what?"]
+
+
+def requests(families: int) -> list[Request]:
+    greedy = [
+        Request(f"{PREFIX * (1 + i % 3)}{i}. {rest}", f"draft {i}", 5 + 9 * ((i + place) % 3), 0.0, 0)
+        for i, (place, rest) in itertools.product(range(families), enumerate(RESTS))
+    ]
+    alone = Request("alone", "alone", 12, 0.0, 0)
+    return [*greedy, alone, Request(PREFIX + "drawn", "draft 0", 20, 0.9, 3), Request("drawn", "b", 9, 1.2, 7)]
+
+
+@pytest.mark.parametrize("families", range(1, 8))
+def test_replies_are_the_same_greedy_and_sampled(folder, tokenizer, as_on_a_gpu, families):
+    model, batch = load(folder), requests(families)
+    varlen = TransformersEngine(model, tokenizer)
+    replies = varlen.generate(batch)
+    assert varlen.describe()["varlen"] is True and as_on_a_gpu
+    plain = TransformersEngine(model, tokenizer)
+    plain._shares = True
+    assert replies == plain.generate(batch)
+    assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(("tokens", "in_flight"), [(10, 1), (900, 4), (100_000, 19)])
+def test_rows_wait_for_room_and_one_is_always_let_in(folder, tokenizer, as_on_a_gpu, monkeypatch, tokens, in_flight):
+    model, batch = load(folder), requests(4)
+    expected = TransformersEngine(model, tokenizer).generate(batch)
+    sizes, rows = [], []
+    real = VarlenAttention.begin
+
+    def begin(self, step):
+        sizes.append(self._pool.size)
+        rows.append(len(step.prefixes))
+        real(self, step)
+
+    monkeypatch.setattr(VarlenAttention, "begin", begin)
+    monkeypatch.setattr("arte_plugin.engines.transformers.FOR_LOGITS", 1e9)
+    engine = TransformersEngine(model, tokenizer, memory=tokens * token_bytes(model))
+    engine._shares = engine._varlen = True
+    assert engine.generate(batch) == expected
+    alone = max(len(tokenizer(one.prompt)["input_ids"]) + one.max_new_tokens for one in batch)
+    assert max(sizes) <= max(tokens, 2 * alone), "a prefix and a row, and little is lost between them"
+    assert max(rows) >= in_flight
+    if tokens == 100_000:
+        assert max(sizes) < 4000, "no more than there is to hold"
+
+
+def test_likelihoods_are_the_same(folder, tokenizer, as_on_a_gpu):
+    model = load(folder)
+    replies = [Reply(PREFIX + rest, f" {rest} <ans>True</ans>", "a") for rest in RESTS]
+    varlen, plain = TransformersEngine(model, tokenizer), TransformersEngine(model, tokenizer)
+    plain._shares = True
+    seen, expected = varlen.likelihoods(replies), plain.likelihoods(replies)
+    assert varlen.describe()["varlen"] and as_on_a_gpu
+    for one, other in zip(seen, expected, strict=True):
+        assert one.log_probability == pytest.approx(other.log_probability, abs=1e-3) and one.tokens == other.tokens
+
+
+def test_a_quantised_or_adapted_model_is_no_other_case(folder, tokenizer, as_on_a_gpu):
+    peft = pytest.importorskip("peft")
+    settings = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    with torch.random.fork_rng():
+        adapted = peft.get_peft_model(load(folder), settings).eval()
+    adapted.get_base_model().is_quantized = True
+    engine, plain = TransformersEngine(adapted, tokenizer), TransformersEngine(adapted, tokenizer)
+    plain._shares = True
+    assert engine.generate(requests(2)) == plain.generate(requests(2)) and engine.describe()["varlen"]
+
+
+def test_a_kernel_that_comes_to_something_else_is_told_of_once_and_left(
+    folder, tokenizer, monkeypatch, caplog, as_on_a_gpu
+):
+    model, batch = load(folder), requests(3)
+    plain = TransformersEngine(model, tokenizer)
+    plain._shares = True
+    expected = plain.generate(batch)
+    flash = varlen_attention._flash
+
+    def swapped(*given, **more):
+        output, total = flash(*given, **more)
+        return output, total.flip(0)
+
+    monkeypatch.setattr(varlen_attention, "_flash", swapped)
+    engine = TransformersEngine(model, tokenizer)
+    monkeypatch.setattr(engine, "_on_gpu", lambda: True)
+    with caplog.at_level(logging.INFO):
+        assert engine.generate(batch) == engine.generate(batch) == expected
+    assert engine.describe()["varlen"] is False and "would be off by" in engine.describe()["why_not"]["varlen"]
+    told = [one for one in caplog.records if "Attention over shared prefixes" in one.message]
+    assert [one.levelname for one in told] == ["WARNING"] and PlainAttention.name in told[0].message
+
+
+def test_a_kernel_that_is_not_there_is_a_reason(folder, tokenizer):
+    model = load(folder)
+    reason = compare(model, some(64), lambda: VarlenAttention(0))
+    assert "_flash_attention_forward" in reason
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_a_window_that_the_kernel_gets_wrong_is_seen_on_short_prompts(flash, monkeypatch):
+    """The model's own window is far wider than what is tried."""
+    model = mistral(1024)
+    assert compare(model, some(64), lambda: VarlenAttention(0)) == ""
+    flash = varlen_attention._flash
+    monkeypatch.setattr(
+        varlen_attention, "_flash", lambda *given, window=None, **more: flash(*given, window=None, **more)
+    )
+    assert "in a sliding window" in compare(model, some(64), lambda: VarlenAttention(0))
+
+
+def test_capped_scores_are_left_to_the_plain_way(flash):
+    config = Gemma2Config(
+        vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=16, attn_implementation="eager",
+    )  # fmt: skip
+    gemma = Gemma2ForCausalLM(config).eval()
+    assert "capped" in compare(gemma, some(64), lambda: VarlenAttention(0))
+
+
+def test_what_it_needs_of_the_machine_and_the_model(monkeypatch):
+    def asked(device="cuda", capability=(8, 0), dtype=torch.bfloat16, **config):
+        model = mistral(None, dtype=dtype)
+        for key, value in config.items():
+            setattr(model.config, key, value)
+        weight = type("Weight", (), {"device": torch.device(device)})()
+        monkeypatch.setattr(model, "get_input_embeddings", lambda: type("Embedding", (), {"weight": weight})())
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        return why_not(model)
+
+    assert asked() == asked(capability=(9, 0)) == asked(dtype=torch.float16) == ""
+    assert asked(device="cpu") == "the model is on a CPU"
+    assert "older than Ampere (compute capability 7.5)" in asked(capability=(7, 5))
+    assert asked(dtype=torch.float32) == "it computes in float32"
+    assert asked(attn_logit_softcapping=50.0) == "its attention scores are capped"
+    assert asked(head_dim=320) == "its heads are 320 wide"
+
+
+def test_the_model_gets_its_own_attention_back_without_looking_for_it(folder, monkeypatch):
+    """A kernel of the Hub is looked for by the setter, each time; and where that fails, ours would stay."""
+    model, set_to = load(folder), []
+    real = type(model).set_attn_implementation
+
+    def offline(self, name, *given, **more):
+        set_to.append(name)
+        if name != NAME:
+            raise OSError("no network")
+        return real(self, name, *given, **more)
+
+    monkeypatch.setattr(type(model), "set_attn_implementation", offline)
+    model.config._attn_implementation_internal = "kernels-community/flash-attn3"
+    packed = SharedPrefixModel(model, 2)
+    for _ in range(2):
+        with packed.attention():
+            assert model.config._attn_implementation == NAME
+        assert model.config._attn_implementation == "kernels-community/flash-attn3"
+    assert set_to == [NAME, NAME]
