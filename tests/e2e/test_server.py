@@ -4,8 +4,6 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterable
-from pathlib import Path
 
 import pytest
 import yaml
@@ -17,6 +15,7 @@ from arte_plugin.rows import Draft, PreferenceQuestion, Probe, read_rows
 from arte_plugin.run import Run
 from arte_plugin.stages.probe import probe
 from tests.e2e.conftest import SERVE, arte, start
+from tests.servers import server_processes
 
 pytest.importorskip("transformers.cli.serving.completion", reason="this transformers serves no /v1/completions")
 
@@ -51,7 +50,7 @@ def served(tiny_config, tmp_path_factory):
         while not (student.exists() and "/v1/completions" in student.read_text()):
             assert run.poll() is None and time.monotonic() < until, said.read_text()[-4000:]
             time.sleep(0.02)
-        for server in _servers([student]):
+        for server in server_processes([student]):
             os.kill(server, signal.SIGKILL)
         assert run.wait(300) == 0, said.read_text()[-4000:]
     finally:
@@ -59,7 +58,7 @@ def served(tiny_config, tmp_path_factory):
     return path, out, said.read_text()
 
 
-def test_the_stages_are_done_by_the_servers(served):
+def test_the_stages_are_done_by_theserver_processes(served):
     _, out, said = served
     assert read_rows(out / "01-elicit/drafts.jsonl", Draft)
     for name in ("teacher", "taught"):
@@ -84,7 +83,7 @@ def test_a_server_that_was_killed_is_started_again(served):
 
 def test_no_server_is_left(served):
     _, out, _ = served
-    assert not _servers(out.glob("servers/*.log"))
+    assert not server_processes(out.glob("servers/*.log"))
 
 
 def test_greedy_answers_are_those_of_the_transformers_engine(served, tmp_path):
@@ -111,21 +110,3 @@ def test_again_from_the_cache_without_a_server(served):
     assert done.returncode == 0, done.stderr[-4000:]
     assert read_rows(out / "03-probe/probes.jsonl", Probe) == rows
     assert {log: log.read_text() for log in out.glob("servers/*.log")} == before
-
-
-def _servers(logs: Iterable[Path]) -> list[int]:
-    """The processes of those servers that write, or wrote, to `logs`."""
-    ports = {port for log in logs for port in re.findall(r"--port (\d+)", log.read_text())}
-    assert ports
-    return [
-        int(path.parent.name)
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if "serve" in (words := _words(path)) and ports & set(words)
-    ]
-
-
-def _words(cmdline: Path) -> list[str]:
-    try:
-        return cmdline.read_text().split("\0")
-    except OSError:
-        return []
