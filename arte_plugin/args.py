@@ -23,6 +23,7 @@ from arte_plugin import presets
 from arte_plugin.align_args import AlignArgs
 from arte_plugin.block import Block
 from arte_plugin.engine_args import (
+    AutoEngineArgs,
     ServerEngineArgs,
     TransformersEngineArgs,
     check_aligned_teacher_can_be_served,
@@ -56,7 +57,7 @@ Keep = Literal["all", "agrees_with_target", "majority"]
 
 #: Members of unions: one student or a list of them; an engine in this process or servers. Pydantic names these in the
 #: place of an error, where they say nothing to a reader.
-TAGS = ONE, SEVERAL, HERE, SERVED = "one", "several", "engine-here", "engine-served"
+TAGS = ONE, SEVERAL, HERE, SERVED, CHOSEN = "one", "several", "engine-here", "engine-served", "engine-chosen"
 
 
 class StudentArgs(Block):
@@ -406,7 +407,7 @@ def _how_many(students: Any) -> str:
 
 def _which_engine(engine: Any) -> str:
     kind = engine.get("kind") if isinstance(engine, dict) else getattr(engine, "kind", None)
-    return SERVED if kind == "server" else HERE
+    return {"server": SERVED, "auto": CHOSEN}.get(kind, HERE) if isinstance(kind, str) else HERE
 
 
 class ArteArgs(Block):
@@ -455,11 +456,14 @@ class ArteArgs(Block):
     )
     evaluate: EvaluateArgs = Field(default_factory=EvaluateArgs, description="Stage 8, evaluation.")
     engine: Annotated[
-        Annotated[TransformersEngineArgs, Tag(HERE)] | Annotated[ServerEngineArgs, Tag(SERVED)],
+        Annotated[TransformersEngineArgs, Tag(HERE)]
+        | Annotated[AutoEngineArgs, Tag(CHOSEN)]
+        | Annotated[ServerEngineArgs, Tag(SERVED)],
         Discriminator(_which_engine),
     ] = Field(
         default_factory=TransformersEngineArgs,
-        description="Who runs the models: transformers in this process, or servers (`kind: server`).",
+        description="Who runs the models: transformers in this process, servers (`kind: server`), or what suits the "
+        "machine and the run (`kind: auto`).",
     )
     cache: str | None = Field(
         None, description="Request cache (SQLite), to share among runs; default: `OUTPUT_DIR/arte/requests.sqlite`."
@@ -528,8 +532,8 @@ class ArteArgs(Block):
     @field_validator("engine", mode="before")
     @classmethod
     def _known_engine(cls, engine: Any) -> Any:
-        if isinstance(engine, dict) and engine.get("kind", "transformers") not in ("transformers", "server"):
-            raise ValueError(f"`kind` is `transformers` or `server` (found {engine['kind']!r})")
+        if isinstance(engine, dict) and engine.get("kind", "transformers") not in ("transformers", "auto", "server"):
+            raise ValueError(f"`kind` is `transformers`, `auto` or `server` (found {engine['kind']!r})")
         return engine
 
     @model_validator(mode="after")

@@ -47,6 +47,8 @@ def validate(config: str, prompts: bool) -> None:
     made = _run(config, starts=False)
     if line := as_line(made.args.recipe):
         click.echo(line)
+    if made.chosen is not None:
+        click.echo(made.chosen.line())
     for task in made.tasks:
         sizes = ", ".join(f"{len(rows)} {split}" for split, rows in task.splits().items())
         click.echo(f"{task.name}: {sizes} questions{left_out(task.duplicates, task.bad_rows, task.aligned_on)}")

@@ -45,6 +45,29 @@ class TransformersEngineArgs(EngineArgs):
     kind: Literal["transformers"] = Field("transformers", description="Generation by transformers in this process.")
 
 
+class AutoEngineArgs(EngineArgs):
+    """An engine for each role, by what the machine has and what there is to ask; a run stays with what it began with.
+
+    On a GPU, servers that the run starts for the student, and for a teacher that isn't quantised, where a program to
+    start is found and enough is to be asked; else transformers in this process. It is said in one line of the log, and
+    before by `arte validate` and `arte plan`.
+    """
+
+    kind: Literal["auto"] = Field(description="An engine for each role.")
+    programs: list[Annotated[str, Field(pattern=r"^\S*(vllm|sglang)$")]] = Field(
+        ["vllm", "vllm/bin/vllm", "sglang", "sglang/bin/sglang"],
+        description="Names or paths of vLLM's or SGLang's command: the first that is found is taken. vLLM wants an "
+        "environment of its own: `python -m venv vllm && vllm/bin/pip install vllm`.",
+    )
+    from_requests: int = Field(
+        5000,
+        ge=1,
+        description="A role is served where it is asked at least so many times: a server takes a minute to start.",
+    )
+    concurrency: int = Field(256, ge=1, le=4096, description="As with `kind: server`.")
+    start_timeout: float = Field(1200, gt=0, description="As with `kind: server`.")
+
+
 class ServedArgs(Block):
     """A server for one role: started and stopped by the run (`command`), or running already (`base_urls`)."""
 

@@ -19,6 +19,8 @@ def until(run: Run, last: str) -> None:
         memory.settle()
         if ranks.is_first() and (older := upgraded(run.out.manifest.stages())):
             LOG.warning("This run was begun with other versions; what is done is kept. %s", older)
+        if ranks.is_first() and run.chosen is not None:
+            LOG.info("%s", run.chosen.line())
         merging.start_from_whole_teacher(run)
         _until(run, last)
 

@@ -60,18 +60,23 @@ class Manifest:
 
     def stages(self) -> dict[str, StageRecord]:
         """All finished stages by name. Raises `StageError` for a file that can't be read."""
-        if not self.path.is_file():
-            return {}
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))["stages"]
             return {
                 name: StageRecord(**{**record, "counts": [Count(**count) for count in record["counts"]]})
-                for name, record in content.items()
+                for name, record in self._content()["stages"].items()
             }
         except (ValueError, KeyError, TypeError) as error:
             raise StageError(
                 f"Can't read {self.path} ({error}). Move it away to start this run folder anew."
             ) from error
+
+    def engine(self) -> dict[str, Any] | None:
+        """What `engine: {kind: auto}` came to when the run began (`enter_engine`); None where nothing is entered."""
+        return self._content().get("engine")
+
+    def enter_engine(self, chosen: Mapping[str, Any]) -> None:
+        """Enter the engine that the run stays with."""
+        self._write(self.stages(), {"engine": dict(chosen)})
 
     def finished(self, name: str, inputs_hash: str) -> bool:
         """Whether the stage is done for these very inputs."""
@@ -117,8 +122,20 @@ class Manifest:
         if stages.pop(name, None) is not None:
             self._write(stages)
 
-    def _write(self, stages: Mapping[str, StageRecord]) -> None:
-        content = {"format": 1, "stages": {stage: _as_entered(record) for stage, record in stages.items()}}
+    def _content(self) -> dict[str, Any]:
+        if not self.path.is_file():
+            return {"stages": {}}
+        try:
+            return dict(json.loads(self.path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise StageError(
+                f"Can't read {self.path} ({error}). Move it away to start this run folder anew."
+            ) from error
+
+    def _write(self, stages: Mapping[str, StageRecord], more: Mapping[str, Any] | None = None) -> None:
+        entered = {stage: _as_entered(record) for stage, record in stages.items()}
+        content = {"format": 1, **({"engine": engine} if (engine := self.engine()) else {}), **(more or {})}
+        content["stages"] = entered
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 

@@ -112,6 +112,9 @@ def _next_config(run: Run, config: Mapping[str, Any], number: int, before: Path,
     # Prompts stay the same, whatever the day and whatever a folder's name says of the model in it.
     block |= {"round": number, "cache": str(run.cache.path.absolute()), "date": run.args.date}
     block["teacher"] = {**(block.get("teacher") or {}), "prompt_style": run.args.teacher.prompt_style}
+    if run.chosen is not None:
+        # Later rounds stay with the engine of the first.
+        block["engine"] = run.args.engine.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     students = block["student"] if isinstance(block["student"], list) else [block["student"]]
     for student, settings in zip(students, run.args.students, strict=True):
         student.pop("revision", None)

@@ -10,6 +10,7 @@ from arte_plugin import (
     adapters,
     aligned_on,
     aligned_weights,
+    auto_engine,
     axolotl_keys,
     ranks,
     sharding,
@@ -19,10 +20,13 @@ from arte_plugin import (
     weights_left,
 )
 from arte_plugin.args import SENTINEL, Arm, ArteArgs, StudentArgs
+from arte_plugin.auto_engine import Choice
 from arte_plugin.clock import run_date
+from arte_plugin.engine_args import AutoEngineArgs
 from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import Count, hash_file, hash_of
-from arte_plugin.models import Model, stay_on_cpu, tokenizer_hash
+from arte_plugin.models import Model, stay_on_cpu, student_dtype, tokenizer_hash
+from arte_plugin.plan.sizes import calls_of
 from arte_plugin.prompt_style import settle
 from arte_plugin.request_cache import RequestCache
 from arte_plugin.respondents import Respondent, respondents
@@ -76,6 +80,11 @@ class Run:
             name = self.source.name if self.source else str(there)
             self.tasks = aligned_on.without_what_was_aligned_on(self.tasks, there, name, self.args.overlap)
         source = self.source.folder if self.source else None
+        #: What `engine: {kind: auto}` came to; from here on `args` have that engine.
+        self.chosen: Choice | None = None
+        if isinstance(self.args.engine, AutoEngineArgs):
+            self.chosen = self._settle_engine(self.args.engine, keep=starts)
+            self.args.engine = self.chosen.engine(self.args.engine)
         self.args.date = run_date(self.out.path, self.args.date, source, keep=starts)
         #: How each model is asked; from here on `args` say so too, where they said `auto`.
         self.asked = settle(self.cfg, self.args)
@@ -86,6 +95,22 @@ class Run:
             also=self.source.cache if self.source else None,
             one_machine=not ranks.on_several_machines(),
         )
+
+    def _settle_engine(self, settings: AutoEngineArgs, keep: bool) -> Choice:
+        """The engine that this run began with; one that begins enters it, so that it stays with it."""
+
+        def afresh() -> Choice:
+            calls = calls_of(self.args, self.cfg, self.tasks)
+            return auto_engine.choose(self.args, self.cfg, auto_engine.Machine.here(), calls, student_dtype)
+
+        manifest = self.out.manifest
+        if keep and not ranks.is_first():
+            entered = lambda: int(manifest.engine() is not None)  # noqa: E731
+            ranks.wait_until(entered, 1, settings.rank_timeout, "rank 0 to choose the engine")
+        choice = auto_engine.settled(self.args, manifest, afresh)
+        if keep and ranks.is_first() and manifest.engine() is None:
+            manifest.enter_engine(auto_engine.as_entered(choice))
+        return choice
 
     @property
     def respondents(self) -> list[Respondent]:

@@ -1,11 +1,15 @@
 """A whole plan: calls, memory and disk of a config."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from arte_plugin.args import ArteArgs, StudentArgs
+from arte_plugin.auto_engine import Choice, Machine, choose, settled
+from arte_plugin.engine_args import AutoEngineArgs, TransformersEngineArgs
 from arte_plugin.errors import ConfigError
+from arte_plugin.manifest import Manifest
 from arte_plugin.plan import disk, memory, rates, shapes, sizes
 from arte_plugin.plan.calls import Work, works
 from arte_plugin.plan.lengths import longest_rows
@@ -13,6 +17,9 @@ from arte_plugin.plan.rates import Rate
 from arte_plugin.stages.precision import wanted
 from arte_plugin.stages.sft import SHARED_KEYS, recipe
 from arte_plugin.trainings import trainings
+
+#: Bytes of a GPU's memory where none is seen here.
+_PLANNED = 80 * 10**9
 
 
 @dataclass(frozen=True)
@@ -31,14 +38,19 @@ class Plan:
     float32_students: bool = False
     #: How fast `teacher` and `student` read and write.
     rates: Mapping[str, Rate] = field(default_factory=dict)
+    #: What `engine: {kind: auto}` comes to, and the GPU-hours that this saves; empty for other engines.
+    engine: str = ""
 
 
 def make_plan(cfg: Mapping[str, Any], args: ArteArgs, gpus: int, configs: Mapping[str, str]) -> Plan:
     """The plan of a YAML; `configs` are files that stand for the config.json of models that are not here.
 
+    `engine: {kind: auto}` is settled in `args`, as the run would on a machine like this one with `gpus` GPUs.
+
     Raises `ConfigError` and `DataError` as a run would for its tasks, and for a config.json that says nothing.
     """
     teacher = str(cfg["base_model"])
+    chosen = _settle_engine(cfg, args, gpus)
     found = sizes.sizes_of(args, teacher)
     own_drafts = sizes.makes_drafts(args, cfg)
     works_ = [one.times(args.rounds) for one in works(args, found.tasks, own_drafts=own_drafts)]
@@ -57,7 +69,39 @@ def make_plan(cfg: Mapping[str, Any], args: ArteArgs, gpus: int, configs: Mappin
     needs = _needs(cfg, args, found, known, gpus, own_drafts)
     float32 = any(memory.has_float32_weights(student_training(cfg, student)) for student in args.students)
     bytes_ = _disk(cfg, args, works_, found, known)
-    return Plan(works_, needs, bytes_, found, gpus, missing, float32, _rates(cfg, args, known, gpus))
+    rates_ = _rates(cfg, args, known, gpus)
+    engine = ""
+    if chosen is not None:
+        without = args.model_copy(update={"engine": TransformersEngineArgs()})
+        hours = [
+            sum(one.hours(each[one.who]) for one in works_ if one.stage != "evaluate")
+            for each in (_rates(cfg, without, known, gpus), rates_)
+        ]
+        engine = chosen.line()
+        if chosen.program:
+            engine += (
+                f". By the rates below that takes {hours[1]:.2f} GPU-hours in place of {hours[0]:.2f}; a start of a "
+                "server takes about a minute"
+            )
+    return Plan(works_, needs, bytes_, found, gpus, missing, float32, rates_, engine)
+
+
+def _settle_engine(cfg: Mapping[str, Any], args: ArteArgs, gpus: int) -> Choice | None:
+    """Put what `engine: {kind: auto}` comes to into `args`; None for other engines."""
+    settings = args.engine
+    if not isinstance(settings, AutoEngineArgs):
+        return None
+
+    def afresh() -> Choice:
+        here = Machine.here()
+        # Where there is no GPU, the plan is for a machine that has some.
+        machine = replace(here, gpus=gpus) if here.gpus else Machine(gpus, _PLANNED, here.finds)
+        return choose(args, cfg, machine, sizes.calls_of(args, cfg), lambda student: probing_dtype(student, cfg))
+
+    folder = Path(str(cfg.get("output_dir") or "./model-out")) / "arte"
+    chosen = settled(args, Manifest(folder / "manifest.json"), afresh)
+    args.engine = chosen.engine(settings)
+    return chosen
 
 
 def _rates(cfg: Mapping[str, Any], args: ArteArgs, known: Mapping[str, shapes.Shape], gpus: int) -> dict[str, Rate]:

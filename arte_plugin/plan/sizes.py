@@ -1,6 +1,6 @@
 """From the `arte:` block to sizes of each task: what its sources hold, and how long its texts are."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from arte_plugin.args import ArteArgs, StudentArgs, TeacherArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.local_files import is_local
-from arte_plugin.plan.calls import Sizes
+from arte_plugin.plan.calls import Sizes, works
 from arte_plugin.plan.lengths import ASSUMED, Lengths, measured, within
 from arte_plugin.prompt_style import found_style
 from arte_plugin.rendering import Renderer
@@ -46,6 +46,29 @@ def sizes_of(args: ArteArgs, teacher: str) -> Measured:
         read += loaded is not None
         tasks.append(_sizes(args, task, loaded, held_out, lambda name: found[name], teacher, student.base_model))
     return Measured(tasks, read, [name for name, renderer in found.items() if renderer is None], len(found))
+
+
+def calls_of(args: ArteArgs, cfg: Mapping[str, Any], tasks: Sequence[Task] | None = None) -> dict[str, int]:
+    """How often `teacher` and `student` are asked in a round of the loop, without the evaluation.
+
+    `tasks` are the tasks of `args`, if they are loaded; without, those in local files are. Raises `ConfigError` and
+    `DataError` as reading them does.
+    """
+    held_out = args.held_out if args.rounds > 1 else 0.0
+    by_name = {task.name: task for task in tasks or ()}
+    sizes = [
+        _sizes(
+            args, one,
+            by_name.get(one.name) or (load_task(one, args.seed, held_out) if _at_hand(one) else None),
+            held_out, lambda name: None, "", "",
+        )
+        for one in args.tasks
+    ]  # fmt: skip
+    asked = works(args, sizes, own_drafts=makes_drafts(args, cfg))
+    return {
+        who: round(sum(one.calls for one in asked if one.who == who and one.stage != "evaluate"))
+        for who in ("teacher", "student")
+    }
 
 
 def _sizes(

@@ -74,6 +74,8 @@ def assumed(plan: Plan, args: ArteArgs) -> Iterator[str]:
             "Students are planned with float32 weights. On a GPU that these don't fit they are trained in bfloat16, in "
             "half the memory (docs/recipes.md, The student's precision)."
         )
+    if plan.engine:
+        yield f"{plan.engine[0].upper()}{plan.engine[1:]}."
     if args.probe.ask_again:
         yield f"Assumed: {100 * UNREADABLE:.0f} % of a student's replies have no answer, and are asked for it."
     if args.elicit.prefill:

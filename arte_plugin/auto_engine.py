@@ -1,0 +1,245 @@
+"""`engine: {kind: auto}`: which engine a run takes for its teacher and for its students, and why; it stays with it."""
+
+import os
+import shlex
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import PurePath
+from typing import Any
+
+from arte_plugin.args import ArteArgs, StudentArgs
+from arte_plugin.engine_args import AutoEngineArgs, EngineArgs, ServedArgs, ServerEngineArgs, TransformersEngineArgs
+from arte_plugin.errors import ConfigError
+from arte_plugin.manifest import Manifest
+
+#: The kinds of server that are started, by what their command is called.
+KINDS = {"vllm": "vLLM", "sglang": "SGLang"}
+ROLES = ("student", "teacher")
+#: Ranks of an adapter that vLLM makes room for (`MaxLoRARanks` in vllm/config/lora.py).
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+#: Of a GPU's memory, what weights may take and leave enough for keys and values.
+_ROOM = 0.6
+#: Keys of a teacher's config by which its weights are others than a server would load.
+_QUANTISED = ("load_in_4bit", "load_in_8bit", "gptq")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a choice rests on: how many GPUs there are, the bytes of one, and which programs are found."""
+
+    gpus: int
+    memory: int
+    finds: Callable[[str], bool]
+    #: Whether servers can be given a GPU each by its number.
+    numbered: bool = True
+
+    @classmethod
+    def here(cls) -> "Machine":
+        """This machine, as this process sees it."""
+        import torch
+
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        memory = min((torch.cuda.get_device_properties(one).total_memory for one in range(gpus)), default=0)
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        numbered = visible is None or visible.split(",") == [str(one) for one in range(gpus)]
+        return cls(gpus, memory, finds, numbered)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Who runs what, and why, as the manifest keeps it."""
+
+    #: `vllm` or `sglang`, and the program that is started; both empty where nobody is served.
+    api: str
+    program: str
+    student: dict[str, Any] | None
+    teacher: dict[str, Any] | None
+    #: By role, in words.
+    why: dict[str, str]
+
+    def engine(self, settings: AutoEngineArgs) -> TransformersEngineArgs | ServerEngineArgs:
+        """The engine that it comes to, with what else the YAML says of it."""
+        shared = settings.model_dump(include=set(EngineArgs.model_fields))
+        if not (self.student or self.teacher):
+            return TransformersEngineArgs.model_validate(shared)
+        own = settings.model_dump(include={"concurrency", "start_timeout"})
+        roles = {"student": self.student, "teacher": self.teacher}
+        return ServerEngineArgs.model_validate({**shared, **own, "kind": "server", "api": self.api, **roles})
+
+    def line(self) -> str:
+        """Who runs what and why, in one line."""
+        return f"engine auto: {'; '.join(self._role(role) for role in ROLES)}"
+
+    def _role(self, role: str) -> str:
+        served = f"on {KINDS[self.api]} ({self.program})" if getattr(self, role) else "in this process"
+        return f"{role} {served}, {self.why[role]}"
+
+
+def finds(program: str) -> bool:
+    """Whether there is such a command, on the path or as a file."""
+    return shutil.which(os.path.expanduser(program)) is not None
+
+
+def choose(
+    args: ArteArgs, cfg: Mapping[str, Any], machine: Machine, calls: Mapping[str, int],
+    dtype_of: Callable[[StudentArgs], str],
+) -> Choice:  # fmt: skip
+    """The engine of a run that begins; `calls` are how often teacher and student will be asked."""
+    settings = args.engine
+    assert isinstance(settings, AutoEngineArgs)
+    program = next((one for one in settings.programs if machine.finds(one)), "")
+    why: dict[str, str] = {}
+    served: dict[str, dict[str, Any] | None] = dict.fromkeys(ROLES)
+    for role in ROLES:
+        of_role = _against_student(args, dtype_of) if role == "student" else _against_teacher(cfg)
+        against = _against_any(settings, machine, program, calls[role], of_role)
+        to_come = f"for its {calls[role]:,} requests to come"
+        why[role] = against or f"{to_come}, where {settings.from_requests:,} make up for its start"
+        if not against and role == "student":
+            served[role] = _student(program, args, dtype_of(args.students[0]), machine)
+        elif not against:
+            served[role] = _teacher(program, cfg, machine)
+    kind = _kind(program) if any(served.values()) else ""
+    return Choice(kind, program if kind else "", served["student"], served["teacher"], why)
+
+
+def settled(
+    args: ArteArgs, manifest: Manifest, afresh: Callable[[], Choice], found: Callable[[str], bool] | None = None
+) -> Choice:
+    """The choice that the run of `manifest` began with, or one made `afresh` where it begins now.
+
+    Raises `ConfigError` where it began with a program that is not found here, or before `auto` was asked for.
+    """
+    known = manifest.engine()
+    if known is None:
+        begun = manifest.stages()
+        if any(_was_served(record.inputs) for record in begun.values()):
+            raise ConfigError(
+                "arte.engine: this run began with the servers that its YAML named, and a run stays with its engine. "
+                "Put that block back in the place of `kind: auto`, or take another `output_dir`."
+            )
+        if begun:
+            return Choice("", "", None, None, dict.fromkeys(ROLES, "as this run began"))
+        return afresh()
+    choice = Choice(**known)
+    if choice.program and not (found or finds)(choice.program):
+        roles = " and ".join(role for role in ROLES if getattr(choice, role))
+        raise ConfigError(
+            f"arte.engine: this run began with {KINDS[choice.api]} for its {roles}, and its command, {choice.program}, "
+            "is not found here; a run stays with its engine. Install it there, or go on without it by "
+            "`engine: {kind: transformers}`: what is not finished is then asked anew."
+        )
+    return choice
+
+
+def as_entered(choice: Choice) -> dict[str, Any]:
+    """For the manifest."""
+    return asdict(choice)
+
+
+def _against_any(settings: AutoEngineArgs, machine: Machine, program: str, calls: int, of_role: str) -> str:
+    """What speaks against a server, `of_role` or whoever is asked; empty for nothing."""
+    if machine.gpus == 0:
+        return "for there is no GPU, and on CPUs it is the faster one"
+    if of_role:
+        return of_role
+    if not program:
+        return "for no vLLM or SGLang is found (`engine.programs`)"
+    if calls < settings.from_requests:
+        return f"for {calls:,} requests to come don't make up for a server's start (`engine.from_requests`)"
+    return ""
+
+
+def _against_student(args: ArteArgs, dtype_of: Callable[[StudentArgs], str]) -> str:
+    if args.probe.score != "answers":
+        return f"for a server can't tell what `probe.score: {args.probe.score}` asks"
+    if len({dtype_of(one) for one in args.students}) > 1:
+        return "for the students' precisions differ, and a server's command has one"
+    return ""
+
+
+def _against_teacher(cfg: Mapping[str, Any]) -> str:
+    from arte_plugin.plan.memory import has_float32_weights
+
+    if any(cfg.get(key) for key in _QUANTISED):
+        return "for it is quantised, and a server's weights would be others than those that are trained on"
+    if has_float32_weights(cfg):
+        return "for it is trained with float32 weights"
+    if cfg.get("adapter") and (cfg.get("peft_use_dora") or cfg.get("lora_modules_to_save")):
+        return "for a server can't be given its adapter (`peft_use_dora`, `lora_modules_to_save`)"
+    if int(cfg.get("lora_r") or 1) > _RANKS[-1]:
+        return f"for its adapter's rank is more than {_RANKS[-1]}"
+    return ""
+
+
+def _student(program: str, args: ArteArgs, dtype: str, machine: Machine) -> dict[str, Any]:
+    revisions = [one.revision for one in args.students] + [one.revision for one in args.preference_set.respondents]
+    trusted = any(one.trust_remote_code for one in args.students)
+    return _served(program, dtype, machine, 1, any(revisions), ["--trust-remote-code"] if trusted else [])
+
+
+def _teacher(program: str, cfg: Mapping[str, Any], machine: Machine) -> dict[str, Any]:
+    from arte_plugin.plan.memory import SIZES, setup_of
+
+    dtype = setup_of(cfg, 1).dtype
+    bytes_ = _parameters(str(cfg["base_model"]), cfg.get("revision_of_model")) * SIZES[dtype]
+    together = 1
+    # Heads are split evenly, so over two, four or eight.
+    while together * 2 <= machine.gpus and bytes_ > _ROOM * machine.memory * together:
+        together *= 2
+    more = ["--trust-remote-code"] if cfg.get("trust_remote_code") else []
+    served = _served(program, dtype, machine, together, bool(cfg.get("revision_of_model")), more)
+    if cfg.get("adapter"):
+        served["adapter_options"] = _adapter_options(_kind(program), int(cfg.get("lora_r") or 16))
+    return served
+
+
+def _served(
+    program: str, dtype: str, machine: Machine, together: int, revision: bool, more: Sequence[str]
+) -> dict[str, Any]:
+    """A server on `together` GPUs, as often as there are so many, as a `ServedArgs`."""
+    vllm = _kind(program) == "vllm"
+    words = [program, "serve", "{model}"] if vllm else [program, "serve", "--model-path", "{model}"]
+    words += ["--port", "{port}", "--dtype", dtype, *(["--revision", "{revision}"] if revision else []), *more]
+    if vllm:
+        words += ["--enable-prefix-caching", "--max-model-len", "auto", "--gpu-memory-utilization", "0.85"]
+    if together > 1:
+        words += ["--tensor-parallel-size", str(together)]
+    replicas = machine.gpus // together
+    if replicas > 1 and (together > 1 or not machine.numbered):
+        # One command takes all GPUs that it sees.
+        words += ["--data-parallel-size", str(replicas)]
+        replicas = 1
+    elif replicas > 1:
+        words = ["env", "CUDA_VISIBLE_DEVICES={replica}", *words]
+    # Braces are names to be filled in, so only the program can need quotes.
+    command = " ".join(shlex.quote(word) if word == program else word for word in words)
+    return ServedArgs(command=command, replicas=replicas, dtype=dtype).model_dump(exclude_defaults=True)
+
+
+def _adapter_options(kind: str, rank: int) -> str:
+    if kind == "sglang":
+        return "--enable-lora --max-loras-per-batch 1 --lora-paths {adapter_name}={adapter}"
+    room = next(one for one in _RANKS if one >= rank)
+    return f"--enable-lora --max-lora-rank {room} --lora-modules {{adapter_name}}={{adapter}}"
+
+
+def _parameters(name: str, revision: str | None) -> float:
+    from arte_plugin.plan import rates, shapes
+
+    try:
+        return shapes.shape_of(name, shapes.find_config(name, revision)).parameters
+    except ConfigError:
+        return rates.size_by_name(name) or rates.UNKNOWN["teacher"]
+
+
+def _kind(program: str) -> str:
+    return "sglang" if PurePath(program).name.endswith("sglang") else "vllm"
+
+
+def _was_served(inputs: Any) -> bool:
+    """Whether a stage's inputs name a model that a server ran."""
+    if isinstance(inputs, Mapping):
+        return ("api" in inputs and "engine" in inputs) or any(_was_served(one) for one in inputs.values())
+    return isinstance(inputs, Sequence) and not isinstance(inputs, str) and any(_was_served(one) for one in inputs)
