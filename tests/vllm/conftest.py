@@ -22,8 +22,9 @@ def serve() -> str:
     program = os.environ.get("ARTE_VLLM", "")
     if not Path(program).is_file():
         pytest.fail(f"ARTE_VLLM is to name vLLM's command (found {program!r}): run `make test-vllm`", pytrace=False)
-    # Threads stay where the system puts them: by itself vLLM binds its own to one of two cores.
-    settings = "-u PYTHONPATH VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_NO_USAGE_STATS=1"
+    # By itself vLLM binds its threads to cores. These models are small: threads would wait for one another.
+    settings = "-u PYTHONPATH OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind"
+    settings += " VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1"
     # Without compilation, which would take longer than all else.
     options = "--dtype float32 --enable-prefix-caching --max-model-len 2048 --enforce-eager"
     return f"env {settings} {shlex.quote(program)} serve {{model}} --host 127.0.0.1 --port {{port}} {options}"

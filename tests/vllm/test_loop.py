@@ -21,6 +21,8 @@ from tests.servers import server_processes
 from tests.vllm.differences import NEAR_TIE, differences, told
 
 RANK = 4
+#: Seconds, far more than it takes: on a machine that has nothing else to do, minutes.
+PATIENCE = 3600
 SERVERS = ("teacher", "taught", "aligned-teacher")
 
 
@@ -50,7 +52,7 @@ def looped(serve, tiny_config, tmp_path_factory):
     log = out / "servers/taught.log"
 
     def wait_until(there) -> None:
-        until = time.monotonic() + 900
+        until = time.monotonic() + PATIENCE
         while not there():
             assert run.poll() is None and time.monotonic() < until, said.read_text()[-4000:]
             time.sleep(0.02)
@@ -62,7 +64,7 @@ def looped(serve, tiny_config, tmp_path_factory):
         wait_until(lambda: _answers(log) > before + 20)
         for process in server_processes([log]):
             os.kill(process, signal.SIGKILL)
-        assert run.wait(900) == 0, said.read_text()[-4000:]
+        assert run.wait(PATIENCE) == 0, said.read_text()[-4000:]
     finally:
         run.kill()
     return path, out, said.read_text()
