@@ -57,7 +57,7 @@ class Meter:
         self._reset: Callable[..., None] | None = None
         if not torch.cuda.is_available():
             return
-        self._before = _held()
+        self._before, self._device_before = _held(), _in_use()
         self._allocated = max(_each(torch.cuda.memory_allocated))
         self._reset = torch.cuda.reset_peak_memory_stats
         if torch.cuda.is_initialized():
@@ -68,7 +68,9 @@ class Meter:
 
     def stop(self) -> dict[str, int]:
         """Bytes: the peaks (`allocated`, `reserved`) of the GPU that had most, and what is reserved on all of them, at
-        the start (`before`) and now that what nobody holds has been given back (`after`).
+        the start (`before`) and now that what nobody holds has been given back (`after`); and what is in use on them
+        by any count and anybody (`device_before`, `device_after`), which PyTorch's own leaves out: its context, CUDA
+        graphs, the pages of other libraries, other processes.
 
         Empty where nothing was allocated, and from the second time on.
         """
@@ -82,7 +84,8 @@ class Meter:
         release()
         if self._peaks["allocated"] <= self._allocated:
             return {}
-        return {**self._peaks, "before": self._before, "after": _held()}
+        both = {"before": self._before, "after": _held()}
+        return {**self._peaks, **both, "device_before": self._device_before, "device_after": _in_use()}
 
     def _note_and_reset(self, device: object = None) -> None:
         self._note()
@@ -97,8 +100,12 @@ class Meter:
             self._peaks[name] = max(self._peaks[name], *_each(peak))
 
 
-def given_back(before: int) -> dict[str, int]:
-    """What `Meter.stop` tells of a start and an end, for an end that comes later; `before` is in bytes.
+#: What `Meter.stop` tells of a stage's start, and of its end.
+BEFORE, AFTER = ("before", "device_before"), ("after", "device_after")
+
+
+def given_back(before: Mapping[str, int]) -> dict[str, int]:
+    """What `Meter.stop` tells, for an end that comes later; `before` is what it told of the start.
 
     Empty where there is no GPU.
     """
@@ -107,12 +114,16 @@ def given_back(before: int) -> dict[str, int]:
     if not torch.cuda.is_available():
         return {}
     release()
-    return {"before": before, "after": _held()}
+    return {**before, "after": _held(), "device_after": _in_use()}
 
 
-def kept(used: Mapping[str, int]) -> int:
-    """Bytes that a stage has not given back, from what `Meter.stop` told of it."""
-    return max(0, used.get("after", 0) - used.get("before", 0))
+def kept(used: Mapping[str, int], on_device: bool = False) -> int:
+    """Bytes that a stage has not given back, from what `Meter.stop` told of it; `on_device`, by the GPU's own count.
+
+    That one has CUDA's context in it where the stage was the first to use the GPU.
+    """
+    prefix = "device_" if on_device else ""
+    return max(0, used.get(f"{prefix}after", 0) - used.get(f"{prefix}before", 0))
 
 
 def check_given_back(stage: str, used: Mapping[str, int]) -> None:
@@ -141,6 +152,16 @@ def _held() -> int:
     import torch
 
     return sum(_each(torch.cuda.memory_reserved))
+
+
+def _in_use() -> int:
+    import torch
+
+    def used(device: int) -> int:
+        free, total = torch.cuda.mem_get_info(device)
+        return total - free
+
+    return sum(_each(used))
 
 
 def _each(count: Callable[[int], int]) -> list[int]:

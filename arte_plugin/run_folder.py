@@ -33,7 +33,8 @@ class RunFolder:
         self._rank_timeout = rank_timeout
         self._kept = KeptEngine()
         #: The stage whose model is kept, and what the GPUs held before it was loaded, in bytes.
-        self._kept_by, self._before = "", 0
+        self._kept_by = ""
+        self._before: dict[str, int] = {}
 
     def file(self, stage: str, name: str) -> Path:
         """A file of a stage's folder."""
@@ -75,11 +76,12 @@ class RunFolder:
             model.close()
         used = meter.stop()
         if used and stayed:
-            used["before"] = self._before
+            used |= self._before
         if self._kept.holds:
             # What is given back is known once it is gone.
-            self._kept_by, self._before = name, used.pop("before", self._before)
-            used.pop("after", None)
+            self._kept_by = name
+            self._before = {key: used[key] for key in memory.BEFORE if key in used} or self._before
+            used = {key: value for key, value in used.items() if key not in (*memory.BEFORE, *memory.AFTER)}
         memory.check_given_back(name, used)
         if ranks.is_first():
             for path, content in files.items():

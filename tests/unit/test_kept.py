@@ -153,6 +153,9 @@ def test_memory_is_compared_once_the_model_is_gone(tmp_path, device, caplog):  #
     world.ask("pair")
     stages = world.folder.manifest.stages()
     assert (stages["probe"].memory["before"], stages["probe"].memory["after"]) == (before, before)
+    counted = stages["probe"].memory
+    assert counted["device_before"] == counted["device_after"] == before + sum(device.beside)
+    assert not {"device_before", "device_after"} & memory["preference-set"].keys()
     assert not warnings(caplog)
 
 

@@ -18,6 +18,8 @@ class Device:
 
     def __init__(self, monkeypatch):
         self.now, self.peak = [5 * MB, 0], [900 * MB, 0]
+        #: What lies beside PyTorch's own: contexts, graphs, another library's pages.
+        self.beside = [300 * MB, 300 * MB]
         for name, answer in {
             "is_available": lambda: True,
             "is_initialized": lambda: True,
@@ -27,6 +29,7 @@ class Device:
             "memory_reserved": lambda device: 2 * self.now[device],
             "max_memory_allocated": lambda device: self.peak[device],
             "max_memory_reserved": lambda device: 2 * self.peak[device],
+            "mem_get_info": lambda device: (80_000 * MB - 2 * self.now[device] - self.beside[device], 80_000 * MB),
             "reset_peak_memory_stats": self.reset,
         }.items():
             monkeypatch.setattr(torch.cuda, name, answer)
@@ -54,9 +57,30 @@ def test_a_peak_is_kept_where_others_start_the_counts_anew(device):
     device.take(1, -300 * MB)
     used = meter.stop()
     # Of the GPU that had most, not of what went before the stage (900 MB).
-    assert used == {"allocated": 700 * MB, "reserved": 1400 * MB, "before": 10 * MB, "after": 10 * MB}
+    assert used == {
+        "allocated": 700 * MB, "reserved": 1400 * MB, "before": 10 * MB, "after": 10 * MB,
+        "device_before": 610 * MB, "device_after": 610 * MB,
+    }  # fmt: skip
     assert torch.cuda.reset_peak_memory_stats == device.reset
     assert meter.stop() == {}
+
+
+def test_what_pytorch_does_not_count_is_seen(device):
+    meter = Meter()
+    device.take(0, 100 * MB)
+    device.take(0, -100 * MB)
+    device.beside[1] += 700 * MB
+    used = meter.stop()
+    assert kept(used) == 0
+    assert kept(used, on_device=True) == 700 * MB
+
+
+def test_asking_does_not_start_cuda(device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.delattr(torch.cuda, "mem_get_info")
+    meter = Meter()
+    assert (meter._before, meter._device_before) == (0, 0)
+    meter.stop()
 
 
 def test_a_stage_without_a_model_has_no_figures(device):
