@@ -1,16 +1,20 @@
-"""Whether what a run left is sane: a check that fails says what was found and what should have been."""
+"""Whether what the runs left is sane: a check that fails says what was found and what should have been."""
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from arte_plugin.memory import TOLERANCE
+from arte_plugin.weight_change import FEW
 
-#: Stages in which the teacher is loaded in 4 bits.
+#: Stages in which the teacher is loaded as it is trained.
 TEACHER = ("elicit", "align", "regenerate")
 #: Stages that ask the student.
 STUDENT = ("preference-set", "probe")
+
+#: Bytes that CUDA's context and the libraries' own take beside what PyTorch counts, the first time that they are used.
+CONTEXT = 10**9
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,13 @@ class Check:
 
 
 def check(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every check of a finished run's results, as `__main__` collects them."""
-    return [asdict(one) for one in _checks(results)]
+    """Every check of the finished runs' results, as `__main__` collects them."""
+    device = results["device"]["kind"]
+    found: list[Check] = []
+    for name, loop in results["loops"].items():
+        found += [replace(one, what=f"{name}: {one.what}") for one in _loop(name, loop, device)]
+    found += [_same(who, one) for who, one in results["replies"].items()]
+    return [asdict(one) for one in found]
 
 
 def failures(checks: list[dict[str, Any]]) -> str:
@@ -32,48 +41,59 @@ def failures(checks: list[dict[str, Any]]) -> str:
     return "; ".join(f"{one['what']}: {one['found']}" for one in checks if not one["passed"])
 
 
-def _checks(results: Mapping[str, Any]) -> Iterator[Check]:
-    stages, device = results["stages"], results["device"]["kind"]
-    missing = [name for name in ("elicit", "probe", "pair", "align", "regenerate", "sft", "evaluate")
-               if name not in stages]  # fmt: skip
+def _loop(name: str, loop: Mapping[str, Any], device: str) -> Iterator[Check]:
+    stages = loop["stages"]
+    missing = [stage for stage in ("elicit", "probe", "pair", "align", "regenerate", "sft", "evaluate")
+               if stage not in stages]  # fmt: skip
     yield Check("every stage has been run", not missing, f"not run: {', '.join(missing)}" if missing else "all")
     yield _some("drafts that can be parsed", stages, "elicit", "drafts")
-    outcomes = results["outcomes"]
+    outcomes = loop["outcomes"]
     total = sum(outcomes.values())
     unparsed = outcomes.get("unparsed", 0)
     yield Check("probes whose answer can be read", unparsed < total, f"{total - unparsed} of {total}")
     pairs = sum(stages.get("pair", {}).get("kept", {}).values())
     yield Check("preference pairs", pairs > 0, str(pairs))
-    for name, losses in results["losses"].items():
-        yield _losses(name, losses)
-    yield _adapter(results["adapter"])
+    for training, losses in loop["losses"].items():
+        yield _losses(training, losses)
+    if name != "full":
+        yield _adapter(loop["adapter"])
+    yield _moved(loop)
     yield _some("tailored examples", stages, "regenerate", "examples")
-    rows = [row for row in results.get("results", []) if row["arm"] == "arte"]
+    rows = [row for row in loop.get("results", []) if row["arm"] == "arte"]
     read, n = sum(row["n"] - row["unparsed"] for row in rows), sum(row["n"] for row in rows)
     yield Check("the tuned student's answers that can be read", read > 0, f"{read} of {n}")
-    yield from _models(results, device)
+    yield from _models(name, loop, device)
     if device == "cuda":
         yield from _memory(stages)
 
 
-def _models(results: Mapping[str, Any], device: str) -> Iterator[Check]:
-    loaded, wanted = results["loaded"], results["attention"]["used"]
+def _models(name: str, loop: Mapping[str, Any], device: str) -> Iterator[Check]:
+    loaded, wanted = loop["loaded"], loop["attention"]
     for stage in (*TEACHER, *STUDENT):
         models = loaded.get(stage, [])
         if not models:
-            yield _unseen(f"{stage}: its model", results["stages"], stage)
+            yield _unseen(f"{stage}: its model", loop["stages"], stage)
         for model in models:
             yield Check(f"{stage}: attention", model["attention"] == wanted, f"{model['attention']}, asked: {wanted}")
             yield Check(f"{stage}: device", model["device"] == device, f"{model['device']}, asked: {device}")
-            if stage in TEACHER:
+            if stage in TEACHER and name == "qlora":
                 yield _four_bit(stage, model)
-            elif device == "cuda":
+                continue
+            if stage in TEACHER:
+                packed = sum(kind["layers"] for kind in model.get("four_bit", []))
+                yield Check(f"{stage}: not quantised", not packed, f"{packed} layers in 4 bits")
+            if device == "cuda":
                 yield Check(f"{stage}: precision", model["dtype"] == "bfloat16", model["dtype"])
     if device == "cuda":
         for model in loaded.get("probe", []):
-            reason = model.get("why_not", {}).get("paged", "no request was sent to it")
-            how = "generate_batch" if model["paged"] else f"not used: {reason}"
-            yield Check("probe: continuous batching", model["paged"], how)
+            yield _fast(model)
+
+
+def _fast(model: Mapping[str, Any]) -> Check:
+    """Whether probes went by what the engine has for a GPU."""
+    way = "varlen" if "varlen" in model else "paged"
+    reason = model.get("why_not", {}).get(way, "no request was sent to it")
+    return Check("probe: the engine's way for a GPU", bool(model[way]), way if model[way] else f"not used: {reason}")
 
 
 def _four_bit(stage: str, model: Mapping[str, Any]) -> Check:
@@ -96,9 +116,14 @@ def _memory(stages: Mapping[str, Any]) -> Iterator[Check]:
         row = stages.get(stage, {})
         if not row.get("memory"):
             yield _unseen(f"{stage}: its memory", stages, stage)
-        elif "memory_kept" in row:
+            continue
+        if "memory_kept" in row:
             left = row["memory_kept"]
             yield Check(f"{stage}: memory given back", left <= TOLERANCE, f"{left / 1e6:.0f} MB kept, at most 200 MB")
+        if "device_kept" in row:
+            left, most = row["device_kept"], TOLERANCE + (CONTEXT if row["first_on_device"] else 0)
+            found = f"{left / 1e6:.0f} MB kept, at most {most / 1e6:.0f} MB"
+            yield Check(f"{stage}: memory given back, by the GPU's count", left <= most, found)
 
 
 def _unseen(what: str, stages: Mapping[str, Any], stage: str) -> Check:
@@ -117,6 +142,30 @@ def _adapter(adapter: Mapping[str, float]) -> Check:
     largest = adapter.get("largest", 0.0)
     found = f"{100 * adapter['changed']:.1f} % of B, at most {largest:.2g}" if adapter else "there is none"
     return Check("the adapter has moved", adapter.get("changed", 0) > 0 and math.isfinite(largest), found)
+
+
+def _moved(loop: Mapping[str, Any]) -> Check:
+    """Of the student, at the recipe's rate: weights in bfloat16 alone would hardly change."""
+    moved = loop["moved"].get("sft") or {}
+    share = moved.get("changed")
+    if share is None:
+        return Check("the student's weights have changed", False, "nothing is known of it")
+    found = f"{100 * share:.0f} % of them at a rate of {loop['student_rate']:g}, |Δw| / |w| {moved['relative']:.2g}"
+    return Check("the student's weights have changed", share >= FEW, f"{found}; at least {100 * FEW:.0f} %")
+
+
+def _same(who: str, compared: Mapping[str, Any]) -> Check:
+    """The engine's replies against the model's own."""
+    found = f"{compared['same']} of {compared['replies']} the same"
+    if compared["largest_margin"] is not None:
+        found += f", the others part where the next token is {compared['largest_margin']:.2g} nats behind at most"
+    wrong = compared["first_wrong"]
+    if wrong is not None:
+        found += (
+            f" (near-ties: {compared['near_tie']:g}); reply {wrong['reply']} parts at token {wrong['token']}: "
+            f"{wrong['engine'][:80]!r} for {wrong['plain'][:80]!r}"
+        )
+    return Check(f"replies of the {who}", wrong is None, found)
 
 
 def _some(what: str, stages: Mapping[str, Any], stage: str, rows: str) -> Check:

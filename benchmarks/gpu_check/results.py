@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from arte_plugin.manifest import Manifest
 from arte_plugin.memory import kept
 from arte_plugin.stages import STAGES
@@ -54,6 +56,9 @@ def collect(folder: Path) -> dict[str, Any]:
         row: dict[str, Any] = {"seconds": record.seconds, "memory": record.memory}
         if record.memory.get("after") is not None:
             row["memory_kept"] = kept(record.memory)
+        if record.memory.get("device_after") is not None:
+            row["device_kept"] = kept(record.memory, on_device=True)
+            row["first_on_device"] = record.memory["device_before"] == 0
         asked, seconds = record.usage.get("asked", 0), record.usage.get("seconds", 0.0)
         if asked and seconds:
             row |= {
@@ -69,11 +74,19 @@ def collect(folder: Path) -> dict[str, Any]:
             found["loaded"][name] = list(record.loaded.values())
     found["losses"] = {"dpo": dpo_losses(folder), "sft": logged_losses(arte / STAGES["sft"] / "train.log")}
     found["adapter"] = adapter_change(folder / "adapter_model.safetensors")
+    found["moved"] = {name: stages[name].result["change"] for name in ("align", "sft")
+                      if name in stages and stages[name].result.get("change")}  # fmt: skip
+    found["student_rate"] = student_rate(arte / STAGES["sft"] / "student.yaml")
     found["outcomes"] = dict(_outcomes(arte / STAGES["probe"] / "probes.jsonl"))
     results = arte / STAGES["evaluate"] / "results.json"
     if results.is_file():
         found["results"] = json.loads(results.read_text(encoding="utf-8"))["results"]
     return found
+
+
+def student_rate(file: Path) -> float | None:
+    """The learning rate of the student's fine-tuning, from the config that was written for it."""
+    return yaml.safe_load(file.read_text(encoding="utf-8"))["learning_rate"] if file.is_file() else None
 
 
 def dpo_losses(folder: Path) -> list[float]:

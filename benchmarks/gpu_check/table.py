@@ -21,15 +21,18 @@ def page(results: Mapping[str, Any], heading: str) -> str:
     parts = [
         f"{what}. {versions}.",
         f"Size `{results['size']}`, {took} in {len(calls)} call{'s' if len(calls) > 1 else ''}. {_attention(results)}",
-        f"{heading} Stages",
-        markdown_table(_stages(results["stages"])),
-        f"{heading} Losses",
-        markdown_table(_losses(results["losses"])),
-        f"{heading} Models, as they were loaded",
-        markdown_table(_models(results["loaded"])),
         f"{heading} Checks",
         markdown_table([["check", "", "found"], *_checks(results["checks"])]),
     ]
+    for name, loop in results["loops"].items():
+        parts += [
+            f"{heading} {name}: stages",
+            markdown_table(_stages(loop["stages"])),
+            f"{heading} {name}: losses",
+            markdown_table(_losses(loop["losses"])),
+            f"{heading} {name}: models, as they were loaded",
+            markdown_table(_models(loop["loaded"])),
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -43,7 +46,7 @@ def _attention(results: Mapping[str, Any]) -> str:
 
 
 def _stages(stages: Mapping[str, Any]) -> list[list[str]]:
-    memory = ["peak allocated", "peak reserved", "not given back"]
+    memory = ["peak allocated", "peak reserved", "not given back", "by the GPU's count"]
     lines = [["stage", "time", *memory, "asked", "prompt tokens/s", "new tokens/s"]]
     for name, row in stages.items():
         taken = row["memory"]
@@ -52,7 +55,7 @@ def _stages(stages: Mapping[str, Any]) -> list[list[str]]:
                 name,
                 duration(row["seconds"]),
                 *(size(taken[key]) if key in taken else "" for key in ("allocated", "reserved")),
-                f"{row['memory_kept'] / 1e6:.0f} MB" if "memory_kept" in row else "",
+                *(f"{row[key] / 1e6:.0f} MB" if key in row else "" for key in ("memory_kept", "device_kept")),
                 f"{row['asked']:,}" if "asked" in row else "",
                 *(f"{row[f'{kind}_tokens_per_second']:,.0f}" if "asked" in row else "" for kind in ("prompt", "new")),
             ]
@@ -85,7 +88,7 @@ def _models(loaded: Mapping[str, Any]) -> list[list[str]]:
                     stage,
                     f"{model['parameters'] / 1e6:.1f}M",
                     linear + (f" ({'; '.join(kinds)})" if kinds else ""),
-                    f"{model['attention']}{', paged' if model.get('paged') else ''}",
+                    model["attention"] + "".join(f", {way}" for way in ("paged", "varlen") if model.get(way)),
                     model["dtype"],
                     model["device"],
                 ]

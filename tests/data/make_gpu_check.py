@@ -15,14 +15,21 @@ TARGET = Path(__file__).parent / "gpu_check"
 
 
 def main(out: Path) -> None:
-    [made] = [path for path in out.glob("*.json") if path.name != "state.json"]
-    run, target = out / "run", TARGET / "run"
+    [made] = [path for path in out.glob("*.json") if path.name not in ("state.json", "replies.json")]
     shutil.rmtree(TARGET, ignore_errors=True)
+    for run in sorted(out.glob("run-*")):
+        take(run, TARGET / run.name, out)
+    (TARGET / "results.json").write_text(anywhere(made.read_text(), out))
+
+
+def take(run: Path, target: Path, out: Path) -> None:
+    """What is read of one loop."""
     states = sorted(run.glob("checkpoint-*/trainer_state.json"))
-    files = ["arte/manifest.json", "arte/08-evaluate/results.json", "adapter_model.safetensors"]
-    for name in [*files, *(str(path.relative_to(run)) for path in states)]:
+    files = ["arte/manifest.json", "arte/07-sft/student.yaml", "arte/08-evaluate/results.json"]
+    adapter = ["adapter_model.safetensors"] if (run / "adapter_model.safetensors").is_file() else []
+    for name in [*files, *adapter, *(str(path.relative_to(run)) for path in states)]:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        if name.endswith(".json"):
+        if name.endswith((".json", ".yaml")):
             (target / name).write_text(anywhere((run / name).read_text(), out))
         else:
             shutil.copyfile(run / name, target / name)
@@ -31,10 +38,8 @@ def main(out: Path) -> None:
     (target / "arte/03-probe").mkdir()
     (target / "arte/03-probe/probes.jsonl").write_text("".join(json.dumps({"outcome": one}) + "\n" for one in rows))
     log = (run / "arte/07-sft/train.log").read_text().replace("\r", "\n").splitlines()
-    (target / "arte/07-sft").mkdir()
     said = [line[line.index("{'loss'") :] for line in log if "{'loss'" in line]
     (target / "arte/07-sft/train.log").write_text("\n".join(said) + "\n")
-    (TARGET / "results.json").write_text(anywhere(made.read_text(), out))
 
 
 def anywhere(text: str, out: Path) -> str:

@@ -10,9 +10,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from arte_plugin.config_check import check_config
+from arte_plugin.teacher_recipe import check_it_trains
+from arte_plugin.teacher_recipe import missing as missing_keys
+from arte_plugin.weight_change import FEW
 from benchmarks.gpu_check import __main__ as gpu_check
 from benchmarks.gpu_check.attention import choose_attention, missing, try_layer
 from benchmarks.gpu_check.checks import check, failures
+from benchmarks.gpu_check.config import LOOPS, loop_config
 from benchmarks.gpu_check.limited import run_limited
 from benchmarks.gpu_check.results import adapter_change, collect, dpo_losses, logged_losses
 from benchmarks.gpu_check.table import page
@@ -25,16 +30,22 @@ FINISHED = Path(__file__).parents[1] / "data" / "gpu_check"
 @pytest.fixture
 def results():
     made = json.loads((FINISHED / "results.json").read_text())
-    return {**made, **json.loads(json.dumps(collect(FINISHED / "run")))}
+    for name, loop in made["loops"].items():
+        made["loops"][name] = {**loop, **json.loads(json.dumps(collect(FINISHED / f"run-{name}")))}
+    return made
 
 
-def test_a_finished_run_is_read_from_its_files(results):
+def test_finished_runs_are_read_from_their_files(results):
     made = json.loads((FINISHED / "results.json").read_text())
-    assert results == {**made, "checks": results["checks"]}
-    assert len(results["losses"]["dpo"]) > 2
-    assert len(results["losses"]["sft"]) > 2
-    assert results["stages"]["probe"]["new_tokens_per_second"] > 0
-    assert 0 < results["adapter"]["changed"] <= 1
+    assert results == made
+    assert list(results["loops"]) == list(LOOPS)
+    for name, loop in results["loops"].items():
+        assert len(loop["losses"]["dpo"]) > 2
+        assert len(loop["losses"]["sft"]) >= 1
+        assert loop["stages"]["probe"]["new_tokens_per_second"] > 0
+        assert 0 < loop["adapter"]["changed"] <= 1 if name != "full" else not loop["adapter"]
+        assert loop["student_rate"] == 2e-5
+        assert loop["moved"]["sft"]["changed"] > FEW
     assert check(results) == made["checks"]
     assert failures(made["checks"]) == ""
 
@@ -43,19 +54,21 @@ def on_a_gpu(results):
     """The same as a GPU would have left it."""
     made = copy.deepcopy(results)
     made["device"] |= {"kind": "cuda", "memory": 80 * 10**9, "capability": "9.0", "driver": "1", "cuda": "13.0"}
-    for stage, row in made["stages"].items():
-        if stage != "pair":
-            row["memory"] = {"allocated": 10**9, "reserved": 2 * 10**9, "before": 10**7, "after": 3 * 10**7}
-            row["memory_kept"] = 2 * 10**7
-    for models in made["loaded"].values():
-        for model in models:
-            model |= {"device": "cuda", "dtype": "bfloat16", "paged": "four_bit" not in model}
+    for loop in made["loops"].values():
+        for stage, row in loop["stages"].items():
+            if stage != "pair":
+                row["memory"] = {"allocated": 10**9, "reserved": 2 * 10**9, "before": 10**7, "after": 3 * 10**7}
+                row |= {"memory_kept": 2 * 10**7, "device_kept": 3 * 10**7, "first_on_device": stage == "elicit"}
+        loop["stages"]["elicit"]["device_kept"] = 7 * 10**8
+        for models in loop["loaded"].values():
+            for model in models:
+                model |= {"device": "cuda", "dtype": "bfloat16", "paged": True}
     return made
 
 
 #: Where in the results something is put, what, and what is said of it.
 WRONG = {
-    "no drafts": ("stages.elicit.kept.drafts", 0, "drafts that can be parsed: 0"),
+    "no drafts": ("stages.elicit.kept.drafts", 0, "qlora: drafts that can be parsed: 0"),
     "nothing readable": ("outcomes", {"unparsed": 9}, "probes whose answer can be read: 0 of 9"),
     "no pairs": ("stages.pair.kept", {"question pairs": 0}, "preference pairs: 0"),
     "NaN": ("losses.dpo", [0.69, float("nan")], "dpo: finite losses: 2 steps, 0.690 to nan"),
@@ -74,8 +87,30 @@ WRONG = {
     "another attention": ("loaded.probe.0.attention", "eager", "probe: attention: eager, asked: sdpa"),
     "another device": ("loaded.probe.0.device", "cpu", "probe: device: cpu, asked: cuda"),
     "another precision": ("loaded.probe.0.dtype", "float32", "probe: precision: float32"),
-    "plain generation": ("loaded.probe.0.paged", False, "probe: continuous batching: not used: no request"),
+    "plain generation": ("loaded.probe.0.paged", False, "probe: the engine's way for a GPU: not used: no request"),
     "memory kept": ("stages.align.memory_kept", 300 * 10**6, "align: memory given back: 300 MB kept, at most 200 MB"),
+    "memory kept beside PyTorch's": (
+        "stages.align.device_kept", 300 * 10**6,
+        "align: memory given back, by the GPU's count: 300 MB kept, at most 200 MB",
+    ),
+    "more than a context": (
+        "stages.elicit.device_kept", 1300 * 10**6,
+        "elicit: memory given back, by the GPU's count: 1300 MB kept, at most 1200 MB",
+    ),
+    "a teacher on the CPU": ("/lora/loaded.regenerate.0.device", "cpu", "lora: regenerate: device: cpu, asked: cuda"),
+    "a teacher in two precisions": ("/full/loaded.elicit.0.dtype", "float32", "full: elicit: precision: float32"),
+    "a teacher in 4 bits after all": (
+        "/lora/loaded.align.0.four_bit", [{"kind": "nf4", "double": True, "layers": 14}],
+        "lora: align: not quantised: 14 layers in 4 bits",
+    ),
+    "a student that has not moved": (
+        "moved.sft.changed", 0.04, "the student's weights have changed: 4 % of them at a rate of 2e-05",
+    ),
+    "a student of whom nothing is known": ("moved.sft", None, "weights have changed: nothing is known of it"),
+    "other replies": (
+        "/replies/student.first_wrong", {"reply": 3, "token": 7, "margin": 2.5, "plain": "True", "engine": "False"},
+        "replies of the student: 24 of 24 the same (near-ties: 0.01); reply 3 parts at token 7: 'False' for 'True'",
+    ),
     "no figures": ("stages.align.memory", {}, "align: its memory: nothing is known of it"),
     "a stage too few": ("stages.evaluate", None, "every stage has been run: not run: evaluate"),
 }  # fmt: skip
@@ -89,8 +124,9 @@ def test_a_gpu_that_does_all_of_it_passes(results):
 def test_what_is_not_sane_is_said(what, results):
     place, value, said = WRONG[what]
     made = on_a_gpu(results)
-    *parents, last = (int(part) if part.isdigit() else part for part in place.split("."))
-    block = made
+    part, place = place[1:].split("/") if place.startswith("/") else ("qlora", place)
+    *parents, last = (int(one) if one.isdigit() else one for one in place.split("."))
+    block = made["replies"] if part == "replies" else made["loops"][part]
     for parent in parents:
         block = block[parent]
     if value is None:
@@ -102,10 +138,11 @@ def test_what_is_not_sane_is_said(what, results):
 
 def test_a_call_that_found_all_answers_there_is_no_failure(results):
     made = on_a_gpu(results)
-    del made["loaded"]["probe"]
-    assert "probe: its model: nothing is known of it" in failures(check(made))
-    del made["stages"]["probe"]["asked"]
-    made["stages"]["probe"]["memory"] = {}
+    lora = made["loops"]["lora"]
+    del lora["loaded"]["probe"]
+    assert "lora: probe: its model: nothing is known of it" in failures(check(made))
+    del lora["stages"]["probe"]["asked"]
+    lora["stages"]["probe"]["memory"] = {}
     assert failures(check(made)) == ""
 
 
@@ -113,7 +150,14 @@ def test_the_table_has_it_all(results):
     made = on_a_gpu(results)
     made["checks"] = check(made)
     table = page(made, "###")
-    for said in ("compute capability 9.0", "14 Linear4bit (nf4, double quantisation", "1.0 GB", "20 MB", "passed"):
+    for said in (
+        "compute capability 9.0",
+        "14 Linear4bit (nf4, double quantisation",
+        "1.0 GB",
+        "20 MB",
+        "30 MB",
+        "full: stages",
+    ):
         assert said in table
 
 
@@ -171,7 +215,10 @@ def test_a_command_ends_at_its_limit_with_all_that_it_started(tmp_path):
 
 @pytest.fixture
 def call(tmp_path, monkeypatch):
-    """Call gpu-check with a cheap loop in the place of Axolotl's: the first takes a minute, those after it no time."""
+    """Call gpu-check with a cheap loop in the place of Axolotl's: the first takes a minute, those after it no time.
+
+    Only the first of the loops.
+    """
     import torch  # noqa: F401  Not within a call's limit.
 
     for name in (*gpu_check.OFFLINE, "PYTHONPATH"):
@@ -182,7 +229,7 @@ def call(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_check, "LOOP", [sys.executable, "-c", loop])
     monkeypatch.setattr(gpu_check, "MARGIN", 0.0)
     monkeypatch.setattr(gpu_check, "collect", lambda folder: {"stages": {}, "loaded": {}, "losses": {}, "adapter": {},
-                                                              "outcomes": {}})  # fmt: skip
+                                                              "outcomes": {}, "moved": {}})  # fmt: skip
 
     def run(*options):
         arguments = [
@@ -194,6 +241,8 @@ def call(tmp_path, monkeypatch):
             str(TAUGHT),
             "--model-teacher",
             str(TAUGHT),
+            "--part",
+            "qlora",
         ]
         done = CliRunner().invoke(gpu_check.main, [*arguments, "--out", str(tmp_path / "out"), *options])
         return done.exit_code, done.output, ran.read_text() if ran.is_file() else ""
@@ -208,7 +257,7 @@ def test_a_call_goes_on_where_the_one_before_it_was_ended(call, tmp_path):
     # The loop is through now, but nothing that it should have left is there.
     code, said, ran = call("--limit", "60")
     assert (code, ran) == (1, "xx"), said
-    assert "every stage has been run: not run: elicit" in said
+    assert "qlora: every stage has been run: not run: elicit" in said
     assert [one["ended"] for one in json.loads((tmp_path / "out/state.json").read_text())["calls"]] == [
         "limit",
         "finished",
@@ -222,10 +271,25 @@ def test_a_call_goes_on_where_the_one_before_it_was_ended(call, tmp_path):
 
 def test_a_loop_that_fails_is_shown(call, monkeypatch):
     monkeypatch.setattr(gpu_check, "LOOP", [sys.executable, "-c", "print('why it failed'); exit(4)"])
-    code, said, _ = call()
+    monkeypatch.setattr(gpu_check, "REPLIES", [sys.executable, "-c", "print('reached')"])
+    code, said, _ = call("--part", "replies")
     assert code == 1
-    assert "the loop ended with exit code 4" in said
+    assert "qlora ended with exit code 4; the end of" in said
     assert "why it failed" in said
+    # What is behind it is run all the same, and the failure is the last word.
+    assert "replies is running" in said
+    assert "gpu-check: qlora ended with exit code 4 (" in said.splitlines()[-1]
+
+
+def test_no_time_for_the_next_part_is_no_failure(call, monkeypatch):
+    def run_limited(*_):
+        monkeypatch.setattr(gpu_check, "MARGIN", 10**6)  # As if it had taken nearly all of it.
+        return 0
+
+    monkeypatch.setattr(gpu_check, "run_limited", run_limited)
+    code, said, _ = call("--part", "replies", "--limit", "50")
+    assert code == 3, said
+    assert "the same call again goes on from here" in said
 
 
 def test_a_model_that_is_not_there_is_named(call):
@@ -270,3 +334,32 @@ def test_what_an_attention_lacks(tmp_path, monkeypatch):
     assert lacks(kernel, 9, 0) == "no build of it is in the local cache"
     (tmp_path / "cache/kernels--kernels-community--flash-attn2/snapshots/1/build/torch-cuda").mkdir(parents=True)
     assert lacks(kernel, 9, 0) == ""
+
+
+def test_three_teachers_and_the_launchers_that_start_them(call, monkeypatch):
+    commands = []
+    monkeypatch.setattr(
+        gpu_check, "run_limited", lambda command, log, left: log.touch() or commands.append(command) or 0
+    )
+    call("--part", "lora", "--part", "full", "--part", "replies")
+    by_part = {Path(one[3]).stem: one[4:] for one in commands[:-1]}
+    # Axolotl's default launcher decides otherwise than `python` on which device a model is loaded.
+    assert by_part == {"qlora": ["--launcher", "python"], "lora": [], "full": []}
+    assert commands[-1][2:5] == ["benchmarks.gpu_check.same_replies", str(Path(commands[-1][3])), "cpu"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_every_loop_is_a_config_that_a_run_takes(loop, device, tmp_path):
+    config = loop_config(device, "full", TAUGHT, TAUGHT, "kernels-community/flash-attn2", tmp_path, loop)
+    checked = check_config(config)
+    check_it_trains({**config, **missing_keys(config, 1)})
+    assert config["attn_implementation"] == ("sdpa" if loop == "full" else "kernels-community/flash-attn2")
+    assert (config.get("adapter"), config.get("load_in_4bit")) == {
+        "qlora": ("qlora", True), "lora": ("lora", None), "full": (None, None),
+    }[loop]  # fmt: skip
+    # The others are small whatever is asked for; all of them train at the recipe's rates.
+    assert checked.arte.elicit.questions == (40 if loop == "qlora" else 8)
+    assert ("learning_rate" in config) == (loop == "full")
+    assert "learning_rate" not in config["arte"]["student"]["sft"]
+    assert bool(config.get("bf16")) == (device == "cuda")
