@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, replace
 
-from arte_plugin import near_duplicates, versions
+from arte_plugin import child, near_duplicates, versions
 from arte_plugin.alignment import alignment_lines, alignment_report, remarks
 from arte_plugin.check_alignment import aligned_teacher
 from arte_plugin.fingerprints import fingerprint_model
@@ -99,7 +99,7 @@ def sft(run: Run) -> None:
 
 
 def _sft(run: Run, training: Training, like: Training) -> None:
-    from arte_plugin.stages import sft
+    from arte_plugin.stages import batch, sft
 
     student = training.student
     tailored = run.examples_file(like.arm)
@@ -108,7 +108,7 @@ def _sft(run: Run, training: Training, like: Training) -> None:
     known = {"student": fingerprint_model(student.base_model, student.revision), "tailored": hash_file(tailored)}
     made_from = versions.stage_inputs(training.stage, known)
     config = sft.student_config(run.cfg, student, tailored, folder, training.seed, date, made_from)
-    inputs = {**known, "config": hash_of(sft.decisive(config))}
+    inputs = {**known, "config": hash_of(sft.decisive(config, student.sft))}
 
     peaks: dict[str, int] = {}
 
@@ -120,7 +120,7 @@ def _sft(run: Run, training: Training, like: Training) -> None:
         ):
             trained, note = there, f"trained in {run.source.name}"
         elif like is training:
-            trained = asdict(sft.train(config, folder))
+            trained = asdict(sft.train(config, folder, batch.processes(student.sft, child.gpus())))
             note = Change(**trained["change"]).note() if trained["change"] else ""
             peaks.update(logged_peaks(folder / "train.log"))
         else:

@@ -54,6 +54,15 @@ def axolotl(log: IO[bytes], *arguments: str) -> int:
     ).returncode
 
 
+def train(log: IO[bytes], config: Path, processes: int) -> int:
+    """`axolotl train` on `config`, a YAML, in so many processes on this machine; returns its exit code."""
+    arguments = ["train", str(config.absolute())]
+    if processes > 1:
+        # `accelerate launch` would take their number from a config that the user once made for something else.
+        arguments += ["--launcher", "torchrun", "--", "--standalone", "--nproc_per_node", str(processes)]
+    return axolotl(log, *arguments)
+
+
 def merge_pieces(log: IO[bytes], pieces: Path, target: Path) -> int:
     """Put an FSDP checkpoint's pieces together in `target` with Axolotl's function, whose command wants a config."""
     program = (

@@ -116,10 +116,10 @@ def _rates(cfg: Mapping[str, Any], args: ArteArgs, known: Mapping[str, shapes.Sh
     }
 
 
-def student_training(cfg: Mapping[str, Any], student: StudentArgs) -> dict[str, Any]:
+def student_training(cfg: Mapping[str, Any], student: StudentArgs, gpus: int = 1) -> dict[str, Any]:
     """The Axolotl keys of a student's fine-tuning that decide its memory, as `stages.sft.student_config` sets them."""
     shared = {key: cfg[key] for key in SHARED_KEYS if cfg.get(key) is not None}
-    config = {"sequence_len": 2048, **recipe(student.sft), **shared, **student.sft}
+    config = {"sequence_len": 2048, **recipe(student.sft, gpus), **shared, **student.sft}
     return config | wanted(config, student.sft)
 
 
@@ -177,7 +177,7 @@ def _needs(
             needs.append(
                 memory.writing_need("probe", f"the student{name} at work", shape, keys, dtype, rows, cache, asked)
             )
-        training = student_training(cfg, student)
+        training = student_training(cfg, student, gpus)
         _, usual = longest_rows(of_student, args.elicit.questions_per_prompt)
         needs.append(memory.training_need(f"the student{name}'s training", shape, training, gpus, usual, dpo=False))
         asked = (

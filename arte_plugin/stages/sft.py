@@ -18,6 +18,7 @@ from arte_plugin.manifest import hash_file, hash_of
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rendering import Renderer, as_input_format, from_input_format
 from arte_plugin.rows import Dropped, TailoredExample, content_id, write_text
+from arte_plugin.stages import batch
 from arte_plugin.stages.precision import keeps_updates
 from arte_plugin.weight_change import change
 
@@ -29,7 +30,7 @@ TAILORED_STRATEGY = "arte_plugin.strategies.tailored"
 #: The paper's recipe for the student (section 4.1), and what keeps a run restartable. `student.sft` goes over it.
 RECIPE: dict[str, Any] = {
     "num_epochs": 1,
-    "micro_batch_size": 8,
+    "micro_batch_size": batch.BATCH,
     "gradient_accumulation_steps": 1,
     "optimizer": "adamw_torch",
     "learning_rate": 2e-5,
@@ -121,7 +122,7 @@ def student_config(
         "sequence_len": 2048,
         # What is left out is counted by `too_long`, and no example is worth stopping the run for.
         "excess_length_strategy": "drop",
-        **recipe(student.sft),
+        **recipe(student.sft, child.gpus()),
         "seed": seed,
         **({"bf16": "auto"} if child.gpus() else {"bf16": False, "fp16": False}),
     }
@@ -138,24 +139,28 @@ def student_config(
     return config
 
 
-def recipe(sft: Mapping[str, Any]) -> dict[str, Any]:
-    """What `student.sft` goes over: the paper's recipe, and with an adapter its own rate and size."""
+def recipe(sft: Mapping[str, Any], gpus: int = 1) -> dict[str, Any]:
+    """What `student.sft` goes over: the paper's recipe, and with an adapter its own rate and size.
+
+    On several GPUs each process has its part of the batch.
+    """
+    made = RECIPE | batch.batch(sft, gpus)
     if sft.get("adapter") not in ("lora", "qlora"):
-        return dict(RECIPE)
-    made = RECIPE | ADAPTER_RECIPE
+        return made
+    made |= ADAPTER_RECIPE
     if sft.get("lora_target_modules") or sft.get("lora_target_parameters"):
         del made["lora_target_linear"]
     return made | ({"lora_alpha": sft["lora_r"]} if sft.get("lora_r") else {})
 
 
-def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+def decisive(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """What decides the trained student: `config` without the places of things, so that a run may be moved or shared.
 
-    The student and the examples count by their content, which is hashed beside it.
+    The student and the examples count by their content, which is hashed beside it. `given` is `student.sft`.
     """
     places = ("base_model", "revision_of_model", "datasets", "dataset_prepared_path", "output_dir")
     kept = {key: value for key, value in config.items() if key not in places}
-    return {**kept, "input_format": config["datasets"][0]["input_format"]}
+    return {**kept, **batch.decisive(given, child.gpus()), "input_format": config["datasets"][0]["input_format"]}
 
 
 def too_long(examples: Sequence[TailoredExample], config: Mapping[str, Any]) -> list[Dropped]:
@@ -189,10 +194,11 @@ def too_long(examples: Sequence[TailoredExample], config: Mapping[str, Any]) -> 
     return dropped
 
 
-def train(config: Mapping[str, Any], folder: Path) -> TrainedStudent:
+def train(config: Mapping[str, Any], folder: Path, processes: int | None = None) -> TrainedStudent:
     """Run `axolotl train` on `config` as a child process; goes on from a checkpoint of the same config.
 
-    Raises `StageError` when it fails, with the end of its log, and when an earlier run's child is still at it.
+    `processes` is the number of those that the training is spread over; without it, one on each GPU. Raises
+    `StageError` when it fails, with the end of its log, and when an earlier run's child is still at it.
     """
     config_file, log_file = folder / "student.yaml", folder / "train.log"
     output = Path(config["output_dir"])
@@ -203,7 +209,7 @@ def train(config: Mapping[str, Any], folder: Path) -> TrainedStudent:
         _clear(output, keep_checkpoints=same)
         write_text(config_file, content)
         LOG.info("fine-tuning the student; its log is %s", log_file)
-        code = child.axolotl(log, "train", str(config_file.absolute()))
+        code = child.train(log, config_file, processes or max(1, child.gpus()))
     if code != 0:
         raise StageError(f"The student's fine-tuning {child.failure(code, log_file)}")
     marker = "adapter_config.json" if config.get("adapter") else "config.json"

@@ -98,7 +98,9 @@ def test_the_student_s_training_starts_from_its_revision(tmp_path):
     student = StudentArgs(base_model=NAME, revision="next", prompt_style="chat")
     config = sft.student_config({}, student, tailored, tmp_path / "sft", 1)
     assert config["revision_of_model"] == "next"
-    assert sft.decisive(config) == sft.decisive({**config, "revision_of_model": SECOND}), "it counts by its content"
+    assert sft.decisive(config, {}) == sft.decisive({**config, "revision_of_model": SECOND}, {}), (
+        "it counts by its content"
+    )
     student = StudentArgs(base_model=NAME, prompt_style="chat")
     assert "revision_of_model" not in sft.student_config({}, student, tailored, tmp_path / "sft", 1)
     student.sft = {"revision_of_model": "another"}

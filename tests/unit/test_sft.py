@@ -12,7 +12,7 @@ from arte_plugin import child as child_process
 from arte_plugin.args import StudentArgs
 from arte_plugin.errors import ConfigError, StageError
 from arte_plugin.rows import TailoredExample, write_rows
-from arte_plugin.stages import sft
+from arte_plugin.stages import batch, sft
 from tests.tiny import tiny_model
 
 TEACHER = {
@@ -97,7 +97,7 @@ def test_another_student_under_the_same_name_is_another_training(tailored):
     """So is the same by another version of the code: neither prepared rows nor checkpoints are taken over."""
     first, second = (config(tailored, made_from={"student": f"org/student@{commit}"}) for commit in "12")
     assert first["dataset_prepared_path"] != second["dataset_prepared_path"]
-    assert sft.decisive(first) == sft.decisive(second), "which the stage's inputs tell, and no path"
+    assert sft.decisive(first, {}) == sft.decisive(second, {}), "which the stage's inputs tell, and no path"
 
 
 def test_config_passes_axolotls_own_check(tailored, tmp_path):
@@ -237,3 +237,45 @@ def test_an_adapter_has_a_rate_of_its_own(tailored):
 def test_weights_are_trained_in_float32_unless_told_otherwise(tailored, own):
     made = config(tailored, TEACHER | {"bf16": True}, **own)
     assert (made["bf16"], made.get("plugins")) == ((True, None) if own else (False, ["arte_plugin.Float32Weights"]))
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """`gpus(4)`: so many on this machine."""
+    monkeypatch.setattr(child_process, "has_bf16", lambda: True)
+    monkeypatch.setattr("arte_plugin.stages.precision._memory", lambda: None)
+    return lambda count: monkeypatch.setattr(child_process, "gpus", lambda: count)
+
+
+@pytest.mark.parametrize(("count", "processes"), [(0, 1), (1, 1), (2, 2), (3, 2), (4, 4), (6, 4), (8, 8), (16, 8)])
+def test_the_batch_is_the_recipe_s_on_any_number_of_gpus(count, processes, tailored, gpus, tmp_path, monkeypatch):
+    gpus(count)
+    made = config(tailored)
+    assert processes * made["micro_batch_size"] * made["gradient_accumulation_steps"] == 8
+    # Nor is the student trained again where the run goes on with another number.
+    assert sft.decisive(made, {})["micro_batch_size"] == 8 and "processes" not in sft.decisive(made, {})
+    child = Child(monkeypatch, "raise SystemExit(3)")
+    with pytest.raises(StageError, match="exit code 3"):
+        sft.train(made, tmp_path / "07-sft", batch.processes({}, count))
+    started = child.command[child.command.index("train") + 2 :]
+    several = ["--launcher", "torchrun", "--", "--standalone", "--nproc_per_node", str(processes)]
+    assert started == (several if processes > 1 else ["--launcher", "python"])
+
+
+@pytest.mark.parametrize(
+    "own", [{"micro_batch_size": 2}, {"gradient_accumulation_steps": 2}], ids=lambda own: next(iter(own))
+)
+def test_a_batch_of_one_s_own_is_each_process_s_and_their_number_counts(own, tailored, gpus):
+    found = []
+    for count in (1, 4, 3):
+        gpus(count)
+        made = config(tailored, **own)
+        assert made["micro_batch_size"] == own.get("micro_batch_size", 8)
+        assert batch.processes(own, count) == count
+        found.append(sft.decisive(made, own).get("processes", 1))
+    assert found == [1, 4, 3]
+
+
+def test_processes_that_share_their_examples_are_counted_as_one():
+    assert batch.batch({"context_parallel_size": 2}, 4)["micro_batch_size"] == 4
+    assert batch.processes({"context_parallel_size": 2}, 6) == 4
