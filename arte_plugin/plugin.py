@@ -14,6 +14,7 @@ from arte_plugin import (
     loop,
     memory,
     merging,
+    paged_memory,
     peers,
     placement,
     ranks,
@@ -132,7 +133,8 @@ class ArtePlugin(BasePlugin):
         if self._run is None or self._trained < 2:
             return
         with shown_errors():
-            # The trained teacher, which is loaded again to generate.
+            # The trained teacher, which is loaded again to generate, and what its optimizer has kept.
+            paged_memory.give_back()
             memory.release()
             seconds = time.monotonic() - self._started
             used = self._meter.stop() if self._meter else {}
