@@ -151,7 +151,12 @@ class ElicitArgs(Block):
     max_new_tokens: int = Field(
         1024, ge=8, description="Longest reply, in tokens, to a question or a rationale prompt."
     )
-    batch_size: int = Field(16, ge=1, description="Requests to the teacher at a time.")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Requests to the teacher at a time, which are stored together. Default: 16, on a GPU all that "
+        "there are: one that ends is replaced by the next, and stored as it comes.",
+    )
     prefill: bool = Field(
         False,
         description="For small teachers: begin their reply with the next question's tag, and behind a rationale that "
@@ -278,7 +283,8 @@ class ProbeArgs(Block):
         None,
         ge=1,
         description="Probes in a batch: what a rank takes, and stores, at a time. How many of them are in flight "
-        "together, `engine.cache_gib` decides. Default: 160, on a GPU 1,000.",
+        "together, `engine.cache_gib` decides. Default: 160, on a GPU all that a rank has to answer: one that ends is "
+        "replaced by the next, and stored as it comes.",
     )
     budget: Literal["full", "racing"] = Field(
         "full",

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from arte_plugin.fingerprints import fingerprint_files, fingerprint_model
 from arte_plugin.kept import KeptEngine
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rendering import Renderer
-from arte_plugin.request_cache import RequestCache, request_key
+from arte_plugin.request_cache import Buffer, RequestCache, request_key
 
 if TYPE_CHECKING:
     from arte_plugin.progress import ProgressLine
@@ -27,6 +28,12 @@ LOG = logging.getLogger(LOGGER)
 #: Keys of the teacher's config that have a place of their own in its identity.
 _QUANTISATION = ("load_in_4bit", "load_in_8bit", "bnb_config_kwargs", "gptq")
 _TOLD = ("torch_dtype", "attn_implementation")
+
+#: Completions that are stored together where a GPU would wait for it.
+STORED_TOGETHER = 32
+
+#: Replies whose likelihood a GPU tells at a time.
+LIKELIHOODS_AT_A_TIME = 1000
 
 
 @dataclass
@@ -56,6 +63,9 @@ class Model:
     usage: Usage = field(default_factory=Usage)
     #: What it really was, once it has been loaded and closed again.
     loaded: dict[str, Any] = field(default_factory=dict)
+    #: On a GPU: the engine is given all of a rank's share at a time, so that rows that end are replaced to the last,
+    #: and what it answers is stored as it comes. The last bits there depend on what is computed together anyway.
+    whole: bool = False
     #: Where its engine goes when it is closed, for the next stage; without, its memory is given back at once.
     kept: KeptEngine | None = None
     _engine: Engine | None = None
@@ -110,7 +120,8 @@ class Model:
             done = self.cache.get(list(by_key))
             self.usage.requests += len(requests)
             line.pass_over(len(requests) - len(by_key) + len(done))
-            for batch in plan(list(by_key.values()), self.batch_size):
+            at_a_time = max(1, math.ceil(len(by_key) / sharers)) if self.whole else self.batch_size
+            for batch in plan(list(by_key.values()), at_a_time):
                 number += 1
                 if number % sharers != ranks.rank():
                     continue
@@ -120,15 +131,19 @@ class Model:
                 line.begin()
                 engine = self.engine()
                 asked, wanted = [key for key, _ in missing], [request for _, request in missing]
+                store = Buffer(self.cache, STORED_TOGETHER if self.whole else 1)
 
-                def keep(place: int, one: Completion, asked: list[str] = asked) -> None:
-                    if self.served:
+                def keep(place: int, one: Completion, asked: list[str] = asked, store: Buffer = store) -> None:
+                    if self.served or self.whole:
                         # Its batches are long, and none of it is to be lost.
-                        self.cache.put([(asked[place], one)])
+                        store.add(asked[place], one)
                     line.update(1)
 
-                answers = engine.generate(wanted, keep)
-                if not self.served:
+                try:
+                    answers = engine.generate(wanted, keep)
+                finally:
+                    store.flush()
+                if not (self.served or self.whole):
                     # Whole, or the batch that a run goes on with would be another one.
                     self.cache.put(zip(asked, answers, strict=True))
                 self._count(answers)
@@ -232,8 +247,10 @@ def student_model(
     # The checkpoint's own code may compute something else than the library's.
     code = {"trust_remote_code": True} if settings.trust_remote_code else {}
     identity = {"model": fingerprint, "dtype": dtype, "attention": attention, "engine": engine, **ends, **code}
-    batch_size = args.probe.batch_size or (160 if placement.device() == "cpu" else 1000)
-    return Model(name, identity, renderer, load, cache, batch_size, args.engine.rank_timeout)
+    return Model(
+        name, identity, renderer, load, cache, **_batches(args.probe.batch_size, 160),
+        rank_timeout=args.engine.rank_timeout,
+    )  # fmt: skip
 
 
 def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path | None = None) -> Model:
@@ -294,7 +311,10 @@ def teacher_model(cfg: Any, args: ArteArgs, cache: RequestCache, aligned: Path |
     rest = {key: value for key, value in decisive.items() if key not in (*_QUANTISATION, *_TOLD)}
     if rest:
         identity["settings"] = json.loads(json.dumps(rest, default=str))
-    return Model(name, identity, renderer, load, cache, args.elicit.batch_size, args.engine.rank_timeout)
+    return Model(
+        name, identity, renderer, load, cache, **_batches(args.elicit.batch_size, 16),
+        rank_timeout=args.engine.rank_timeout,
+    )  # fmt: skip
 
 
 def asking_renderer(tokenizer: Any, settings: StudentArgs | TeacherArgs | RespondentArgs, args: ArteArgs) -> Renderer:
@@ -363,6 +383,12 @@ def tokenizer_hash(tokenizer) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
     return hashlib.sha256(f"{content}\0{tokenizer.chat_template}\0{tokenizer.special_tokens_map}".encode()).hexdigest()
+
+
+def _batches(asked: int | None, usual: int) -> dict[str, Any]:
+    """How requests are put into batches: as it is asked for, else by `usual` on a CPU, and all at once on a GPU."""
+    on_gpu = placement.device() != "cpu"
+    return {"batch_size": asked or (LIKELIHOODS_AT_A_TIME if on_gpu else usual), "whole": on_gpu and asked is None}
 
 
 def _engine_settings(args: ArteArgs) -> dict[str, Any]:

@@ -173,6 +173,26 @@ class RequestCache:
         self._opened = self._also_opened = None
 
 
+class Buffer:
+    """Puts completions into a cache, so many at a time: a transaction for each would keep a GPU waiting."""
+
+    def __init__(self, cache: RequestCache, at_a_time: int):
+        self._cache, self._at_a_time = cache, at_a_time
+        self._held: list[tuple[str, Completion]] = []
+
+    def add(self, key: str, completion: Completion) -> None:
+        """Put in one more."""
+        self._held.append((key, completion))
+        if len(self._held) >= self._at_a_time:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put in what is held."""
+        if self._held:
+            self._cache.put(self._held)
+            self._held = []
+
+
 def _set_journal(db: sqlite3.Connection, mode: str) -> None:
     """Ranks that start together make the file together, and for this one step SQLite does not wait by itself."""
     until = time.monotonic() + PATIENCE

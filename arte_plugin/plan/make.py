@@ -146,10 +146,9 @@ def _needs(
             dtype = memory.setup_of(cfg, 1).dtype
             # Where the training is sharded, one process generates, with the teacher over all GPUs.
             spread = memory.setup_of(cfg, gpus).pieces
+            rows = args.elicit.batch_size or memory.MOST_ROWS
             needs.append(
-                memory.writing_need(
-                    "elicit", "the teacher at work", teacher, cfg, dtype, args.elicit.batch_size, cache, lengths, spread
-                )
+                memory.writing_need("elicit", "the teacher at work", teacher, cfg, dtype, rows, cache, lengths, spread)
             )
         if args.from_run is None:
             usual, _ = longest_rows(of_teacher, args.elicit.questions_per_prompt)
