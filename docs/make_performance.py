@@ -142,7 +142,7 @@ Not measured: no figure on this page is from a GPU, and what follows has not bee
 The way above launches 80 operations a layer and step with one prefix, 250 with seven. On a GPU of the Ampere generation
 or newer the engine therefore takes torch's own flash attention for sequences of any length
 (`arte_plugin/engines/varlen_attention.py`; nothing to install): one call over all prefixes, with the queries sorted by
-prefix, one over what the rows have of their own, put together by their log-sum-exp. That is some 15 operations,
+prefix, one over what the rows have of their own, put together by their log-sum-exp. That is 13 launches,
 whatever the number of prefixes; keys and values are neither gathered nor copied, and no step waits for the GPU until
 the tokens are chosen. Greedy and sampled requests, QLoRA, adapters, grouped heads and sliding windows go this way.
 
