@@ -1,7 +1,6 @@
 """What a run shows at its end, and `arte status` shows again."""
 
 import json
-import textwrap
 from pathlib import Path
 
 from arte_plugin.alignment import CHECK, alignment_lines, alignment_report, remarks
@@ -10,7 +9,7 @@ from arte_plugin.manifest import Manifest
 from arte_plugin.near_duplicates import near_lines
 from arte_plugin.rows import Result
 from arte_plugin.stages import STAGES
-from arte_plugin.tables import format_table, stage_table
+from arte_plugin.tables import format_table, stage_table, wrap
 from arte_plugin.trainings import trainings
 
 
@@ -36,7 +35,9 @@ def summary(folder: Path, args: ArteArgs | None = None) -> str:
     if "pair" in stages:
         shown += _gap_tables(folder)
     if CHECK in stages and (report := alignment_report(folder)):
-        shown += f"\n{format_table(alignment_lines(report))}\n\n" + "\n".join(remarks(report)) + "\n"
+        shown += (
+            f"\n{format_table(alignment_lines(report))}\n\n" + "\n".join(wrap(line) for line in remarks(report)) + "\n"
+        )
     if "evaluate" in stages:
         shown += _result_tables(folder / STAGES["evaluate"])
     if (args is None or args.rounds > 1) and (file := folder / "rounds.json").is_file():
@@ -64,7 +65,7 @@ def _gap_tables(folder: Path) -> str:
     report = json.loads(file.read_text(encoding="utf-8"))
     warning = like_chance(report)
     remarks = gap_remarks(report) + ([f"Warning: {warning}"] if warning else [])
-    wrapped = "\n".join(textwrap.fill(remark, 100) for remark in remarks)
+    wrapped = "\n".join(wrap(remark) for remark in remarks)
     tables = [format_table(gap_lines(report)), format_table(technique_lines(report)), wrapped]
     return "".join(f"\n{table}\n" for table in tables if table)
 
@@ -81,5 +82,5 @@ def _result_tables(folder: Path) -> str:
     if benchmarks := read_benchmarks(folder):
         if benchmarks.results:
             shown += f"\n{format_table(benchmark_lines(benchmarks.results))}\n"
-        shown += "\n" + "\n".join(notes(benchmarks)) + "\n"
+        shown += "\n" + "\n".join(wrap(note) for note in notes(benchmarks)) + "\n"
     return shown
