@@ -83,7 +83,7 @@ def regenerate(run: Run) -> None:
             for row in near_generated(task, arm, [one.question for one in examples[arm] if one.task == task.name])
         ]
         files[run.out.file("regenerate", near_duplicates.FILE)] = near_duplicates.as_json(near)
-        # Arms that share their rows have lost the same ones.
+        # Arms that share all their rows have lost the same ones; those of one teacher are told from the other's.
         files[run.out.file("regenerate", "dropped.jsonl")] = list(dict.fromkeys(dropped))
         return files, counts, {}
 
@@ -177,6 +177,7 @@ def evaluate(run: Run) -> None:
             for one in students
         },
         "tasks": run.task_inputs(),
+        "categories": [task.args.category for task in run.tasks],
         **run.shot_inputs(),
         "preference_set": hash_of(preference_set),
         **({"alignment": hash_of(alignment)} if alignment else {}),

@@ -78,7 +78,7 @@ def verdict(report: Mapping[str, Any]) -> str:
         return f"{said}, liked {points}"
     if score["high"] < 0:
         return f"{said}, and the student likes them less: {points}"
-    return f"{said}, but the student likes them no better: {points}"
+    return f"{said}, but nothing shows that the student likes them better: {points}"
 
 
 def require_change(report: Mapping[str, Any], wanted: float | None) -> None:

@@ -89,8 +89,9 @@ class StudentArgs(Block):
     )
     chat_template_kwargs: dict[str, Any] = Field(
         default_factory=dict,
-        description="What the chat template is given beside the messages, such as `{enable_thinking: true}`. A thought "
-        "that the template can switch off is off, unless this says otherwise.",
+        description="What the chat template is given beside the messages, such as `{reasoning_effort: low}`. A thought "
+        "that the template can switch off is off; to switch it on is refused, for only a teacher can think "
+        "(`teacher.reasoning`).",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",

@@ -86,6 +86,10 @@ class ChatTemplate:
                 self._clock = clock
         return written[0] != written[1]
 
+    def knows(self, switch: str) -> bool:
+        """Whether it writes something else with one of `SWITCHES` on than off."""
+        return switch in self._source and self._both({switch: True}) != self._both({switch: False})
+
     @cached_property
     def thought_end(self) -> str:
         """What a model writes between its thought and its reply: a closing tag, or the head of the final channel.
@@ -133,13 +137,7 @@ class ChatTemplate:
 
     def _switched(self, thinks: bool) -> dict[str, Any]:
         """The switch that this template knows, set; nothing where there is none, or where it is set already."""
-        for name in SWITCHES:
-            if name not in self._source or name in self.kwargs:
-                continue
-            on, off = (self._both({name: value}) for value in (True, False))
-            if on != off:
-                return {name: thinks}
-        return {}
+        return next(({name: thinks} for name in SWITCHES if name not in self.kwargs and self.knows(name)), {})
 
     def _both(self, kwargs: Mapping[str, Any]) -> tuple[str, str]:
         return self._render(_QUESTION, None, **kwargs), self._render(_QUESTION, _REPLY, **kwargs)

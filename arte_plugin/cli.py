@@ -38,7 +38,8 @@ def run(context: click.Context, config: str) -> None:
 @click.option("--prompts", is_flag=True, help="Show a prompt and a reply as each model sees them.")
 def validate(config: str, prompts: bool) -> None:
     """Check everything that can be checked without a model."""
-    from arte_plugin.prompt_report import prompt_lines
+    from arte_plugin.prompt_report import SHOWN, prompt_lines
+    from arte_plugin.tables import wrap
     from arte_plugin.tasks import left_out
     from arte_plugin.teacher_recipe import as_line
 
@@ -46,14 +47,16 @@ def validate(config: str, prompts: bool) -> None:
     logging.disable(logging.INFO)
     made = _run(config, starts=False)
     if line := as_line(made.args.recipe):
-        click.echo(line)
+        click.echo(wrap(line, "  "))
     if made.chosen is not None:
-        click.echo(made.chosen.line())
+        click.echo(wrap(made.chosen.line(), "  "))
     for task in made.tasks:
         sizes = ", ".join(f"{len(rows)} {split}" for split, rows in task.splits().items())
-        click.echo(f"{task.name}: {sizes} questions{left_out(task.duplicates, task.bad_rows, task.aligned_on)}")
+        left = left_out(task.duplicates, task.bad_rows, task.aligned_on)
+        click.echo(wrap(f"{task.name}: {sizes} questions{left}", "  "))
     for line in prompt_lines(made.asked, made.tasks, prompts):
-        click.echo(line)
+        # A prompt is shown as it is.
+        click.echo(line if line.startswith(SHOWN) else wrap(line, "    "))
     click.echo(f"{config} is fine.")
 
 
@@ -134,7 +137,9 @@ def show_presets(name: str | None) -> None:
     from arte_plugin.tables import format_table
 
     if name is None:
-        click.echo(format_table([["preset", "category", "answer", "on the Hub"], *presets.overview()]))
+        # Where a repository has several, the preset written out says which.
+        rows = [[*row, hub.partition(",")[0]] for *row, hub in presets.overview()]
+        click.echo(format_table([["preset", "category", "answer", "on the Hub"], *rows]))
         return
     try:
         click.echo(presets.as_yaml(name), nl=False)

@@ -5,7 +5,7 @@ day would ask other prompts, find none of its answers in the cache, and train un
 """
 
 import os
-import tempfile
+import uuid
 from datetime import date
 from pathlib import Path
 
@@ -46,9 +46,9 @@ def _read(file: Path) -> str | None:
 def _write_once(file: Path, text: str) -> str:
     """Write `text` unless the file is there, whole in one step; what is in the file then."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, made = tempfile.mkstemp(dir=file.parent, prefix=".date-")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(text + "\n")
+    # `tempfile` would leave it to its owner alone.
+    made = file.with_name(f".date-{uuid.uuid4().hex}")
+    made.write_text(text + "\n", encoding="utf-8")
     try:
         os.link(made, file)
     except FileExistsError:
@@ -58,5 +58,5 @@ def _write_once(file: Path, text: str) -> str:
         if not file.is_file():
             os.replace(made, file)
     finally:
-        Path(made).unlink(missing_ok=True)
+        made.unlink(missing_ok=True)
     return file.read_text(encoding="utf-8").strip()

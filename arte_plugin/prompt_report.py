@@ -7,6 +7,9 @@ from arte_plugin import prompts
 from arte_plugin.prompt_style import Asked
 from arte_plugin.tasks import Task
 
+#: In front of every line of a prompt or a reply.
+SHOWN = "  | "
+
 
 def prompt_lines(asked: Sequence[Asked], tasks: Sequence[Task], show: bool = False) -> Iterator[str]:
     """A line for each model, and what is unusual about it; with `show`, a prompt and a reply as it sees them."""
@@ -59,4 +62,4 @@ def _example(one: Asked, task: Task) -> Iterator[str]:
 
 
 def _indented(text: str) -> Iterator[str]:
-    return (f"  | {line}" for line in text.split("\n"))
+    return (f"{SHOWN}{line}" for line in text.split("\n"))

@@ -52,6 +52,7 @@ def settle(cfg: Mapping[str, Any], args: ArteArgs) -> list[Asked]:
         settings.prompt_style, reason = found_style(tokenizer, name, settings, told, revision)
         if isinstance(settings, TeacherArgs):
             _settle_reasoning(tokenizer, args)
+        _check_switches(tokenizer, name, settings)
         renderer = asking_renderer(tokenizer, settings, args)
         if renderer.thought:
             _check_thoughts_can_be_told(renderer, args)
@@ -76,6 +77,27 @@ def _settle_reasoning(tokenizer: Any, args: ArteArgs) -> None:
         raise ConfigError(
             "The teacher thinks (its chat template opens a thought), and `elicit.prefill` begins its reply: not both."
         )
+
+
+def _check_switches(tokenizer: Any, name: str, settings: StudentArgs | TeacherArgs | RespondentArgs) -> None:
+    """A thought that the YAML switches on needs somebody who gives it room and takes it away from the reply."""
+    told = settings.chat_template_kwargs
+    switched = [key for key in SWITCHES if told.get(key)]
+    if settings.prompt_style != "chat" or not switched or (isinstance(settings, TeacherArgs) and settings.reasoning):
+        return
+    template = ChatTemplate(tokenizer, {**told, **dict.fromkeys(switched, False)}, None, thinks=True)
+    on = [key for key in switched if template.knows(key)]
+    if not on:
+        return
+    if isinstance(settings, TeacherArgs):
+        place, why = "teacher.chat_template_kwargs", "`teacher.reasoning: false` says that it does not think"
+    else:
+        place = "student.chat_template_kwargs" if isinstance(settings, StudentArgs) else "preference_set.respondents"
+        why = "only a teacher can think (`teacher.reasoning`)"
+    raise ConfigError(
+        f"`{place}` switches thoughts on for {name} (`{on[0]}`), and {why}: it would be asked behind an empty thought "
+        f"all the same. Take `{on[0]}` out."
+    )
 
 
 def _check_thoughts_can_be_told(renderer: Renderer, args: ArteArgs) -> None:

@@ -130,7 +130,7 @@ class Run:
         """
         students = self.args.students
         if self.source and not self.own_drafts:
-            return {}
+            return self.source.weights
         return {student.name: student.weight for student in students} if len(students) > 1 else {}
 
     @property

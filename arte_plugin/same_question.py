@@ -42,10 +42,10 @@ def comparable(question: str) -> str:
 
 def parts(text: str) -> list[str]:
     """The words, numbers and signs of a text that count; all of them where nothing else would be left."""
-    text = unicodedata.normalize("NFC", text).translate(_SAME_SIGN).casefold()
-    text = _NOTHING.sub("", _PRIME.sub(lambda marks: "′" * len(marks[0]), text))
+    whole = unicodedata.normalize("NFC", text).translate(_SAME_SIGN).casefold()
+    text = _NOTHING.sub("", _PRIME.sub(lambda marks: "′" * len(marks[0]), whole))
     text = _NOT.sub("❗", _FACTORIAL.sub("❗", _RATIO.sub("∶", text)))
-    return [part for part in _PART.findall(text) if not _CLAUSE.fullmatch(part)] or strictly(text).split()
+    return [part for part in _PART.findall(text) if not _CLAUSE.fullmatch(part)] or strictly(whole).split()
 
 
 def split_options(question: str) -> tuple[str, dict[str, str]]:

@@ -85,6 +85,12 @@ class SourceRun:
         """What students have been evaluated to, by the hash of what decides it."""
         return self.folder / STAGES["evaluate"] / "results"
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """How much each of that run's students counted in its scores, as its manifest has it."""
+        pair = self.manifest.stages().get("pair")
+        return dict(pair.inputs.get("weights") or {}) if pair else {}
+
     def has_scored_drafts(self, tasks: Iterable[str]) -> bool:
         """Whether there are scored drafts of each of `tasks`."""
         if not (self.drafts.is_file() and self.scores.is_file()):

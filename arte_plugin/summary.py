@@ -1,8 +1,9 @@
 """What a run shows at its end, and `arte status` shows again."""
 
 import json
-import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from arte_plugin.alignment import CHECK, alignment_lines, alignment_report, remarks
 from arte_plugin.args import ArteArgs
@@ -10,8 +11,11 @@ from arte_plugin.manifest import Manifest
 from arte_plugin.near_duplicates import near_lines
 from arte_plugin.rows import Result
 from arte_plugin.stages import STAGES
-from arte_plugin.tables import format_table, stage_table
+from arte_plugin.tables import Lines, format_table, stage_table, wrap
 from arte_plugin.trainings import trainings
+
+#: Columns of the preference set's table that need no check of its consistency.
+_OF_THE_SET = 7
 
 
 def summary(folder: Path, args: ArteArgs | None = None) -> str:
@@ -28,15 +32,20 @@ def summary(folder: Path, args: ArteArgs | None = None) -> str:
         stages = {name: row for name, row in stages.items() if name.partition("/")[0] != "sft" or name in wanted}
     if not stages:
         return f"Nothing has been run in {folder} yet."
+    from arte_plugin.stages.consistency import preference_set_report
+
     table = stage_table(stages, [*STAGES, "rounds"])
     shown = f"\n{folder}\n\n{table}\n"
     if near := near_lines(folder):
         shown += f"\n{format_table(near)}\n"
-    shown += _preference_set_table(folder)
+    if sets := preference_set_report(folder):
+        shown += preference_set_tables(sets)
     if "pair" in stages:
         shown += _gap_tables(folder)
     if CHECK in stages and (report := alignment_report(folder)):
-        shown += f"\n{format_table(alignment_lines(report))}\n\n" + "\n".join(remarks(report)) + "\n"
+        shown += (
+            f"\n{format_table(alignment_lines(report))}\n\n" + "\n".join(wrap(line) for line in remarks(report)) + "\n"
+        )
     if "evaluate" in stages:
         shown += _result_tables(folder / STAGES["evaluate"])
     if (args is None or args.rounds > 1) and (file := folder / "rounds.json").is_file():
@@ -47,11 +56,24 @@ def summary(folder: Path, args: ArteArgs | None = None) -> str:
     return shown
 
 
-def _preference_set_table(folder: Path) -> str:
-    from arte_plugin.stages.consistency import preference_set_lines, preference_set_report
+def preference_set_tables(report: Mapping[str, Any]) -> str:
+    """What is known of each task's preference set, and, below it, how far probes on it agree with those on all."""
+    from arte_plugin.stages.consistency import preference_set_lines
 
-    report = preference_set_report(folder)
-    return f"\n{format_table(preference_set_lines(report))}\n" if report else ""
+    # Of one task after another: where one has the lines of the task before, they are not to be taken for those.
+    of_tasks = [preference_set_lines({name: task}) for name, task in report.items()]
+    known = [list(dict.fromkeys(tuple(line[:_OF_THE_SET]) for line in lines)) for _, *lines in of_tasks]
+    tables: list[Lines] = [[of_tasks[0][0][:_OF_THE_SET], *(list(line) for lines in known for line in lines)]]
+    students = list(dict.fromkeys(student for task in report.values() for student in task["consistency"]))
+    for student in students:
+        lines = []
+        for name, task in report.items():
+            if found := task["consistency"].get(student):
+                head, *lines_of_task = preference_set_lines({name: {**task, "consistency": {student: found}}})
+                lines += [[*line[:2], *line[_OF_THE_SET:]] for line in lines_of_task]
+        first = f"task, by {student}" if len(students) > 1 else "task"
+        tables.append([[first, "preference set", *head[_OF_THE_SET:]], *lines])
+    return "".join(f"\n{format_table(table)}\n" for table in tables)
 
 
 def _gap_tables(folder: Path) -> str:
@@ -64,7 +86,7 @@ def _gap_tables(folder: Path) -> str:
     report = json.loads(file.read_text(encoding="utf-8"))
     warning = like_chance(report)
     remarks = gap_remarks(report) + ([f"Warning: {warning}"] if warning else [])
-    wrapped = "\n".join(textwrap.fill(remark, 100) for remark in remarks)
+    wrapped = "\n".join(wrap(remark) for remark in remarks)
     tables = [format_table(gap_lines(report)), format_table(technique_lines(report)), wrapped]
     return "".join(f"\n{table}\n" for table in tables if table)
 
@@ -81,5 +103,5 @@ def _result_tables(folder: Path) -> str:
     if benchmarks := read_benchmarks(folder):
         if benchmarks.results:
             shown += f"\n{format_table(benchmark_lines(benchmarks.results))}\n"
-        shown += "\n" + "\n".join(notes(benchmarks)) + "\n"
+        shown += "\n" + "\n".join(wrap(note) for note in notes(benchmarks)) + "\n"
     return shown

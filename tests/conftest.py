@@ -3,6 +3,11 @@
 import sys
 
 import pytest
+from hypothesis import settings
+
+# The same examples every time, so that red means a change. To search on: `pytest --hypothesis-profile default`.
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 #: By far the longest: started first, so that no worker sits idle while the other is still at them.
 LONGEST = ("test_rounds", "test_smollm2", "test_resume", "test_arms")

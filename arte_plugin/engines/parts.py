@@ -37,13 +37,17 @@ class Parts:
         if self._thinks:
             assert of.thought is not None
             stop = (of.thought.end,)
-        elif of.answer is not None and self._mentions < MENTIONS:
+        elif of.answer is not None and self._stops_at_tags:
             stop = (prompts.ANSWER_END, *stop)
         # A part that is sampled like the one before it would get that one's random numbers.
         part = replace(of, prompt=of.prompt + self._text, seed=of.seed + self._calls, stop=stop, answer=None)
         if not self._stops:
             return replace(part, max_new_tokens=of.most_new_tokens, stop=())
         return replace(part, max_new_tokens=self._left)
+
+    @property
+    def _stops_at_tags(self) -> bool:
+        return not self._thinks and self._mentions < MENTIONS
 
     def add(self, part: Completion) -> None:
         """Take the reply to the last call."""
@@ -59,7 +63,8 @@ class Parts:
             self._finish = part.finish
         elif self._thinks and of.thought is not None and of.thought.end in part.text:
             self._thinks, self._left = False, of.max_new_tokens
-        elif of.answer is not None and part.text.endswith(prompts.ANSWER_END) and not self._thinks:
+        elif of.answer is not None and part.text.endswith(prompts.ANSWER_END) and self._stops_at_tags:
+            # The server was told to stop there; a reply whose last call was not has ended of itself.
             self._mentions += 1
             self._finish = None if self._left > 0 else "length"
         else:

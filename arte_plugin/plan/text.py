@@ -8,7 +8,7 @@ from arte_plugin.plan.make import Plan, serves
 from arte_plugin.plan.memory import GIB, Need
 from arte_plugin.plan.rates import Rate
 from arte_plugin.plan.sizes import Measured
-from arte_plugin.tables import Lines, format_table
+from arte_plugin.tables import Lines, format_table, wrap
 from arte_plugin.teacher_recipe import as_line
 
 #: GiB of the GPUs that there are.
@@ -24,8 +24,8 @@ def as_text(plan: Plan, args: ArteArgs) -> str:
         *([memory_lines(plan.needs)] if plan.needs else []),
         disk_lines(plan.disk),
     ]
-    notes = "\n".join(f"- {note}" for note in (*assumed(plan, args), *plan.missing))
-    return "\n\n".join([*map(format_table, tables), notes, closing(plan)]) + "\n"
+    notes = "\n".join(wrap(f"- {note}", "  ") for note in (*assumed(plan, args), *plan.missing))
+    return "\n\n".join([*map(format_table, tables), notes, wrap(closing(plan))]) + "\n"
 
 
 def call_lines(works: Sequence[Work], rates: Mapping[str, Rate]) -> Lines:
@@ -47,7 +47,9 @@ def memory_lines(needs: Sequence[Need]) -> Lines:
     for one in needs:
         figures = [f"{figure / GIB:.1f}" for figure in (one.weights, one.kept, one.usual, one.total, one.most)]
         usual, longest = (f"{tokens:,}" for tokens in one.tokens)
-        lines.append([one.step, one.model, *figures[:4], usual, figures[4], longest])
+        # Whose it is and where it lies takes half of a line, and stands in the YAML.
+        name = one.model.rstrip("/").rpartition("/")[2]
+        lines.append([one.step, name, *figures[:4], usual, figures[4], longest])
     return lines
 
 
@@ -150,7 +152,7 @@ def weight(size: float) -> str:
 
 
 def _count(tokens: float) -> str:
-    for unit, name in ((1e9, "billion"), (1e6, "million")):
+    for unit, name in ((1e9, "bn"), (1e6, "M")):
         if tokens >= unit:
             return f"{tokens / unit:,.2f} {name}"
     return f"{tokens:,.0f}"

@@ -260,7 +260,7 @@ def liking(answers: Sequence[Answers], seed: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         "questions": sum(len(one.right_before) for one in answers),
         "validation": [one.right_before.shape[1] for one in answers],
-        "score": vars(paired(right)),
+        "score": vars(paired(right).possible()),
         "p": sign_flip_p(right, seed),
     }
     readable = [(one.readable_before, one.readable_after) for one in answers]
@@ -269,8 +269,8 @@ def liking(answers: Sequence[Answers], seed: int) -> dict[str, Any]:
             (right[0], both[0], right[1], both[1]) for right, both in zip(right, readable, strict=True)
         ]  # fmt: skip
         shares: Paired | None = paired_shares(tables)  # type: ignore[arg-type]
-        found["readable"] = vars(paired(readable))  # type: ignore[arg-type]
-        found["right_when_readable"] = vars(shares) if shares else None
+        found["readable"] = vars(paired(readable).possible())  # type: ignore[arg-type]
+        found["right_when_readable"] = vars(shares.possible()) if shares else None
     return found
 
 

@@ -185,6 +185,9 @@ def _of_one_answer(ranked: Sequence[Draft], scored: Mapping[str, float], kind: A
 def _no_preference(level: Level, best: float, worst: float, settings: PairArgs) -> str | None:
     # Scores are sums of n equal shares: differences below this are rounding, not preference.
     gap = best - worst
+    if gap < -1e-9:
+        # `min_probability` ranks by shrunken scores, and these may turn round what the scores themselves say.
+        return f"{level}_reversed"
     if gap < 1e-9:
         return f"{level}_tie"
     return f"{level}_within_margin" if gap <= settings.margin + 1e-9 and settings.margin > 0 else None

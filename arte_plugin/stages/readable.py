@@ -100,11 +100,13 @@ def refuse_unreadable(rows: Sequence[Probe], least: float, asks_again: bool) -> 
     if "<think>" in first.response:
         ways.append("switch its thoughts off (`student.chat_template_kwargs`)")
     ways.append("look at `student.prompt_style` (a base model should be asked `plain`), or take a larger student")
+    # Without what a terminal would obey.
+    shown = repr(first.response[:SHOWN]) + ("…" if len(first.response) > SHOWN else "")
     raise StageError(
         f"Task {first.task}: of the first {readings.n} probes of {first.student}, {readings.unparsed} have no answer "
         f"that can be read ({readings.cut_off} cut off, {readings.no_answer} without an answer), so that scores would "
         f"say next to nothing. Ways on: {'; '.join(ways)}; or set `probe.min_readable: 0` to go on as it is. What was "
-        f"asked is kept. A reply:\n{first.response[:SHOWN]}{'…' if len(first.response) > SHOWN else ''}"
+        f"asked is kept. A reply:\n{shown}"
     )
 
 

@@ -133,7 +133,9 @@ def _regenerate(
         dropped_questions["unaligned"] = [replace(row, id=f"unaligned teacher, {row.id}") for row in lost]
     for source in sources:
         if source.rationales == "unaligned" and teachers.unaligned is not None:
-            made[source] = _answered(task, teachers.unaligned, asked[source.questions], settings, asking, seed)
+            whose = "unaligned teacher" if source.questions == "unaligned" else "unaligned teacher's rationale"
+            rows, lost = _answered(task, teachers.unaligned, asked[source.questions], settings, asking, seed)
+            made[source] = rows, [replace(row, id=f"{whose}, {row.id}") for row in lost]
         elif source not in made:
             made[source] = drafted_examples(drafts, scored, source.rationales, settings.questions, seed)
     examples, surplus = cut_to_equal_size({arm: made[ARMS[arm]][0] for arm in arms})

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from arte_plugin import child
+from arte_plugin import axolotl_keys, child
 from arte_plugin.args import StudentArgs
 from arte_plugin.errors import ConfigError, StageError
 from arte_plugin.fingerprints import fingerprint_model
@@ -154,13 +154,16 @@ def recipe(sft: Mapping[str, Any], gpus: int = 1) -> dict[str, Any]:
 
 
 def decisive(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the trained student: `config` without the places of things, so that a run may be moved or shared.
+    """What decides the trained student: the keys of `config` that have a say in it (`axolotl_keys`).
 
     The student and the examples count by their content, which is hashed beside it. `given` is `student.sft`.
     """
-    places = ("base_model", "revision_of_model", "datasets", "dataset_prepared_path", "output_dir")
-    kept = {key: value for key, value in config.items() if key not in places}
-    return {**kept, **batch.decisive(given, child.gpus()), "input_format": config["datasets"][0]["input_format"]}
+    return {**_kept(config), **batch.decisive(given, child.gpus())}
+
+
+def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in config.items() if key != "datasets"}
+    return {**axolotl_keys.of_training(kept), "input_format": config["datasets"][0]["input_format"]}
 
 
 def too_long(examples: Sequence[TailoredExample], config: Mapping[str, Any]) -> list[Dropped]:
@@ -205,8 +208,7 @@ def train(config: Mapping[str, Any], folder: Path, processes: int | None = None)
     body = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
     content = _HEADER.format(path=config_file.absolute()) + body
     with child.locked_log(log_file, "the student's training") as log:
-        same = config_file.is_file() and config_file.read_text(encoding="utf-8") == content
-        _clear(output, keep_checkpoints=same)
+        _clear(output, keep_checkpoints=_same_training(config_file, body))
         write_text(config_file, content)
         LOG.info("fine-tuning the student; its log is %s", log_file)
         code = child.train(log, config_file, processes or max(1, child.gpus()))
@@ -243,6 +245,17 @@ def _clear(output: Path, keep_checkpoints: bool) -> None:
             path.unlink()
         elif not (keep_checkpoints and path.name.startswith("checkpoint-") and _is_whole(path)):
             shutil.rmtree(path)
+
+
+def _same_training(before: Path, body: str) -> bool:
+    """Whether the config in the file `before` comes to the same student as the one in `body`, from the same rows."""
+    try:
+        configs = [yaml.safe_load(text) for text in (before.read_text(encoding="utf-8"), body)]
+        # The last part of where the rows are prepared is a hash of them, of the student and of the code's versions.
+        one, other = ((Path(config["dataset_prepared_path"]).name, _kept(config)) for config in configs)
+    except (OSError, yaml.YAMLError, TypeError, LookupError):
+        return False
+    return one == other
 
 
 def _is_whole(checkpoint: Path) -> bool:

@@ -7,6 +7,7 @@ the Hub, some of them behind a licence; they say no more than numbers of layers,
 """
 
 import json
+import os
 import re
 import sys
 import tempfile
@@ -52,6 +53,8 @@ def main() -> int:
     from arte_plugin.plan.memory import GIB
     from arte_plugin.plan.text import as_text
 
+    # Whatever the terminal, a page has this much room.
+    os.environ["COLUMNS"] = "100"
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         files = {}

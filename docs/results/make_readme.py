@@ -7,6 +7,7 @@ No benchmark text is written, only counts, and of the drafts what the teacher it
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -129,6 +130,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+", help="output directories of finished runs")
     options = parser.parse_args()
+    # Whatever the terminal, a page has this much room.
+    os.environ["COLUMNS"] = "100"
     parts = [HEAD]
     for run in options.runs:
         parts.append(f"## {run.name}\n\n{report(run)}\n")

@@ -163,4 +163,5 @@ def _script(program: str, arguments: tuple[str, ...]) -> list[str]:
 
 def _env(env: dict[str, str]) -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, "PATH": path, **env}
+    # A terminal in which no sentence that a test looks for is wrapped.
+    return {**os.environ, "PATH": path, "COLUMNS": "600", **env}

@@ -1,6 +1,7 @@
 """The whole loop through the real `axolotl train`, on a tiny model that was taught the form of the tasks."""
 
 import json
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -89,7 +90,7 @@ def test_one_file_holds_every_answer(finished, tmp_path):
 
 
 def test_ends_with_the_stage_table_and_the_accuracy_table(finished):
-    config, _, output = finished
+    config, folder, output = finished
     # To the last character: nothing that a library prints on the way out comes behind.
     table = output[output.rindex("\nstage  ") :]
     assert all(f"\n{stage}" in table for stage in STAGES)
@@ -100,6 +101,9 @@ def test_ends_with_the_stage_table_and_the_accuracy_table(finished):
     shown_again = command("arte", "status", str(config))
     assert shown_again.returncode == 0
     assert table.strip() in shown_again.stdout
+    _, narrow = command("arte", "status", str(config), COLUMNS="80").stdout.split(f"{folder}\n", 1)
+    assert max(map(len, narrow.splitlines())) <= 100
+    assert sorted(re.sub("-{2,}", "", narrow).split()) == sorted(re.sub("-{2,}", "", table).split())
 
 
 def test_nothing_disappears_without_a_count(finished):

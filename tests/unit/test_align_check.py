@@ -219,7 +219,7 @@ def liked(low: float, difference: float, high: float):
         (report(12, liking=liked(0.009, 0.041, 0.073)), "30 % of rationales changed, liked +4.1 points (+0.9 to +7.3)"),
         (
             report(12, liking=liked(-0.011, 0.004, 0.019)),
-            "30 % of rationales changed, but the student likes them no better: +0.4 points (-1.1 to +1.9)",
+            "30 % of rationales changed, but nothing shows that the student likes them better: +0.4 points (-1.1 to",
         ),
         (
             report(12, liking=liked(-0.06, -0.04, -0.02)),

@@ -176,3 +176,15 @@ def test_teachers_that_write_the_same_make_the_same_arm(regenerated):
     made = regenerated(Writer("new", "By parts."), Writer("new", "By parts."))
     assert made.examples["unaligned"] == made.examples["arte"]
     assert alike(made.examples["unaligned"], made.examples["arte"]) == "the same examples as arte"
+
+
+def test_a_rationale_that_both_teachers_lose_is_two_rows(regenerated):
+    class Loses(Writer):
+        def _reply(self, request):
+            reply = super()._reply(request)
+            last = request is self.requests[-1] and "Write 5 new questions" not in request.prompt
+            return "no answer" if last else reply
+
+    made = regenerated(Loses("new", "By parts."), Loses("new", "By parts."))
+    lost = [[row for row in made.dropped[arm] if row.reason == "rationale_without_answer"] for arm in made.dropped]
+    assert lost[0] and [row.id for row in lost[1]] == [f"unaligned teacher, {row.id}" for row in lost[0]]

@@ -53,6 +53,12 @@ def test_of_ranks_on_both_sides_of_midnight_the_first_one_decides(tmp_path, toda
     assert [file.name for file in tmp_path.iterdir()] == [clock.FILE]
 
 
+def test_others_may_read_it_as_they_may_read_the_rest(tmp_path):
+    clock.run_date(tmp_path, None)
+    (tmp_path / "beside").write_text("")
+    assert (tmp_path / clock.FILE).stat().st_mode == (tmp_path / "beside").stat().st_mode
+
+
 def test_a_file_system_without_links(tmp_path, today, monkeypatch):
     def refuse(*paths):
         raise PermissionError("no links here")

@@ -16,6 +16,7 @@ from arte_plugin.stages.consistency import (
     preference_set_report,
 )
 from arte_plugin.stages.stability import UNTOLD
+from arte_plugin.summary import preference_set_tables
 
 
 def draft(question, number):
@@ -230,6 +231,21 @@ def test_two_students_get_a_line_each(run_folder):
     head, *lines = preference_set_lines(report)
     assert [line[-1] for line in lines] == ["one", "one", "two", "two", "", ""]
     assert {len(line) for line in lines} == {len(head)}
+
+
+def test_what_is_printed_of_it_fits_with_several_students_and_long_names(run_folder, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    found = json.loads((run_folder / "03-probe/consistency.json").read_text())["sums"]["s"]
+    task = preference_set_report(run_folder)["sums"]
+    report = {"boolean_expressions": {**task, "consistency": {"smollm2-135m": found, "gemma-3-270m": found}}}
+    printed = preference_set_tables(report)
+    assert max(map(len, printed.splitlines())) <= 100
+    words = [word for cells in preference_set_lines(report)[1:] for cell in cells for word in cell.split()]
+    assert set(words) <= set(printed.split())
+    # Two tasks of the same figures are two.
+    assert preference_set_tables({"one": task, "two": task}).count("by chance") == 2
+    twice = preference_set_tables({"one": {**task, "consistency": {"s": found}}, "two": task})
+    assert twice.count("by chance") == 3 and "task, by" not in twice
 
 
 def test_a_random_set_without_a_check_needs_one_line():

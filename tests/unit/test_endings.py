@@ -122,6 +122,14 @@ def test_a_server_is_asked_to_go_on_from_a_mention(kind, marked, calls, stops):
     assert all(part.answer is None for part in asked)
 
 
+def test_a_reply_that_ends_of_itself_behind_many_mentions_is_over():
+    """The last call is not told to stop at the tag: a server that ends there is done, whatever it wrote last."""
+    text = "I put it between <ans> and </ans>. " * 3 + "So: between <ans> and </ans>"
+    done, asked = serve(ask(answer="number", max_new_tokens=300), text)
+    assert (done.text, done.finish) == (text, "stop")
+    assert len(asked) == 4
+
+
 def test_mentions_without_end_cost_a_bounded_number_of_calls():
     request = ask(answer="number", max_new_tokens=2000)
     done, asked = serve(request, MENTION * 30 + "<ans>7</ans> and more")

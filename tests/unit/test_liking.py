@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
+from arte_plugin.stages.align_check import Answers, liking
 from arte_plugin.stages.liking import FLIPS, paired, paired_shares, sign_flip_p
 from benchmarks.align_check.false_alarms import Setting, rates
 
@@ -39,6 +40,20 @@ def test_rationales_that_did_not_change_make_nothing_sure():
     assert found.difference == pytest.approx(0.1)
     assert found.low < 0
     assert sign_flip_p([(np.zeros_like(after), after)], 1) == pytest.approx(2 / 2**4)
+
+
+def test_an_interval_stays_within_what_shares_can_do():
+    """One rationale of twelve changed: of how much others vary nothing is known, but no share leaves 0 to 1."""
+    before = np.ones((12, 8))
+    before[:, 3:] = 0
+    after = before.copy()
+    after[3, :3] = 0
+    alone = paired([(before, after)])
+    assert alone.low < -0.375 and alone.difference == pytest.approx(-1 / 32)
+    answers = Answers(before, after, np.ones((12, 8)), np.ones((12, 8)))
+    found = liking([answers], 1)
+    assert found["score"]["low"] == -0.375 and found["score"]["high"] == pytest.approx(alone.high)
+    assert found["readable"]["before"] == 1 and found["readable"]["low"] < 0 == found["readable"]["high"]
 
 
 def test_no_difference_at_all_has_an_interval_too():

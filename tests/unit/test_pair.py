@@ -7,6 +7,7 @@ from arte_plugin.args import PairArgs
 from arte_plugin.errors import DataError
 from arte_plugin.rows import Draft
 from arte_plugin.stages.pair import pair
+from arte_plugin.stages.shrinkage import Belief, Shrunken
 
 
 def draft(question, technique, rationale=None):
@@ -108,6 +109,16 @@ def test_drafts_and_scores_of_different_runs():
     _, scores = table(other=(1, 2))
     with pytest.raises(DataError, match="different runs"):
         make(drafts, scores)
+
+
+def test_a_preference_that_shrinking_turns_round_is_no_tie():
+    """A technique's mean can say more than a rationale's own few probes."""
+    drafts, scores = table(q1=(4, 3), q2=(3, 3), q3=(1, 9))
+    beliefs = {one.draft_id: Belief(0.4 + 0.2 * (one.technique == "t1"), 0.01) for one in drafts}
+    settings = PairArgs(min_probability=0.5, question_pairs=0)
+    pairs, dropped = pair(drafts, scores, settings, 42, everything_fits, {"sums": Shrunken(beliefs, {})})
+    assert [one.pair_id for one in pairs] == ["r-q3"]
+    assert [(d.reason, d.id) for d in dropped] == [("rationale_reversed", "q1"), ("rationale_tie", "q2")]
 
 
 def test_float_noise_is_no_preference():

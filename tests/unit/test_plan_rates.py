@@ -26,6 +26,7 @@ def block(**changes) -> ArteArgs:
 def planned(example: str, tmp_path: Path, monkeypatch, *options: str, **changes) -> tuple[str, dict[str, float]]:
     """What `arte plan` says of a recipe, and its GPU-hours for each kind of call."""
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "600")
     cfg = yaml.safe_load((ROOT / "yaml_examples" / f"{example}.yaml").read_text()) | changes
     path = tmp_path / "arte.yaml"
     path.write_text(yaml.safe_dump({key: value for key, value in cfg.items() if value is not None}))

@@ -86,6 +86,41 @@ def test_a_template_that_cannot_be_used_stops_the_run_before_any_model_is_loaded
         settle({"base_model": str(teacher), "tokenizer_config": str(teacher)}, args)
 
 
+@pytest.mark.parametrize(
+    ("template", "switch", "arte", "refused"),
+    [
+        ("trl/qwen3", "enable_thinking", {}, "`student.chat_template_kwargs` switches thoughts on"),
+        # It opens the thought, and knows a switch for it.
+        ("trl/qwen3_5_think", "enable_thinking", {}, "`student.chat_template_kwargs` switches thoughts on"),
+        ("trl/qwen3", "enable_thinking", {"respondent": True}, "`preference_set.respondents` switches thoughts on"),
+        ("trl/qwen3", "enable_thinking", {"teacher": True}, "`teacher.chat_template_kwargs` switches thoughts on"),
+        ("trl/qwen3", "thinking", {}, ""),
+        ("trl/qwen3", "enable_thinking", {"value": False}, ""),
+        ("trl/qwen3", "enable_thinking", {"prompt_style": "plain"}, ""),
+    ],
+)
+def test_thoughts_are_refused_where_nobody_would_take_them_away(tmp_path, template, switch, arte, refused):
+    plain, thinker = tiny_model(tmp_path / "plain"), tmp_path / "thinker"
+    tokenizer_for(shipped()[template], eos="<|im_end|>").save_pretrained(thinker)
+    (thinker / "config.json").write_text((plain / "config.json").read_text())
+    told = {"prompt_style": arte.get("prompt_style", "chat"), "chat_template_kwargs": {switch: arte.get("value", True)}}
+    content = {"student": {"base_model": str(plain)}, "tasks": [TASK]}
+    teacher = plain
+    if "respondent" in arte:
+        content["preference_set"] = {"respondents": [{"base_model": str(thinker), "shots": [0], **told}]}
+    elif "teacher" in arte:
+        teacher, content["teacher"] = thinker, {"reasoning": False, **told}
+    else:
+        content["student"] = {"base_model": str(thinker), **told}
+    args = ArteArgs.model_validate(content)
+    cfg = {"base_model": str(teacher), "tokenizer_config": str(teacher)}
+    if refused:
+        with pytest.raises(ConfigError, match=refused):
+            settle(cfg, args)
+    else:
+        assert len(settle(cfg, args)) == 2
+
+
 @pytest.mark.parametrize("value", ["2025-01-31", __import__("datetime").date(2025, 1, 31)])
 def test_a_date_as_yaml_reads_it(value):
     block = {"student": {"base_model": "x"}, "tasks": [TASK]}

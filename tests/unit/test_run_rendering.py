@@ -6,11 +6,12 @@ import pytest
 from axolotl.utils.dict import DictDefault
 from transformers import AutoTokenizer
 
-from arte_plugin import clock
+from arte_plugin import after_training, clock
 from arte_plugin.align import prepare_training
 from arte_plugin.errors import ConfigError
 from arte_plugin.models import student_model, teacher_model
 from arte_plugin.run import Run
+from arte_plugin.stages import benchmarks
 from arte_plugin.stages.sft import TrainedStudent, student_config
 from arte_plugin.stages.student_lm import Candidate
 from arte_plugin.strategies import tailored
@@ -110,3 +111,24 @@ def test_a_started_runs_date_cant_be_changed(config):
     Run(config(date="2020-02-02"))
     with pytest.raises(ConfigError, match="started with the date 2020-02-02"):
         Run(config(date="2021-02-02"))
+
+
+def test_another_category_makes_the_results_anew(config, monkeypatch):
+    """It stands in their rows, and in no other stage's."""
+    seen = {}
+
+    def record(name, inputs, work):
+        seen.setdefault(name, []).append(json.loads(json.dumps(inputs)))
+
+    monkeypatch.setattr(after_training, "candidates", lambda run: [])
+    monkeypatch.setattr(benchmarks, "run_benchmarks", lambda *arguments: None)
+    for category in ("arithmetic", "arithmetic", "sums"):
+        cfg = config()
+        cfg["arte"]["tasks"][0]["category"] = category
+        run = Run(cfg, starts=False)
+        monkeypatch.setattr(run.out, "stage", record)
+        after_training.evaluate(run)
+        seen.setdefault("others", []).append(run.task_inputs())
+    one, same, other = seen["evaluate"]
+    assert one == same != other
+    assert seen["others"][0] == seen["others"][2]

@@ -78,6 +78,11 @@ def test_equal_texts_have_equal_forms_and_no_text_has_none(text):
     assert comparable(text).strip() or not strictly(text)
 
 
+def test_a_text_of_signs_that_carry_no_meaning_is_not_nothing():
+    """A task about punctuation: these are three questions, and none is empty."""
+    assert len({comparable(text) for text in ("`", "\u201e", "?!", "")}) == 4
+
+
 @given(st.permutations(["a ball", "a box", "a ruler", "two rulers", "nothing"]))
 def test_options_in_any_order(options):
     lines = "\n".join(f"({letter}) {option}" for letter, option in zip("ABCDE", options, strict=True))

@@ -100,6 +100,25 @@ def test_another_student_under_the_same_name_is_another_training(tailored):
     assert sft.decisive(first, {}) == sft.decisive(second, {}), "which the stage's inputs tell, and no path"
 
 
+#: Keys of a student that another machine, another tracker or another disk asks for.
+BESIDE = {
+    "logging_steps": 10, "dataset_num_proc": 7, "wandb_project": "mine", "save_total_limit": 3, "save_steps": 5,
+    "dataloader_num_workers": 2, "gradient_checkpointing": True,
+}  # fmt: skip
+
+
+def test_only_what_decides_the_student_trains_it_again(tailored):
+    known = sft.decisive(config(tailored), {})
+    assert {"learning_rate", "lr_scheduler", "micro_batch_size", "seed", "sequence_len"} <= known.keys()
+    assert sft.decisive(config(tailored, **BESIDE), {}) == known
+    assert sft.decisive(config(tailored, {**TEACHER, "dataset_num_proc": 12}), {}) == known
+    for key, value in {"learning_rate": 1.0, "weight_decay": 0.1, "adapter": "lora", "optimizer": "lion"}.items():
+        assert sft.decisive(config(tailored, **{key: value}), {}) != known
+    # Which of the checkpoints is the student depends on when they are made.
+    chosen = {"load_best_model_at_end": True}
+    assert sft.decisive(config(tailored, **chosen, **BESIDE), {}) != sft.decisive(config(tailored, **chosen), {})
+
+
 def test_config_passes_axolotls_own_check(tailored, tmp_path):
     from axolotl.utils.config import validate_config
     from axolotl.utils.dict import DictDefault
@@ -210,6 +229,21 @@ def test_it_goes_on_only_from_whole_checkpoints_of_the_same_config(tailored, tmp
     sft.train(made, folder)
     assert (folder / "train.log").read_text().strip() == "['checkpoint-1']"
     assert [path.name for path in student.iterdir()] == ["config.json"]
+
+    # Keys that say where it is told of, what is kept and how the rows come in change no student.
+    leave_checkpoints()
+    sft.train({**made, **BESIDE}, folder)
+    assert (folder / "train.log").read_text().strip() == "['checkpoint-1']"
+
+    for other in ({"learning_rate": 1.0}, {"dataset_prepared_path": str(folder / "prepared/of-other-rows")}):
+        leave_checkpoints()
+        sft.train({**made, **other}, folder)
+        assert (folder / "train.log").read_text().strip() == "[]"
+
+    (folder / "student.yaml").write_text("half: [")
+    leave_checkpoints()
+    sft.train(made, folder)
+    assert (folder / "train.log").read_text().strip() == "[]"
 
     leave_checkpoints()
     sft.train({**made, "learning_rate": 1.0}, folder)

@@ -42,8 +42,16 @@ def test_a_finished_run_is_taken(other, teacher):
     assert source(other, teacher).output_dir == other
 
 
+def test_its_scores_count_as_they_did_there(other, teacher):
+    assert source(other, teacher).weights == {}
+    manifest = Manifest(other / "arte/manifest.json")
+    manifest.record("pair", {"weights": {"a": 2.0, "b": 1.0}}, [Count("pairs", 3, 3)], {}, 1.0)
+    assert source(other, teacher).weights == {"a": 2.0, "b": 1.0}
+
+
 def test_a_run_from_the_hub_may_come_without_its_manifest(other, teacher):
     (other / "arte/manifest.json").unlink()
+    assert source(other, teacher).weights == {}
     assert source(other, teacher).trained("any") is None
 
 

@@ -123,6 +123,21 @@ def test_respondents_ask_again_like_the_probes(tmp_path):
         assert {row.finish for row in rows} == {"length"}
 
 
+def test_an_unreadable_reply_is_shown_without_what_a_terminal_obeys(tmp_path):
+    drafts, chosen = made(60, 40)
+    engine = Shy()
+    written = engine.generate
+
+    def generate(batch, keep=None):
+        return [dataclasses.replace(one, text="\x1b[2J\x07seven\rno") for one in written(batch, keep)]
+
+    engine.generate = generate
+    with pytest.raises(StageError) as caught:
+        list(probe(TASK, drafts, chosen, student(tmp_path / "r.sqlite", engine), ProbeArgs()))
+    assert r"\x1b[2J\x07seven\rno" in str(caught.value)
+    assert not set("\x1b\x07\r") & set(str(caught.value))
+
+
 @pytest.mark.parametrize("budget", ["full", "racing"])
 @pytest.mark.parametrize(("finish", "way"), [("length", "raise `probe.max_new_tokens`"), ("stop", "prompt_style")])
 def test_a_run_of_unreadable_probes_stops_early_and_says_how_to_go_on(tmp_path, budget, finish, way):
