@@ -344,6 +344,7 @@ def generation_config(cfg: Any, aligned: Path | None) -> Any:
         else:
             cfg["base_model"] = cfg["base_model_config"] = str(aligned)
             cfg["revision_of_model"] = None
+    placement.as_computed(cfg)
     return cfg
 
 

@@ -99,6 +99,21 @@ def check_placed(model: Any, name: str, cfg: Mapping[str, Any] | None = None) ->
     )
 
 
+def as_computed(cfg: Any) -> None:
+    """Have a teacher that is trained with float32 weights under bfloat16 autocast write in bfloat16, on a GPU that can.
+
+    So the training computes as well, on the same rounded weights; flash attention takes nothing else, and float32 takes
+    twice the memory. `cfg` is Axolotl's config of it. On a CPU it writes in float32.
+    """
+    import torch
+
+    from arte_plugin import child
+    from arte_plugin.stages.precision import AUTOCAST
+
+    if AUTOCAST in (cfg.get("plugins") or ()) and cfg.get("torch_dtype") == torch.float32 and child.has_bf16():
+        cfg["torch_dtype"] = torch.bfloat16
+
+
 def one_precision(model: Any, dtype: Any) -> None:
     """Bring `model` to the precision that it was loaded in where Axolotl has left that: norms, embeddings, gates.
 

@@ -204,6 +204,21 @@ def test_a_teacher_trained_in_full_writes_in_bfloat16(attention, config, load, m
     assert {buffer.dtype for buffer in engine.model.buffers()} == {torch.float32}
 
 
+@pytest.mark.parametrize(("bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)], ids=["gpu", "cpu"])
+def test_float32_weights_write_as_the_training_computes(bf16, dtype, config, load, monkeypatch):
+    """By autocast it computes in bfloat16, and flash attention takes no float32."""
+    monkeypatch.setattr("arte_plugin.child.has_bf16", lambda: bf16)
+    keys = {"bf16": False, "micro_batch_size": 1, "gradient_accumulation_steps": 1, "learning_rate": 1e-6}
+    data = {"datasets": [{"path": "x", "type": "alpaca"}], "model_config_type": "llama", "sequence_len": 512}
+    cfg = validate_config(DictDefault({**config(), **data, **keys, "attn_implementation": "sdpa"}))
+    normalize_config(cfg)
+    cfg["plugins"] = ["arte_plugin.ArtePlugin", "arte_plugin.Float32Weights"]
+    engine = load(cfg)
+    assert {one.dtype for one in engine.model.parameters()} == {dtype}
+    assert all(replies(engine))
+    assert cfg["torch_dtype"] == torch.float32, "the training's own"
+
+
 def test_what_a_model_s_code_keeps_in_float32_stays_so(model):
     loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16).float()
     loaded._keep_in_fp32_modules_strict = {"input_layernorm"}
