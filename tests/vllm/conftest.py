@@ -46,4 +46,5 @@ def pytest_terminal_summary(terminalreporter) -> None:
     for what, figures in _found.items():
         terminalreporter.write_line(f"{what}: {json.dumps(figures)}")
     if (file := os.environ.get(REPORT)) and _found:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).write_text(json.dumps(_found, indent=2) + "\n")

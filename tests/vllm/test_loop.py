@@ -105,16 +105,21 @@ def test_greedy_probes_are_those_of_our_engine(looped, tmp_path, note):
     # From the cache: nothing is started.
     there = served.ask(requests, "served")
     assert served.usage.asked == 0
+    # The closing tag that ends a reply is kept.
+    assert any(one.text.endswith("</ans>") for one in there)
     margins = differences(here.engine().model, here.renderer.tokenizer, requests, here.ask(requests, "here"), there)
+    here.close()
     note("the loop: probes", told(margins, len(requests)))
     assert all(margin < NEAR_TIE for margin in margins)
 
 
 def test_the_aligned_teacher_s_adapter_is_what_answered(looped, tmp_path, note):
     """Its greedy rationales are those of the adapter on our engine, and not those of the teacher without it."""
+    from axolotl.cli.config import load_cfg
+
     path, out, _ = looped
     assert "--lora-modules arte-" in (out / "servers/aligned-teacher.log").read_text()
-    run = Run(yaml.safe_load(path.read_text()))
+    run = Run(load_cfg(str(path)))
     rows = read_rows(out / "06-regenerate/tailored.jsonl", TailoredExample)
     cache = RequestCache(tmp_path / "requests.sqlite")
     served = teacher_model(run.cfg, run.args, run.cache, run.aligned_dir)
