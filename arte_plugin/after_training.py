@@ -9,7 +9,7 @@ from arte_plugin.check_alignment import aligned_teacher
 from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import Count, count_rows, hash_file, hash_of
 from arte_plugin.memory import logged_peaks
-from arte_plugin.models import student_dtype, teacher_model
+from arte_plugin.models import keys_and_values, student_dtype, teacher_model
 from arte_plugin.near_duplicates import near_generated
 from arte_plugin.results import result_lines
 from arte_plugin.rows import Draft, Dropped, Score, TailoredExample, read_rows
@@ -161,7 +161,7 @@ def evaluate(run: Run) -> None:
     from arte_plugin.stages.consistency import preference_set_report
     from arte_plugin.stages.evaluate import evaluate
 
-    students = candidates(run)
+    students, memory = candidates(run), keys_and_values(run.args)
     preference_set = preference_set_report(run.out.path)
     alignment = {}
     if run.args.align.check:
@@ -189,7 +189,7 @@ def evaluate(run: Run) -> None:
         folder = run.out.file("evaluate", "")
         known = [run.source.results] if run.source else []
         again = run.args.probe.ask_again
-        evaluated = evaluate(run.shown_tasks, students, run.args.evaluate, run.cfg, folder, known, again)
+        evaluated = evaluate(run.shown_tasks, students, run.args.evaluate, run.cfg, folder, known, again, memory)
         results, comparisons = [one.result for one in evaluated], compare(evaluated)
         unparsed = sum(row.unparsed for row in results) / sum(row.n for row in results)
         answered = sum(row.n for row in results)
@@ -205,7 +205,9 @@ def evaluate(run: Run) -> None:
         settings = run.args.evaluate.model_copy(update={"limit": None})
         held_out_folder = folder / "held-out"
         on_held_out = (
-            evaluate(held_out, compared, settings, run.cfg, held_out_folder, ask_again=again) if held_out else []
+            evaluate(held_out, compared, settings, run.cfg, held_out_folder, ask_again=again, memory=memory)
+            if held_out
+            else []
         )
         report = {
             "format": 2,
@@ -224,4 +226,4 @@ def evaluate(run: Run) -> None:
         return files, counts, {}
 
     run.out.stage("evaluate", inputs, work)
-    run_benchmarks(students, run.args.evaluate, run.cfg, run.out.file("evaluate", ""))
+    run_benchmarks(students, run.args.evaluate, run.cfg, run.out.file("evaluate", ""), memory)

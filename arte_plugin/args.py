@@ -389,7 +389,12 @@ class EvaluateArgs(Block):
     )
     limit: int | None = Field(None, ge=1, description="Test questions a task, at most.")
     max_new_tokens: int = Field(256, ge=8, description="Longest answer, in tokens.")
-    batch_size: int = Field(16, ge=1, description="Questions at a time.")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Questions that are given to the student at a time, at most; of benchmarks too. Default: all, of "
+        "which as many are in flight together as there is memory for their keys and values.",
+    )
     benchmarks: list[str] = Field(
         default_factory=list,
         description="Tasks or groups of lm-evaluation-harness to run too, by its own names and in its standard form: "

@@ -392,6 +392,11 @@ def _batches(asked: int | None, usual: int) -> dict[str, Any]:
     return {"batch_size": asked or (LIKELIHOODS_AT_A_TIME if on_gpu else usual), "whole": on_gpu and asked is None}
 
 
-def _engine_settings(args: ArteArgs) -> dict[str, Any]:
+def keys_and_values(args: ArteArgs) -> float | None:
+    """Bytes for the keys and values of what transformers has in flight; None where the YAML leaves that to it."""
     gib = args.engine.cache_gib
-    return {"memory": None if gib is None else gib * 2**30}
+    return None if gib is None else gib * 2**30
+
+
+def _engine_settings(args: ArteArgs) -> dict[str, Any]:
+    return {"memory": keys_and_values(args)}

@@ -22,7 +22,6 @@ FIGURES = Path(__file__).parents[1] / "benchmarks" / "plan_memory"
 WITHOUT_TRAINING = {
     "weights": "weights",
     "engine": "writing, by the engine of a run",
-    "generate": "writing, by `generate` as in the evaluation",
 }
 
 

@@ -184,8 +184,9 @@ def _needs(
             min(reply, args.evaluate.max_new_tokens),
             args.evaluate.max_new_tokens,
         )
-        rows = args.evaluate.batch_size
-        needs.append(memory.evaluation_need(f"the student{name}'s evaluation", shape, keys, dtype, rows, asked))
+        rows = args.evaluate.batch_size or memory.MOST_ROWS
+        step = f"the student{name}'s evaluation"
+        needs.append(memory.writing_need("evaluate", step, shape, keys, dtype, rows, cache, asked))
     return needs
 
 

@@ -271,21 +271,6 @@ def _writing(shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int, cache:
     return rows * token * (prompt + new) + max(_reading(shape, cfg, dtype, 1, passing) + scores, logits)
 
 
-def evaluation_need(
-    step: str, shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int, lengths: tuple[int, int, int]
-) -> Need:
-    """A student under lm-eval: padded batches through `generate`; `lengths` as in `writing_need`."""
-    prompt, usual, longest = lengths
-    token = shape.token_bytes * SIZES[dtype] / 2
-    reading = _reading(shape, cfg, dtype, rows, prompt) + rows * prompt * token
-    # A layer's keys and values are copied when a token is added.
-    held = [
-        max(reading, rows * (prompt + new) * token * (1 + 1 / shape.text.num_hidden_layers)) for new in (usual, longest)
-    ]
-    whole = (prompt + usual, prompt + longest)
-    return Need("evaluate", step, shape.name, shape.weights(dtype), 0.0, held[0], held[1], whole)
-
-
 def _reading(shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int, tokens: int) -> float:
     """What a prompt takes as it passes through: nothing is kept from layer to layer, so two of them tell."""
     from arte_plugin.plan import trace

@@ -104,10 +104,12 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def run_benchmarks(
-    students: Sequence[Candidate], evaluation: EvaluateArgs, cfg: Mapping[str, Any], folder: Path
-) -> Benchmarks:
+    students: Sequence[Candidate], evaluation: EvaluateArgs, cfg: Mapping[str, Any], folder: Path,
+    memory: float | None = None,
+) -> Benchmarks:  # fmt: skip
     """Every student on every benchmark of the YAML; writes `benchmarks.json`, `benchmarks.md` and the samples.
 
+    `memory` is for the keys and values of what is in flight, in bytes; None leaves that to the engine.
     What was asked before of the same student in the same way is read from `folder/benchmark_results.json`.
     """
     names, limit = evaluation.benchmarks, evaluation.benchmark_limit
@@ -132,7 +134,7 @@ def run_benchmarks(
         for one in students:
             # Arms that share a student share its results.
             wanted = [name for name in tasks if keys[one.label, name] not in done]
-            for name, rows in _ask(one, {name: tasks[name] for name in wanted}, evaluation, cfg, folder):
+            for name, rows in _ask(one, {name: tasks[name] for name in wanted}, evaluation, cfg, folder, memory):
                 done[keys[one.label, name]] = [asdict(row) for row in rows]
                 write_text(store, json.dumps(done, indent=2) + "\n")
     results = [
@@ -262,7 +264,7 @@ def _no_data(error: Exception) -> bool:
 
 def _ask(
     candidate: Candidate, tasks: Mapping[str, Mapping[str, Any]], evaluation: EvaluateArgs, cfg: Mapping[str, Any],
-    folder: Path,
+    folder: Path, memory: float | None,
 ) -> Iterator[tuple[str, list[BenchmarkResult]]]:  # fmt: skip
     """The student's results, one benchmark after the other; nothing is loaded where there is nothing to ask."""
     if not tasks:
@@ -274,7 +276,7 @@ def _ask(
 
     label, limit = candidate.label, evaluation.benchmark_limit
     with loaded_student(candidate, cfg, plain_greedy=False) as (model, tokenizer):
-        engine = TransformersEngine(model, tokenizer)
+        engine = TransformersEngine(model, tokenizer, memory)
         with quiet("lm_eval"):
             lm = EngineLM(model, tokenizer, engine, evaluation.batch_size)
         for name, members in tasks.items():

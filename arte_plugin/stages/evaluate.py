@@ -137,12 +137,14 @@ def evaluate(
     folder: Path,
     known: Sequence[Path] = (),
     ask_again: bool = False,
+    memory: float | None = None,
 ) -> list[Evaluated]:
     """Every student on every task at every number of shots; arms that share a student share its answers.
 
     With `ask_again`, a reply without an answer is asked for it, as in the probes.
     Replies to the same questions, asked in the same way, are taken from `folder/results` or from the folders `known`,
     and read anew: all students by one reader, whenever they were asked. Prompts and replies are in `folder/samples`.
+    `memory` is for the keys and values of what is in flight, in bytes; None leaves that to the engine.
     Raises `DataError` when a prompt and the longest answer do not fit into the student's context.
     """
     write_tasks(tasks, evaluation, folder)
@@ -181,7 +183,7 @@ def evaluate(
             total = sum(len(questions[name]) for name in missing)
             with (
                 progress_line(f"evaluate {candidate.label}", total) as line,
-                _lm(candidate, evaluation.batch_size, ask_again, cfg, line) as lm,
+                _lm(candidate, evaluation.batch_size, ask_again, cfg, line, memory) as lm,
             ):
                 samples = _run(lm, {name: questions[name] for name in missing}, evaluation, ask_again, folder)
             for name in missing:
@@ -223,7 +225,10 @@ def _ending(row: Mapping[str, Any]) -> Request:
 
 
 @contextlib.contextmanager
-def _lm(candidate: Candidate, batch_size: int, ask_again: bool, cfg: Mapping[str, Any], line: Any) -> Iterator[Any]:
+def _lm(
+    candidate: Candidate, batch_size: int | None, ask_again: bool, cfg: Mapping[str, Any], line: Any,
+    memory: float | None,
+) -> Iterator[Any]:  # fmt: skip
     """The student as an lm-eval model; its memory is given back at the end."""
     from lm_eval.models.huggingface import HFLM
 
@@ -248,7 +253,7 @@ def _lm(candidate: Candidate, batch_size: int, ask_again: bool, cfg: Mapping[str
         with quiet("lm_eval"):
             lm = StudentLM(pretrained=model, tokenizer=tokenizer, backend="causal", add_bos_token=False)
         lm.renderer, lm.replies = candidate.renderer(tokenizer), {}
-        engine = TransformersEngine(model, tokenizer, ends=lm.renderer.end_ids)
+        engine = TransformersEngine(model, tokenizer, memory, ends=lm.renderer.end_ids)
         try:
             yield lm
         finally:

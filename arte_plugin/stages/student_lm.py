@@ -96,7 +96,7 @@ def loaded_student(candidate: Candidate, cfg: Mapping[str, Any], plain_greedy: b
 
 
 def answered(
-    engine: Engine, instances: Sequence[Any], batch_size: int, ask_again: bool, line: Any
+    engine: Engine, instances: Sequence[Any], batch_size: int | None, ask_again: bool, line: Any
 ) -> list[StudentReply]:
     """The replies to lm-eval's `generate_until` instances of our tasks, as the probes' are made, in their order."""
     requests = [
@@ -114,7 +114,8 @@ def answered(
 
     def ask(wanted: Sequence[Request], keep: Keep | None = None) -> list[Completion]:
         done: dict[Request, Completion] = {}
-        for batch in plan_batches(list(dict.fromkeys(wanted)), batch_size):
+        each = list(dict.fromkeys(wanted))
+        for batch in plan_batches(each, batch_size or max(1, len(each))):
             done |= zip(batch, engine.generate(batch, keep), strict=True)
         return [done[request] for request in wanted]
 

@@ -52,9 +52,7 @@ TRAININGS: list[dict[str, Any]] = [
 
 
 WRITING: list[dict[str, Any]] = [
-    {"kind": kind, "dtype": dtype, "rows": 8, "prompt": 300, "new": 32}
-    for kind in ("engine", "generate")
-    for dtype in ("float32", "bfloat16")
+    {"kind": "engine", "dtype": dtype, "rows": 8, "prompt": 300, "new": 32} for dtype in ("float32", "bfloat16")
 ]
 
 
@@ -62,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run every case, show and keep what was planned and what was measured."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True)
-    parser.add_argument("--only", choices=("weights", "dpo", "sft", "engine", "generate"))
+    parser.add_argument("--only", choices=("weights", "dpo", "sft", "engine"))
     parser.add_argument("--case", help="run this one, as JSON, in this process")
     options = parser.parse_args(arguments)
     if options.case:
@@ -165,8 +163,7 @@ def _training(case: dict[str, Any], model: str, shape: Any) -> tuple[float, floa
 
 
 def _writing(case: dict[str, Any], model: str, shape: Any) -> tuple[float, float]:
-    """Replies to prompts that share nothing: by our engine, or by `generate` as lm-eval calls it."""
-    import torch
+    """Replies to prompts that share nothing."""
     from torch.profiler import ProfilerActivity, profile
     from transformers import AutoTokenizer
 
@@ -182,18 +179,12 @@ def _writing(case: dict[str, Any], model: str, shape: Any) -> tuple[float, float
     texts = [_words(rng, prompt) for _ in range(rows)]
     lengths, cfg = (prompt, new, new), {"attn_implementation": "sdpa"}
     with tempfile.TemporaryDirectory() as folder:
-        if case["kind"] == "engine":
-            need = memory.writing_need("", "", shape, cfg, case["dtype"], rows, 4 * memory.GIB, lengths)
-            engine = TransformersEngine(loaded, tokenizer)
-            engine._ends = []
-            requests = [Request(text, str(i), new, 0.0, 0) for i, text in enumerate(texts)]
-            with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as account:
-                engine.generate(requests)
-        else:
-            need = memory.evaluation_need("", shape, cfg, case["dtype"], rows, lengths)
-            ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts])
-            with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as account:
-                loaded.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=new)
+        need = memory.writing_need("", "", shape, cfg, case["dtype"], rows, 4 * memory.GIB, lengths)
+        engine = TransformersEngine(loaded, tokenizer)
+        engine._ends = []
+        requests = [Request(text, str(i), new, 0.0, 0) for i, text in enumerate(texts)]
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as account:
+            engine.generate(requests)
         return need.most, _bytes(loaded) + allocated_peak(account, Path(folder) / "trace.json")
 
 

@@ -111,6 +111,25 @@ def test_lm_eval_runs_the_tasks_and_what_is_done_is_not_run_again(student, tmp_p
         stage.evaluate([task], students, limited, {}, tmp_path)
 
 
+@pytest.mark.parametrize(("wanted", "given"), [(None, [40]), (24, [20, 20]), (1, [1] * 40)])
+def test_the_engine_is_given_all_questions_at_once_or_as_many_as_the_yaml_says(
+    wanted, given, student, tmp_path, monkeypatch
+):
+    """Rows that end make room for others of the same batch, and examples are computed once for a batch."""
+    from arte_plugin.engines.transformers import TransformersEngine
+
+    sizes = []
+    generate = TransformersEngine.generate
+
+    def counted(self, batch, keep=None):
+        sizes.append(len(batch))
+        return generate(self, batch, keep)
+
+    monkeypatch.setattr(TransformersEngine, "generate", counted)
+    stage.evaluate([make_task(questions=20)], [candidate(student)], make_args(batch_size=wanted), {}, tmp_path)
+    assert sizes == given
+
+
 @pytest.fixture
 def asked(monkeypatch):
     """Students that all say the same; the labels of those that are asked."""
