@@ -1,0 +1,1 @@
+"""How fast students are evaluated, against lm-eval's own model: `python -m benchmarks.evaluation.run`."""
