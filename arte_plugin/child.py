@@ -22,8 +22,11 @@ _INHERITED_ENVIRONMENT = re.compile(
 
 #: `axolotl train`, half as long in starting. Processes that it spawns, as `datasets` does to save a few rows, begin by
 #: importing its main module once more, and here there is none. And what it imports is a million objects, which need not
-#: be looked through each time that garbage is collected.
-_TRAIN = "import gc; import axolotl.cli.train; from axolotl.cli.main import main; gc.freeze(); main()"
+#: be looked through each time that garbage is collected. Nor are logits computed that no loss is taken of.
+_TRAIN = (
+    "import gc; import axolotl.cli.train; from axolotl.cli.main import main; "
+    "from arte_plugin.trained_tokens import skip_other_logits; skip_other_logits(); gc.freeze(); main()"
+)
 
 
 @contextlib.contextmanager
