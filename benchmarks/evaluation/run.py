@@ -95,25 +95,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     for work, contenders in works.items():
         seconds: dict[str, list[float]] = {name: [] for name in contenders}
+        processor: dict[str, list[float]] = {name: [] for name in contenders}
         found: dict[str, Found] = {}
         names = list(contenders)
         for turn in range(options.turns):
             for name in names[turn % 2 :] + names[: turn % 2]:
                 with tempfile.TemporaryDirectory() as folder:
-                    started = time.perf_counter()
+                    started, used = time.perf_counter(), time.process_time()
                     found[name] = contenders[name](Path(folder))
                     seconds[name].append(round(time.perf_counter() - started, 2))
+                    processor[name].append(round(time.process_time() - used, 2))
                 print(f"{work}, turn {turn + 1}, {name}: {seconds[name][-1]:.1f} s", flush=True)
-        medians = {name: statistics.median(times) for name, times in seconds.items()}
         made["works"][work] = {
             "seconds": seconds,
-            "ratio": round(medians["hflm"] / medians["arte"], 2),
+            "ratio": _ratio(seconds),
+            # Of all threads; on a machine that has other work, they tell more.
+            "processor_seconds": processor,
+            "processor_ratio": _ratio(processor),
             **_compared(found["hflm"], found["arte"]),
         }
         print(json.dumps(made["works"][work], indent=1), flush=True)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def _ratio(seconds: Mapping[str, Sequence[float]]) -> float:
+    """How many times as long lm-eval's own model takes, by the medians."""
+    return round(statistics.median(seconds["hflm"]) / statistics.median(seconds["arte"]), 2)
 
 
 def _compared(theirs: Found, ours: Found) -> dict[str, Any]:
@@ -203,7 +212,7 @@ def _choice(options: argparse.Namespace, ours: bool) -> Callable[[Path], Found]:
         tasks = get_task_dict(["kinds"], TaskManager(include_path=str(folder), include_defaults=False))
         with loaded_student(_candidate(options), {}, plain_greedy=False) as (model, tokenizer):
             if ours:
-                lm: Any = EngineLM(model, tokenizer, TransformersEngine(model, tokenizer, paged=False))
+                lm: Any = EngineLM(model, tokenizer, TransformersEngine(model, tokenizer))
                 lm.line = SimpleNamespace(reset=lambda total: None)
             else:
                 lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=PADDED)
