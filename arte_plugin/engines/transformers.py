@@ -108,7 +108,7 @@ class TransformersEngine:
         self.model.eval()
         if batch and not self._can_share([*batch[0].context, *batch[0].tokens]):
             return None
-        return weigh(self.model, batch)
+        return weigh(self.model, batch, VarlenAttention if self._varlen else None)
 
     def report(self) -> str:
         """How much of the prompts had to be computed, since the last report; empty where hardly anything is shared."""

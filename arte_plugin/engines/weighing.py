@@ -5,13 +5,13 @@ whose first tokens the logits at its end tell of already; the others follow on i
 of the last.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from arte_plugin.engines.attention import Prefix
+from arte_plugin.engines.attention import Prefix, SplitAttention
 from arte_plugin.engines.base import Continuation, Weighed
 from arte_plugin.engines.plain_attention import CHUNK
 from arte_plugin.engines.shared_prefix import SharedPrefixModel
@@ -19,7 +19,7 @@ from arte_plugin.engines.shared_prefix import SharedPrefixModel
 #: A common beginning of fewer tokens is computed with every context: it costs less than another part of attention.
 WORTH_SHARING = 16
 
-#: Tokens of several contexts that go through the model at a time; the scores of their attention are held whole.
+#: Tokens of several contexts that go through the model at a time, by the plain attention: it holds its scores whole.
 AT_A_TIME = 4 * CHUNK
 
 #: Tokens whose logits are in float32 at a time: a large vocabulary makes a megabyte of each.
@@ -49,15 +49,23 @@ class _Context:
         return [] if self._only else [one for one in self.endings if len(one) > 1]
 
     @property
+    def most(self) -> int:
+        """The most tokens that there are at a time: of the context, and of a continuation up to its last."""
+        return max(len(self.written), *(len(self.tokens) + len(one) - 1 for one in self.later), 0)
+
+    @property
     def _only(self) -> tuple[int, ...]:
         return next(iter(self.endings)) if len(self.endings) == 1 else ()
 
 
 @torch.inference_mode()
-def weigh(model: Any, continuations: Sequence[Continuation]) -> list[Weighed]:
+def weigh(
+    model: Any, continuations: Sequence[Continuation], attention: Callable[[int], SplitAttention] | None = None
+) -> list[Weighed]:
     """How likely `model` finds each of `continuations`, in their order; whatever the model's precision, in float32.
 
-    Raises `ValueError` for one without tokens or without a context.
+    By an `attention` that is made for a number of tokens, or by the plain one. Raises `ValueError` for one without
+    tokens or without a context.
     """
     contexts: dict[tuple[int, ...], _Context] = {}
     for place, one in enumerate(continuations):
@@ -67,7 +75,7 @@ def weigh(model: Any, continuations: Sequence[Continuation]) -> list[Weighed]:
         context.endings.setdefault(one.tokens, []).append(place)
     totals, greedy = [0.0] * len(continuations), [True] * len(continuations)
     for family, shared in _families(sorted(contexts.values(), key=lambda context: context.tokens)):
-        for places, log_probability, best in _of_family(model, family, shared):
+        for places, log_probability, best in _of_family(model, family, shared, attention):
             for place in places:
                 totals[place] += log_probability
                 greedy[place] &= best
@@ -102,28 +110,38 @@ def _alike(one: Sequence[int], other: Sequence[int]) -> int:
 _Score = tuple[list[int], float, bool]
 
 
-def _of_family(model: Any, family: Sequence[_Context], shared: int) -> Iterator[_Score]:
+def _of_family(
+    model: Any, family: Sequence[_Context], shared: int, attention: Callable[[int], SplitAttention] | None
+) -> Iterator[_Score]:
+    # Those of a length side by side; those with most to be computed later first, so that they are side by side, too.
+    most = attention(0).prefill if attention else AT_A_TIME
+    parts = list(_at_a_time(sorted(family, key=lambda one: -len(one.written)), shared, most))
+    kept = attention(shared + max(sum(one.most - shared for one in some) for some in parts)) if attention else None
+    packed = SharedPrefixModel(model, 1, kept)
     prefix = Prefix()
     if shared:
-        packed = SharedPrefixModel(model, slots=1)
         with packed.attention():
             prefix = packed.prefix(family[0].tokens[:shared])
-    # Those of a length side by side; those with most to be computed later first, so that they are side by side, too.
-    for some in _at_a_time(sorted(family, key=lambda one: -len(one.written)), shared):
+    for some in parts:
         some.sort(key=lambda one: -len(one.later))
-        packed = SharedPrefixModel(model, slots=len(some))
+        # The plain one has as much room for each row as for the longest so far.
+        packed = SharedPrefixModel(model, len(some), kept)
+        for slot, one in enumerate(some):
+            packed.kept.take(slot, one.most - shared, must=True)
         with packed.attention():
             yield from _of_contexts(packed, some, prefix, shared)
+        for slot in range(len(some)):
+            packed.kept.drop(slot)
 
 
-def _at_a_time(contexts: Sequence[_Context], shared: int) -> Iterator[list[_Context]]:
-    """As many as go through the model together, by the tokens and by the size of their attention."""
+def _at_a_time(contexts: Sequence[_Context], shared: int, most: int) -> Iterator[list[_Context]]:
+    """As many as go through the model together: `most` tokens, and a bounded size of their attention."""
     some: list[_Context] = []
     longest = 0
     for one in contexts:
         longest = max(longest, len(one.written) - shared)
         tokens = (len(some) + 1) * longest
-        if some and (tokens > AT_A_TIME or tokens * longest > AT_A_TIME * CHUNK):
+        if some and (tokens > most or tokens * longest > most * CHUNK):
             yield some
             some, longest = [], len(one.written) - shared
         some.append(one)

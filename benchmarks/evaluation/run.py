@@ -233,6 +233,9 @@ def _likelihoods(found: Mapping[str, Any]) -> Found:
 
 def _write_choice(folder: Path, questions: int) -> None:
     rows = [json.loads(line) for line in WORDS.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        # Of several tokens, as most benchmarks' answers are.
+        row["answer"] = f"It is {'an' if row['answer'][0] in 'aeiou' else 'a'} {row['answer']}."
     kinds = sorted({row["answer"] for row in rows})
     some = [
         {**row, "choices": kinds, "split": "examples" if number < EXAMPLES else "test"}

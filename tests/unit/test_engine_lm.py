@@ -98,6 +98,23 @@ def test_what_greedy_decoding_would_write_is_told_from_what_it_would_not(student
     assert [one.greedy for one in found] == [True, False, True, False]
 
 
+def test_on_a_gpu_log_likelihoods_come_from_variable_length_attention(student, monkeypatch):
+    """Each continuation takes the place of the last one behind its context there, too."""
+    from tests.flash_reference import flash_on_the_cpu
+
+    pair = load(student)
+    asked = [*multiple_choice(), *multiple_choice(""), *ODD]
+    requests = instances("loglikelihood", *asked)
+    expected = ours(*pair).loglikelihood(requests)
+    monkeypatch.setattr("arte_plugin.engines.transformers.why_not", lambda model: "")
+    with flash_on_the_cpu() as calls:
+        lm = ours(*pair)
+        found = lm.loglikelihood(requests)
+        assert lm.engine._varlen and len(calls) > 10
+    assert [one[0] for one in found] == pytest.approx([one[0] for one in expected], rel=1e-6, abs=1e-4)
+    assert [one[1] for one in found] == [one[1] for one in expected]
+
+
 def test_rolling_log_likelihoods_are_lm_evals(student):
     pair = load(student)
     requests = instances("loglikelihood_rolling", ("A short text.",), ("One that is cut into windows. " * 160,))
