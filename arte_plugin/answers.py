@@ -10,8 +10,8 @@ from itertools import groupby, zip_longest
 
 from arte_plugin import prompts
 from arte_plugin.answer_tags import LINE, Tag, find_tags, is_mention, mention_begins
+from arte_plugin.answer_types import AnswerType
 from arte_plugin.rows import Outcome
-from arte_plugin.task_args import AnswerType
 
 #: Raised with every change of what is read as an answer: that decides how replies are judged, and where they end.
 VERSION = 3

@@ -4,10 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from arte_plugin.answer_types import AnswerType
 from arte_plugin.block import Block
 from arte_plugin.prompts import DEFAULT_TECHNIQUES
-
-AnswerType = Literal["choice", "boolean", "number", "text"]
 
 
 class QuestionsArgs(Block):

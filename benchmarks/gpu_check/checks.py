@@ -91,9 +91,10 @@ def _models(name: str, loop: Mapping[str, Any], device: str) -> Iterator[Check]:
 
 def _fast(model: Mapping[str, Any]) -> Check:
     """Whether probes went by what the engine has for a GPU."""
-    way = "varlen" if "varlen" in model else "paged"
-    reason = model.get("why_not", {}).get(way, "no request was sent to it")
-    return Check("probe: the engine's way for a GPU", bool(model[way]), way if model[way] else f"not used: {reason}")
+    way = "probe: variable-length attention"
+    if model.get("varlen"):
+        return Check(way, True, "used")
+    return Check(way, False, f"not used: {model.get('why_not', {}).get('varlen', 'nothing is known of it')}")
 
 
 def _four_bit(stage: str, model: Mapping[str, Any]) -> Check:

@@ -88,7 +88,7 @@ def _models(loaded: Mapping[str, Any]) -> list[list[str]]:
                     stage,
                     f"{model['parameters'] / 1e6:.1f}M",
                     linear + (f" ({'; '.join(kinds)})" if kinds else ""),
-                    model["attention"] + "".join(f", {way}" for way in ("paged", "varlen") if model.get(way)),
+                    f"{model['attention']}{', varlen' if model.get('varlen') else ''}",
                     model["dtype"],
                     model["device"],
                 ]

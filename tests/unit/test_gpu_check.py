@@ -62,7 +62,12 @@ def on_a_gpu(results):
         loop["stages"]["elicit"]["device_kept"] = 7 * 10**8
         for models in loop["loaded"].values():
             for model in models:
-                model |= {"device": "cuda", "dtype": "bfloat16", "paged": True}
+                model |= {
+                    "device": "cuda",
+                    "dtype": "bfloat16",
+                    "varlen": True,
+                    "why_not": {"varlen": "the GPU is old"},
+                }
     return made
 
 
@@ -87,7 +92,10 @@ WRONG = {
     "another attention": ("loaded.probe.0.attention", "eager", "probe: attention: eager, asked: sdpa"),
     "another device": ("loaded.probe.0.device", "cpu", "probe: device: cpu, asked: cuda"),
     "another precision": ("loaded.probe.0.dtype", "float32", "probe: precision: float32"),
-    "plain generation": ("loaded.probe.0.paged", False, "probe: the engine's way for a GPU: not used: no request"),
+    "plain matmuls": (
+        "/full/loaded.probe.0.varlen", False,
+        "full: probe: variable-length attention: not used: the GPU is old",
+    ),
     "memory kept": ("stages.align.memory_kept", 300 * 10**6, "align: memory given back: 300 MB kept, at most 200 MB"),
     "memory kept beside PyTorch's": (
         "stages.align.device_kept", 300 * 10**6,
