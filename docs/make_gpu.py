@@ -52,8 +52,9 @@ there, with what was asked and trained until then. `--device cpu --size small` r
 
 - Every stage has been run; there are drafts, pairs and tailored examples; some probes and some of the tuned student's
   answers can be read.
-- The losses of both trainings are finite, and the adapter has left its initial weights. At least half of the student's
-  weights differ after its fine-tuning at the recipe's 2e-5, which in bfloat16 alone is lost on nearly all of them.
+- The losses of both trainings are finite; the adapter has left its initial weights, and by so much that it has an
+  effect (|Δw| / |w| of 1e-4). At least half of the student's weights differ after its fine-tuning at the recipe's 2e-5,
+  which in bfloat16 alone is lost on nearly all of them.
 - Every model is on the GPU, whoever started the run, and has the attention that was asked for. The teacher's linear
   layers, as they were loaded to write, to be trained and to write again, are bitsandbytes' 4-bit ones in `qlora` (NF4,
   the scales quantised as well), and in the other parts not quantised, all of it in bfloat16. The student is in

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from arte_plugin.memory import TOLERANCE
-from arte_plugin.weight_change import FEW
+from arte_plugin.weight_change import FEW, LITTLE
 
 #: Stages in which the teacher is loaded as it is trained.
 TEACHER = ("elicit", "align", "regenerate")
@@ -57,6 +57,7 @@ def _loop(name: str, loop: Mapping[str, Any], device: str) -> Iterator[Check]:
         yield _losses(training, losses)
     if name != "full":
         yield _adapter(loop["adapter"])
+        yield _teacher(loop["moved"].get("align") or {})
     yield _moved(loop)
     yield _some("tailored examples", stages, "regenerate", "examples")
     rows = [row for row in loop.get("results", []) if row["arm"] == "arte"]
@@ -143,6 +144,13 @@ def _adapter(adapter: Mapping[str, float]) -> Check:
     largest = adapter.get("largest", 0.0)
     found = f"{100 * adapter['changed']:.1f} % of B, at most {largest:.2g}" if adapter else "there is none"
     return Check("the adapter has moved", adapter.get("changed", 0) > 0 and math.isfinite(largest), found)
+
+
+def _teacher(moved: Mapping[str, Any]) -> Check:
+    """Whether the adapter is large enough to have an effect; any gradient at all would move it."""
+    relative = moved.get("relative", 0.0)
+    found = f"|Δw| / |w| {relative:.2g}, at least {LITTLE:g}" if moved else "nothing is known of it"
+    return Check("the teacher's weights have moved", relative >= LITTLE, found)
 
 
 def _moved(loop: Mapping[str, Any]) -> Check:

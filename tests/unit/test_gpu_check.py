@@ -111,6 +111,9 @@ WRONG = {
         "/lora/loaded.align.0.four_bit", [{"kind": "nf4", "double": True, "layers": 14}],
         "lora: align: not quantised: 14 layers in 4 bits",
     ),
+    "an adapter of no effect": (
+        "moved.align.relative", 1e-5, "qlora: the teacher's weights have moved: |Δw| / |w| 1e-05, at least 0.0001",
+    ),
     "a student that has not moved": (
         "moved.sft.changed", 0.04, "the student's weights have changed: 4 % of them at a rate of 2e-05",
     ),
