@@ -199,6 +199,26 @@ def test_a_layer_never_waits_for_the_device_and_has_as_many_operations_with_seve
     assert sum("flash" in name for name in one) == 2
 
 
+@pytest.mark.parametrize("counts", [[1] * 6, [3, 1, 9, 2, 1, 4]])
+def test_the_plain_way_never_waits_either_and_moves_rows_at_once(counts):
+    attention = PlainAttention(6, torch.device("meta"))
+    prefixes = [attention.prefix(20), attention.prefix(31)]
+    shape, new = (2, 1, 64), torch.empty(1, 2, sum(counts), 64, device="meta")
+    for prefix, length in zip(prefixes, (20, 31), strict=True):
+        prefix.length = length
+        prefix.layers[0] = tuple(torch.empty(shape[0], length, shape[2], device="meta") for _ in range(2))
+    attention.begin(Step(torch.tensor(counts), torch.full((6,), 50), [*prefixes, Prefix()] * 2, list(range(6))))
+    query = torch.empty(1, 8, sum(counts), 64, device="meta")
+    output = attention.attend(0, query, new, new, 0.125, None, 24)
+    assert output.shape == (1, sum(counts), 8, 64)
+    launches = {}
+    for rows in (1, 3):
+        with Counted() as counted:
+            attention.move([5, 4, 3][:rows], [0, 1, 2][:rows], 50)
+        launches[rows] = len(counted.names)
+    assert launches[3] == launches[1] > 0
+
+
 def test_rows_are_where_there_is_room_and_nobody_writes_over_another(flash):
     attention = VarlenAttention(100)
     assert attention.take(0, 60) and not attention.take(1, 60) and attention.take(1, 40)
