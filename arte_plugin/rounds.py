@@ -132,6 +132,10 @@ def _run_round(run: Run, config: Mapping[str, Any], number: int, before: Path, f
         "config": plain(config),
         "teacher": fingerprint_model(str(before)),
         "students": {name: one.fingerprints() for name, one in students.items()},
+        # The config only names the files that these come from.
+        "tasks": run.task_inputs(),
+        "categories": [task.args.category for task in run.tasks],
+        **run.shot_inputs(),
     }
 
     def work() -> Made:

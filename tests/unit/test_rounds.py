@@ -1,12 +1,17 @@
 """Rounds: what is refused, and what their table shows. tests/e2e/test_rounds.py runs them."""
 
+import json
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from arte_plugin import rounds
 from arte_plugin.errors import ConfigError
+from arte_plugin.manifest import Count, Manifest
 from arte_plugin.rounds import _as_started, _merge_student, round_lines
+from arte_plugin.run import Run
 from arte_plugin.stages.sft import TrainedStudent
 from tests.taught import TAUGHT
 from tests.unit.test_students import check
@@ -39,6 +44,54 @@ def test_a_later_round_is_run_with_the_options_of_the_command_line():
     config = {"learning_rate": 1e-4, "bf16": "auto", "base_model": "x", "arte": {"rounds": 2}, "lora_r": 8}
     now = {"learning_rate": 1e-5, "bf16": True, "base_model": "x", "arte": {}, "lora_r": 8, "unsaid": 1}
     assert _as_started(config, now) == {**config, "learning_rate": 1e-5}
+
+
+@pytest.fixture
+def started(tmp_path, monkeypatch):
+    """Starts the second round of a run whose first is done; what comes back are the second round's starts so far."""
+    starts = []
+
+    def child(log, *arguments):
+        starts.append(arguments)
+        evaluated = tmp_path / "run/round-2/arte/08-evaluate/results.json"
+        evaluated.parent.mkdir(parents=True, exist_ok=True)
+        row = {
+            "task": "sums", "category": "", "shots": 0, "n": 4, "correct": 1, "accuracy": 0.25, "low": 0.0,
+            "high": 1.0, "unparsed": 0,
+        }  # fmt: skip
+        rows = [{"student": "s", "arm": arm, **row} for arm in ("base", "arte")]
+        evaluated.write_text(json.dumps({"results": rows, "held_out": rows}))
+        Manifest(tmp_path / "run/round-2/arte/manifest.json").record("align", {}, [Count("pairs", 9, 9)], {}, 0.0)
+        return 0
+
+    monkeypatch.setattr(rounds.child, "axolotl", child)
+    questions = [{"question": f"{i} + 1", "answer": str(i + 1)} for i in range(20)]
+
+    def start(test=("100 + 1", "101"), **task):
+        (tmp_path / "main.jsonl").write_text("".join(json.dumps(one) + "\n" for one in questions))
+        (tmp_path / "test.jsonl").write_text(json.dumps({"question": test[0], "answer": test[1]}) + "\n")
+        sums = {
+            "name": "sums", "description": "Add.", "answer": "number", "seed_questions": 4, "validation_questions": 4,
+            "questions": {"path": str(tmp_path / "main.jsonl")},
+            "test_questions": {"path": str(tmp_path / "test.jsonl")}, **task,
+        }  # fmt: skip
+        block = {"student": {"base_model": str(TAUGHT), "name": "s"}, "tasks": [sums], "rounds": 2}
+        run = Run({"base_model": str(TAUGHT), "output_dir": str(tmp_path / "run"), "arte": block})
+        run.out.manifest.record("sft", {}, [], {}, 0.0, result={"model": str(TAUGHT), "adapter": None})
+        # As in a YAML: what the files of the questions hold is not in it.
+        rounds._run_round(run, {"arte": {"rounds": 2}}, 2, run.output_dir, tmp_path / "run/round-2")
+        return len(starts)
+
+    monkeypatch.setattr(rounds, "fingerprint_model", lambda folder: "the same aligned teacher")
+    return start
+
+
+def test_a_later_round_is_done_for_the_questions_that_it_was_asked_with(started):
+    assert [started(), started()] == [1, 1]
+    # A label is put right: the first round is judged anew, and a table with the old second one would mix two test sets.
+    assert [started(("100 + 1", "102")), started(("100 + 1", "102"))] == [2, 2]
+    assert started(("100 + 2", "102")) == 3
+    assert started(("100 + 2", "102"), category="arithmetic") == 4
 
 
 def test_every_round_asks_with_seeds_of_its_own():
