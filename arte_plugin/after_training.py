@@ -3,9 +3,10 @@
 import json
 from dataclasses import asdict, replace
 
-from arte_plugin import child, near_duplicates, versions
-from arte_plugin.alignment import alignment_lines, alignment_report, remarks
+from arte_plugin import child, near_duplicates, ranks, versions
+from arte_plugin.alignment import alignment_lines, alignment_report, enter_teacher, remarks
 from arte_plugin.check_alignment import aligned_teacher
+from arte_plugin.earlier_config import enter_trainings
 from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import Count, count_rows, hash_file, hash_of
 from arte_plugin.memory import logged_peaks
@@ -88,6 +89,8 @@ def regenerate(run: Run) -> None:
         return files, counts, {}
 
     run.out.stage("regenerate", inputs, work, [one for one in (aligned, teachers.unaligned) if one])
+    if ranks.is_first():
+        enter_teacher(run.out.manifest, "regenerate")
 
 
 def sft(run: Run) -> None:
@@ -226,4 +229,5 @@ def evaluate(run: Run) -> None:
         return files, counts, {}
 
     run.out.stage("evaluate", inputs, work)
+    enter_trainings(run.out.manifest, (training.stage for training in trainings(run.args)))
     run_benchmarks(students, run.args.evaluate, run.cfg, run.out.file("evaluate", ""), memory)

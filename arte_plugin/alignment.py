@@ -14,7 +14,7 @@ from arte_plugin.tables import Lines
 CHECK = "align-check"
 FILE = "alignment.json"
 
-#: Where the check's result has the files of the teacher that it looked at.
+#: Where the result of a stage has the files of the aligned teacher that it asked.
 _CHECKED = "aligned"
 
 #: A smaller share of changed rationales is hardly a change.
@@ -31,25 +31,25 @@ def alignment_report(folder: Path) -> dict[str, Any]:
     file, stages = folder / STAGES[CHECK] / FILE, Manifest(folder / "manifest.json").stages()
     if CHECK not in stages or not file.is_file():
         return {}
-    if "align" in stages and not _is_of(stages[CHECK], stages["align"]):
+    if "align" in stages and not is_of_teacher(stages[CHECK], stages["align"]):
         return {}
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def enter_teacher(manifest: Manifest) -> None:
-    """Enter with the check, which has just been found done, what stage 5 left: that teacher it is a check of."""
+def enter_teacher(manifest: Manifest, stage: str = CHECK) -> None:
+    """Enter with a stage, which has just been found done, what stage 5 left: it is that teacher that it asked."""
     stages = manifest.stages()
     weights = _weights(stages["align"]) if "align" in stages else None
-    if weights is not None and CHECK in stages and stages[CHECK].result.get(_CHECKED) != weights:
-        manifest.amend(CHECK, {_CHECKED: weights})
+    if weights is not None and stage in stages and stages[stage].result.get(_CHECKED) != weights:
+        manifest.amend(stage, {_CHECKED: weights})
 
 
-def _is_of(check: StageRecord, align: StageRecord) -> bool:
-    """Whether a check is of the teacher that stage 5 left, be it trained again since: the weights tell."""
-    then, now = check.result.get(_CHECKED), _weights(align)
+def is_of_teacher(stage: StageRecord, align: StageRecord) -> bool:
+    """Whether a stage asked the teacher that stage 5 left, be it trained again since: the weights tell."""
+    then, now = stage.result.get(_CHECKED), _weights(align)
     if then is None or now is None:
         # An earlier version has not entered them.
-        return align.finished <= check.finished
+        return align.finished <= stage.finished
     return then == now
 
 

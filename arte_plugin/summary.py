@@ -7,6 +7,7 @@ from typing import Any
 
 from arte_plugin.alignment import CHECK, alignment_lines, alignment_report, remarks
 from arte_plugin.args import ArteArgs
+from arte_plugin.earlier_config import outdated
 from arte_plugin.manifest import Manifest
 from arte_plugin.near_duplicates import near_lines
 from arte_plugin.rows import Result
@@ -21,7 +22,8 @@ _OF_THE_SET = 7
 def summary(folder: Path, args: ArteArgs | None = None) -> str:
     """The stage table of a run folder and, once they are there, the tables of the preference set and of the results.
 
-    Students are those of `args`, or all that were ever trained there.
+    Students are those of `args`, or all that were ever trained there. Of stages that were made from something else than
+    what lies there now, the table says so, and what they found is left out.
     """
     stages = Manifest(folder / "manifest.json").stages()
     if args is not None:
@@ -34,21 +36,23 @@ def summary(folder: Path, args: ArteArgs | None = None) -> str:
         return f"Nothing has been run in {folder} yet."
     from arte_plugin.stages.consistency import preference_set_report
 
-    table = stage_table(stages, [*STAGES, "rounds"])
+    old = outdated(folder, stages, args)
+    table = stage_table(stages, [*STAGES, "rounds"], old)
     shown = f"\n{folder}\n\n{table}\n"
     if near := near_lines(folder):
         shown += f"\n{format_table(near)}\n"
-    if sets := preference_set_report(folder):
+    if "preference-set" not in old and (sets := preference_set_report(folder)):
         shown += preference_set_tables(sets)
-    if "pair" in stages:
+    if "pair" in stages.keys() - old:
         shown += _gap_tables(folder)
-    if CHECK in stages and (report := alignment_report(folder)):
+    if CHECK in stages.keys() - old and (report := alignment_report(folder)):
         shown += (
             f"\n{format_table(alignment_lines(report))}\n\n" + "\n".join(wrap(line) for line in remarks(report)) + "\n"
         )
-    if "evaluate" in stages:
+    if "evaluate" in stages.keys() - old:
         shown += _result_tables(folder / STAGES["evaluate"])
-    if (args is None or args.rounds > 1) and (file := folder / "rounds.json").is_file():
+    rounds_shown = (args is None or args.rounds > 1) and "evaluate" not in old
+    if rounds_shown and (file := folder / "rounds.json").is_file():
         from arte_plugin.rounds import round_lines
 
         rounds = json.loads(file.read_text(encoding="utf-8"))

@@ -3,7 +3,7 @@
 import re
 import shutil
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -16,12 +16,13 @@ Lines = list[list[str]]
 WIDTH = 100
 
 
-def stage_table(stages: Mapping[str, StageRecord], order: Sequence[str]) -> str:
+def stage_table(stages: Mapping[str, StageRecord], order: Sequence[str], outdated: Collection[str] = ()) -> str:
     """One line for each kind of row that a stage made; stages that have not run yet are shown as such.
 
     What was dropped, by reason, and what is to be said of the rows stands below their line: it is as long as it is.
     What a stage did for one arm stands in the manifest as `STAGE/ARM`. `memory` is the most that was allocated on a
-    GPU; the column is there where a GPU was used.
+    GPU; the column is there where a GPU was used. Of stages that are `outdated`, this is said in place of what they
+    found.
     """
     order = [name for stage in order for name in (stage, *(key for key in stages if key.startswith(f"{stage}/")))]
     measured = any(record.memory for record in stages.values())
@@ -48,7 +49,10 @@ def stage_table(stages: Mapping[str, StageRecord], order: Sequence[str]) -> str:
             if row > 0:
                 costs = [""] * len(costs)
             lines.append([name if row == 0 else "", count.what, str(count.made), str(count.kept), *costs])
-            below.append([said for said in (dropped and f"dropped: {dropped}", count.note) if said])
+            notes = [said for said in (dropped and f"dropped: {dropped}", count.note) if said]
+            if name in outdated:
+                notes = [_OUTDATED] if row == 0 else []
+            below.append(notes)
     widths, rows = _set_rows(lines, text_width())
     indent = " " * (widths[0] + len(_GAP) + 2)
     shown = [line for row, notes in zip(rows, below, strict=True) for line in (*row, *_wrapped(notes, indent))]
@@ -73,6 +77,9 @@ _GAP = "  "
 
 #: Between a number and its word, which stand in one line.
 _TIE = "\N{NO-BREAK SPACE}"
+
+#: Below the line of a stage that was made from other files than lie there now.
+_OUTDATED = "of an earlier config: made from something else than what lies there now"
 
 #: Names and paths stay in one piece, to be copied.
 _WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
