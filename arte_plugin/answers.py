@@ -14,7 +14,7 @@ from arte_plugin.answer_types import AnswerType
 from arte_plugin.rows import Outcome
 
 #: Raised with every change of what is read as an answer: that decides how replies are judged, and where they end.
-VERSION = 3
+VERSION = 4
 
 #: "The answer is", "**Answer**:"
 _STATING = re.compile(r"\banswer\**(?:\s+is\b|\s*:)\**\s*:?\s*", re.IGNORECASE)
@@ -26,7 +26,8 @@ _IN_BOX = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
 #: In front of the answer in the last line of a worked solution of GSM8K.
 _LAST_LINE = "####"
 
-_MARKED = re.compile(r"\(([A-Za-z])\)|^(?:(?i:option)\s+)?([A-Z])[.):]\s|^([a-z])\)\s")
+#: A letter in brackets, but not the plural of "person(s)"; a letter and what closes it, in front.
+_MARKED = re.compile(r"\(([A-Z])\)|(?<![^\W\d_])\(([a-z])\)|^(?:(?i:option)\s+)?([A-Z])[.):]\s|^([a-z])\)\s")
 #: A bare letter is named where it begins, or is introduced, and the sentence does not make a word of it: not the C of
 #: "vitamin C", nor the A of "A dog".
 _BARE = re.compile(
@@ -45,6 +46,13 @@ _NUMBER = re.compile(r"[-+−]?\s?[$€£]?\s?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d
 _EN_DASH = re.compile(r"(?<![\w)])–(?=[$€£]?\d)")
 _IN_BRACKETS = re.compile(r"([-−])\s?\(\s?([$€£]?[\d,.]+)\s?\)")
 _CALCULATION = re.compile(r"\d\s*[-+−–*/×÷^]\s*(?:[$€£(]?\d|$)|\dx\d|\d\s+x\s+\d")
+#: In front of a number, a sign in words.
+_MINUS = re.compile(r"\b(?:minus|negative)\s+(?=[$€£]?\d)", re.IGNORECASE)
+#: What is said with a number and more than the number: "5 million", a root, a fraction, a power, "x-5".
+_MORE = re.compile(
+    r"\d\s*(?:hundred|thousand|million|billion|trillion|dozen)s?\b|sqrt|\\[dt]?frac|√|\d\s*[²³π]|[^\W\d_][-−]\d",
+    re.IGNORECASE,
+)
 _LONE_NUMBER = re.compile(rf"(?:{_NUMBER.pattern})(?:\s[a-z]+)?\.?", re.IGNORECASE)
 #: What stands in the place of an answer.
 _EMPTY = "… \t\n"
@@ -52,11 +60,14 @@ _EMPTY = "… \t\n"
 _COMMA = re.compile(r"(?<!\d)\s*,\s*|\s*,\s*(?!\d|\s)|,\s+")
 _TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 
-_NOT = r"\bnot\s+(?:(?i:option|choice)\s+)?[\"'“*]*"
+_NOT = (
+    r"(?:\b(?i:not|never|cannot|hardly)|(?i:n['’]t))\s+(?i:(?:be|ever|always|necessarily|really|quite|entirely)\s+)*"
+    r"(?:(?i:option|choice)\s+)?[\"'“*]*"
+)
 #: An answer that is denied says what the answer is not.
 _DENIED = {
     "choice": re.compile(rf"{_NOT}(?:\([A-Za-z]\)|[A-Z](?![\w'])|[a-z](?:\)|\W*$))"),
-    "boolean": re.compile(rf"{_NOT}(?:true|false|yes|no)\b", re.IGNORECASE),
+    "boolean": re.compile(rf"{_NOT}(?:true|false|yes|no)\b|\bno\s+(?:longer|one|doubt|idea|answer)\b", re.IGNORECASE),
     "number": re.compile(rf"{_NOT}[-+−]?\s?[$€£]?\d", re.IGNORECASE),
 }
 
@@ -198,8 +209,9 @@ def _choice(text: str) -> str | None:
 
 def _number(text: str) -> str | None:
     # Of "3 + 4 = 7", the result.
-    text = _IN_BRACKETS.sub(r"\1\2", _EN_DASH.sub("-", text.rpartition("=")[2].strip()))
-    if _CALCULATION.search(text):
+    text = _MINUS.sub("-", _EN_DASH.sub("-", text.rpartition("=")[2].strip()))
+    text = _IN_BRACKETS.sub(r"\1\2", text)
+    if _CALCULATION.search(text) or _MORE.search(text):
         return None
     numbers = set()
     for found in _NUMBER.findall(text):

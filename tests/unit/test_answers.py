@@ -231,3 +231,39 @@ def test_reading_takes_time_linear_in_the_length(repeated, kind):
     for response in (many, f"The answer is {many}!<ans>"):
         extract(response, kind)
     tagged(f"<ans>{many}</ans>", kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inside", "answer"),
+    [
+        ("boolean", "isn't true", None),
+        ("boolean", "It is never true", None),
+        ("boolean", "It cannot be true", None),
+        ("boolean", "Can’t be yes", None),
+        ("boolean", "not always true", None),
+        ("boolean", "no one knows", None),
+        ("boolean", "No, it is never so", "No"),
+        ("boolean", "No", "No"),
+        ("number", "minus 5", "-5"),
+        ("number", "negative $5", "-5"),
+        ("number", "10 minus 5", None),
+        ("number", "$5 million", None),
+        ("number", "sqrt(5)", None),
+        ("number", "√16", None),
+        ("number", r"\frac{4}{4}", None),
+        ("number", "5²", None),
+        ("number", "x-5", None),
+        ("number", "-5", "-5"),
+        ("number", "isn't 5", None),
+        ("choice", "person(s)", None),
+        ("choice", "answer(B)", "(B)"),
+        ("choice", "(s)", "(S)"),
+        ("choice", "It can't be (A)", None),
+    ],
+)
+def test_an_answer_is_neither_its_opposite_nor_a_part_of_itself(kind, inside, answer):
+    assert extract(f"<ans>{inside}</ans>", kind) == answer
+
+
+def test_an_answer_that_is_no_longer_one():
+    assert extract("The answer is no longer clear.", "boolean") is None
