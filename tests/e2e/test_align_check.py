@@ -108,6 +108,7 @@ def test_a_teacher_that_moved_is_weighed_on_pairs_that_it_has_not_seen(
     check_alignment.align_check(run)
     # The teacher as it was, the teacher as it is, the student: each alone.
     assert alive == [1, 1, 1]
+    run.out.close()
     assert alive_models(shape) == 0
 
     report = alignment_report(folder)

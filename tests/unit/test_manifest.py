@@ -47,7 +47,8 @@ def test_a_run_says_so_once(done, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(loop.memory, "settle", lambda: None)
     monkeypatch.setattr(loop.merging, "start_from_whole_teacher", lambda run: None)
     monkeypatch.setattr(loop, "_until", lambda run, last: None)
-    run = SimpleNamespace(cache=SimpleNamespace(close=lambda: None), out=SimpleNamespace(manifest=done))
+    out = SimpleNamespace(manifest=done, close=lambda: None)
+    run = SimpleNamespace(cache=SimpleNamespace(close=lambda: None), out=out, chosen=None)
     with caplog.at_level("WARNING"):
         loop.until(run, "pair")
     [said] = caplog.messages

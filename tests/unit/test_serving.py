@@ -61,7 +61,7 @@ def test_a_served_student_cant_tell_how_likely_an_answer_is():
 @pytest.mark.parametrize(
     ("engine", "said"),
     [
-        ({"kind": "vllm"}, r"arte\.engine: `kind` is `transformers` or `server` \(found 'vllm'\)"),
+        ({"kind": "vllm"}, r"arte\.engine: `kind` is `transformers`, `auto` or `server` \(found 'vllm'\)"),
         ({"cache_gb": 1}, r"arte\.engine\.cache_gb: there is no such key; did you mean `cache_gib`\?"),
         ({"page_size": 32}, r"arte\.engine: there is no `page_size` any more, .*: take it out\."),
         ({"kind": "server", "api": "vllm", "student": OURS, "page_size": 32}, r"arte\.engine: there is no `page_size`"),
