@@ -156,7 +156,8 @@ def _demo(options: argparse.Namespace, ours: bool) -> Callable[[Path], Found]:
     from arte_plugin.tasks import load_tasks
 
     cfg = yaml.safe_load(QUICKSTART.read_text(encoding="utf-8"))
-    cfg["arte"]["tasks"][0]["questions"]["path"] = str(WORDS)
+    for one in cfg["arte"]["tasks"]:
+        one["questions"]["path"] = str(ROOT / one["questions"]["path"])
     args = ArteArgs.model_validate(cfg["arte"])
     (task,) = load_tasks(args.tasks, cfg["seed"])
     settings = args.evaluate.model_copy(update={"limit": options.questions})
