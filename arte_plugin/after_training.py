@@ -123,6 +123,8 @@ def _sft(run: Run, training: Training, like: Training) -> None:
         ):
             trained, note = there, f"trained in {run.source.name}"
         elif like is training:
+            # The training begins by clearing the folder of the student that was trained there before.
+            run.out.overwrites(training.stage)
             trained = asdict(sft.train(config, folder, batch.processes(student.sft, child.gpus())))
             note = Change(**trained["change"]).note() if trained["change"] else ""
             peaks.update(logged_peaks(folder / "train.log"))

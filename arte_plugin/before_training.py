@@ -218,7 +218,7 @@ def probe(run: Run) -> None:
         racing = partial(probe_racing, quantile=run.args.pair.quantile, seed=run.args.seed)
         tally = Tally()
         asked = of_all(probe if settings.budget == "full" else racing)
-        run.out.write_as_made(run.out.file("probe", "probes.jsonl"), tally.counted(asked))
+        run.out.write_as_made("probe", run.out.file("probe", "probes.jsonl"), tally.counted(asked))
         scores, total = tally.scores(drafts), tally.readings.n
         # A call that racing saves is a probe that was not made.
         saved = {"saved": cells - total} if total < cells else {}
@@ -277,7 +277,9 @@ def consistency(run: Run) -> None:
                 yield from more
 
         tally = Tally()
-        run.out.write_as_made(run.out.file("probe", "consistency_probes.jsonl"), tally.counted(probes()))
+        run.out.write_as_made(
+            consistency.STAGE, run.out.file("probe", "consistency_probes.jsonl"), tally.counted(probes())
+        )
         total = tally.readings.n
         of_students = [one for by_student in found.values() for one in by_student.values()]
         compared = sum(one["preference_set"]["compared"] for one in of_students)

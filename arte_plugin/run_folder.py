@@ -84,6 +84,7 @@ class RunFolder:
             used = {key: value for key, value in used.items() if key not in (*memory.BEFORE, *memory.AFTER)}
         memory.check_given_back(name, used)
         if ranks.is_first():
+            self.overwrites(name)
             for path, content in files.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if isinstance(content, str):
@@ -118,9 +119,18 @@ class RunFolder:
             if ranks.is_first():
                 self.manifest.amend_memory(self._kept_by, used)
 
-    def write_as_made(self, path: Path, rows: Iterable[object]) -> None:
-        """Write rows that are too many to be held; other ranks than the first make theirs too, and write none."""
+    def overwrites(self, name: str) -> None:
+        """Take a stage out of the manifest before its first file is replaced.
+
+        Killed between its files and its entry, and with its YAML put back, it would else count as done for the entry
+        of before, over the files of the other YAML.
+        """
+        self.manifest.forget(name)
+
+    def write_as_made(self, name: str, path: Path, rows: Iterable[object]) -> None:
+        """Write a stage's rows that are too many to be held; other ranks than the first make theirs, and write none."""
         if ranks.is_first():
+            self.overwrites(name)
             write_rows(path, rows)
         else:
             deque(rows, maxlen=0)
