@@ -518,6 +518,11 @@ class ArteArgs(Block):
         description="Top-level keys of the teacher's training that the YAML leaves out, as the plugin fills them in "
         "(docs/recipes.md). It writes this itself.",
     )
+    command_line: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Top-level keys that options of `axolotl train` have set, for later rounds. The plugin writes this "
+        "itself.",
+    )
 
     @property
     def students(self) -> list[StudentArgs]:

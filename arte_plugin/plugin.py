@@ -57,6 +57,9 @@ class ArtePlugin(BasePlugin):
         """
         with shown_errors():
             check_config(cfg)
+            # Ray's workers come here again, with a config that is validated and has it already.
+            if "command_line" not in cfg["arte"]:
+                cfg["arte"]["command_line"] = rounds.from_command_line(cfg)
             added = teacher_recipe.fill_in(cfg, ranks.world_size())
             teacher_recipe.check_it_trains(_sharded_as_written(cfg))
             if added and ranks.is_first():

@@ -25,6 +25,7 @@ from arte_plugin.ranks import LOGGER
 from arte_plugin.rows import Result, write_text
 from arte_plugin.run import Run
 from arte_plugin.run_folder import Made
+from arte_plugin.sharding import KEYS as SHARDING
 from arte_plugin.stages import STAGES
 from arte_plugin.stages.sft import TrainedStudent, plain
 from arte_plugin.tables import Lines
@@ -33,6 +34,9 @@ from arte_plugin.trainings import trainings
 LOG = logging.getLogger(LOGGER)
 
 FILE = "rounds.json"
+
+#: Not taken over from the command line: a later round has a block and checkpoints of its own.
+_NOT_FOR_ROUNDS = ("arte", "axolotl_config_path", "resume_from_checkpoint")
 
 _HEADER = """\
 # Round {number}, written by arte_plugin. It is complete; to run it alone:  axolotl train {path}
@@ -60,7 +64,7 @@ def go_on(run: Run) -> None:
 
     Raises `StageError` when a round fails, with the end of its log; what was made stays, and the next start goes on.
     """
-    config = _as_started(raw_config(str(run.cfg["axolotl_config_path"])), run.cfg)
+    config = _as_started(raw_config(str(run.cfg["axolotl_config_path"])), run.args.command_line)
     rounds = [_result(1, run.output_dir)]
     for number in range(2, run.args.rounds + 1):
         latest = rounds[-run.args.patience :]
@@ -85,14 +89,22 @@ def round_lines(rounds: Sequence[Mapping[str, Any]]) -> Lines:
     return lines
 
 
-def _as_started(config: Mapping[str, Any], cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """The YAML with the values that options on the command line have put in the place of its own."""
-    started = copy.deepcopy(dict(config))
-    for key, value in started.items():
-        now = cfg.get(key)
-        if isinstance(value, str | int | float) and type(now) is type(value):
-            started[key] = now
-    return started
+def from_command_line(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """The top-level keys that options have set, of a config with them in it that Axolotl has not yet validated.
+
+    Afterwards they can't be told from what Axolotl itself makes of the YAML. Nothing where there is no YAML.
+    """
+    if not cfg.get("axolotl_config_path"):
+        return {}
+    written = raw_config(str(cfg["axolotl_config_path"]))
+    said = {key: value for key, value in cfg.items() if key not in _NOT_FOR_ROUNDS and value != written.get(key)}
+    # Commands in one process switch sharding off; that is no wish of the user's.
+    return plain({key: value for key, value in said.items() if value is not None or key not in SHARDING})
+
+
+def _as_started(config: Mapping[str, Any], command_line: Mapping[str, Any]) -> dict[str, Any]:
+    """The YAML with what options on the command line have put in the place of its own values, or beside them."""
+    return copy.deepcopy({**config, **command_line})
 
 
 def _next_config(run: Run, config: Mapping[str, Any], number: int, before: Path, folder: Path) -> dict[str, Any]:

@@ -4,10 +4,13 @@ import json
 
 import pytest
 import torch
+import yaml
+from axolotl.cli.config import load_cfg
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from arte_plugin import rounds
+from arte_plugin.config_check import raw_config
 from arte_plugin.errors import ConfigError
 from arte_plugin.manifest import Count, Manifest
 from arte_plugin.rounds import _as_started, _merge_student, round_lines
@@ -17,6 +20,9 @@ from tests.taught import TAUGHT
 from tests.unit.test_students import check
 
 STUDENT = {"base_model": "x"}
+
+SUMS = {"name": "sums", "description": "Add.", "answer": "number", "seed_questions": 4, "validation_questions": 4}
+QUESTIONS = [{"question": f"{i} + 1", "answer": str(i + 1)} for i in range(20)]
 
 
 @pytest.mark.parametrize(
@@ -40,10 +46,35 @@ def test_keys_that_do_not_go_together(keys, said):
     assert len(str(error.value).splitlines()) == 2
 
 
-def test_a_later_round_is_run_with_the_options_of_the_command_line():
-    config = {"learning_rate": 1e-4, "bf16": "auto", "base_model": "x", "arte": {"rounds": 2}, "lora_r": 8}
-    now = {"learning_rate": 1e-5, "bf16": True, "base_model": "x", "arte": {}, "lora_r": 8, "unsaid": 1}
-    assert _as_started(config, now) == {**config, "learning_rate": 1e-5}
+@pytest.mark.parametrize(
+    ("yaml_says", "options", "round_has"),
+    [
+        # Validated, 1 has become 1.0 and 3 is 3.0.
+        ({"num_epochs": 1}, {"num_epochs": "3"}, {"num_epochs": 3}),
+        # PyYAML reads this as text.
+        ({"learning_rate": "5e-5"}, {"learning_rate": "1e-5"}, {"learning_rate": "1e-5"}),
+        ({}, {"learning_rate": "5e-5"}, {"learning_rate": 5e-5}),
+        ({"bf16": "auto"}, {"bf16": "false"}, {"bf16": "false"}),
+        ({"trl": {"beta": 0.1}}, {"trl__beta": 0.3}, {"trl": {"beta": 0.3}}),
+        # What Axolotl makes of them on this machine is not the user's wish.
+        ({"bf16": "auto", "learning_rate": "5e-5", "num_epochs": 1}, {}, {}),
+        # These are the first round's own.
+        ({}, {"resume_from_checkpoint": "somewhere/checkpoint-3"}, {}),
+    ],
+)
+def test_a_later_round_is_run_with_the_options_of_the_command_line(tmp_path, yaml_says, options, round_has):
+    (tmp_path / "main.jsonl").write_text("".join(json.dumps(one) + "\n" for one in QUESTIONS))
+    written = {
+        "base_model": str(TAUGHT), "output_dir": str(tmp_path / "run"), "rl": "dpo", "adapter": "lora",
+        "micro_batch_size": 1, "plugins": ["arte_plugin.ArtePlugin"],
+        "datasets": [{"path": "arte://pairs", "type": "arte_plugin.preference_pairs"}],
+        "arte": {"student": STUDENT, "tasks": [{**SUMS, "questions": {"path": str(tmp_path / "main.jsonl")}}]},
+        **yaml_says,
+    }  # fmt: skip
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(written))
+    cfg = load_cfg(str(tmp_path / "config.yaml"), **options)
+    config = raw_config(str(tmp_path / "config.yaml"))
+    assert _as_started(config, cfg["arte"]["command_line"] or {}) == {**config, **round_has}
 
 
 @pytest.fixture
@@ -65,14 +96,12 @@ def started(tmp_path, monkeypatch):
         return 0
 
     monkeypatch.setattr(rounds.child, "axolotl", child)
-    questions = [{"question": f"{i} + 1", "answer": str(i + 1)} for i in range(20)]
 
     def start(test=("100 + 1", "101"), **task):
-        (tmp_path / "main.jsonl").write_text("".join(json.dumps(one) + "\n" for one in questions))
+        (tmp_path / "main.jsonl").write_text("".join(json.dumps(one) + "\n" for one in QUESTIONS))
         (tmp_path / "test.jsonl").write_text(json.dumps({"question": test[0], "answer": test[1]}) + "\n")
         sums = {
-            "name": "sums", "description": "Add.", "answer": "number", "seed_questions": 4, "validation_questions": 4,
-            "questions": {"path": str(tmp_path / "main.jsonl")},
+            **SUMS, "questions": {"path": str(tmp_path / "main.jsonl")},
             "test_questions": {"path": str(tmp_path / "test.jsonl")}, **task,
         }  # fmt: skip
         block = {"student": {"base_model": str(TAUGHT), "name": "s"}, "tasks": [sums], "rounds": 2}
