@@ -67,6 +67,12 @@ def without_repeats(drafts: Sequence[Draft], tasks: Sequence[Task], stage: str) 
     ]
 
 
+def preference_set_of(drafts: Path) -> Path | None:
+    """The preference set of the run that `drafts` come from: in its run folder, or published beside them."""
+    places = (drafts.parent.parent / STAGES["preference-set"], drafts.parent)
+    return next((file for at in places if (file := at / "preference_set.jsonl").is_file()), None)
+
+
 def _questions(drafts: Path, name: str) -> Iterator[tuple[str, str]]:
     """That run's questions as far as its files are there, comparable, and what they were."""
     yield from _questions_of_earlier_rounds(drafts, name)
@@ -75,8 +81,7 @@ def _questions(drafts: Path, name: str) -> Iterator[tuple[str, str]]:
 
 def _questions_of_run(drafts: Path, name: str) -> Iterator[tuple[str, str]]:
     """Of one run, or of one round."""
-    places = (drafts.parent.parent / STAGES["preference-set"], drafts.parent)
-    preference_set = next((file for at in places if (file := at / "preference_set.jsonl").is_file()), None)
+    preference_set = preference_set_of(drafts)
     unknown = [what for what, there in (("seed", drafts.is_file()), ("preference", preference_set)) if not there]
     if unknown and ranks.is_first():
         LOG.warning(

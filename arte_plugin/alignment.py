@@ -74,6 +74,9 @@ def verdict(report: Mapping[str, Any]) -> str:
         return f"{said}; not asked whether the student likes them ({found['skipped']})"
     score = found["score"]
     points = f"{_points(score['difference'])} points ({_points(score['low'])} to {_points(score['high'])})"
+    if found.get("preference_set") == "unknown":
+        # Which speaks for the teacher: its pairs were chosen for what helps on just these.
+        points += "; the questions asked may be those that decided which drafts were chosen"
     if score["low"] > 0:
         return f"{said}, liked {points}"
     if score["high"] < 0:

@@ -7,6 +7,7 @@ from typing import Any
 
 from arte_plugin import aligned_weights, ranks
 from arte_plugin.align_args import CHECK_QUESTIONS
+from arte_plugin.aligned_on import preference_set_of
 from arte_plugin.alignment import CHECK, FILE, alignment_report, enter_teacher, require_change, verdict
 from arte_plugin.errors import StageError, TeacherError
 from arte_plugin.manifest import Count, hash_file
@@ -50,8 +51,9 @@ def align_check(run: Run) -> None:
     before, after = teacher_model(run.cfg, args, run.cache), aligned_teacher(run)
     students = [student_model(one, args, run.cfg, run.cache) for one in args.students]
     drafts_file, _ = run.scored_drafts()
-    held_out_file, set_file = run.held_out_file, run.out.file("preference-set", "preference_set.jsonl")
-    own_set = args.pair.drafts is None
+    held_out_file, own_set = run.held_out_file, args.pair.drafts is None
+    # Without one it isn't known which questions decided what was chosen, and the verdict says so.
+    set_file = run.out.file("preference-set", "preference_set.jsonl") if own_set else preference_set_of(drafts_file)
     inputs = {
         "aligned": dict(after.identity),
         "students": [{"name": student.name, **run.asking(student)} for student in students],
@@ -60,7 +62,7 @@ def align_check(run: Run) -> None:
         "pairs": hash_file(run.pairs_file),
         "held_out": hash_file(held_out_file) if settings.held_out else None,
         "drafts": hash_file(drafts_file),
-        "preference_set": hash_file(set_file) if own_set else None,
+        "preference_set": hash_file(set_file) if set_file else "unknown",
         "questions": check_questions(run),
         "regenerate": args.regenerate.model_dump(include={"temperature", "max_new_tokens"}),
         "asking": args.elicit.model_dump(include={"seeds_per_prompt", "questions_per_prompt", "prefill", "max_calls"}),
@@ -72,9 +74,9 @@ def align_check(run: Run) -> None:
         trained = stage.some_trained(read_rows(run.pairs_file, PreferencePair), args.seed)
         drafted = {(one.task, comparable(one.question)) for one in read_rows(drafts_file, Draft)}
         of_task, weighed = _ask_teachers(run, before, after, held_out, trained, drafted)
-        preference_set = read_rows(set_file, PreferenceQuestion) if own_set else []
-        liked, probes = _ask_students(run, students, of_task, preference_set)
-        report = _report(run, of_task, weighed, liked, bool(before.served or after.served))
+        preference_set = read_rows(set_file, PreferenceQuestion) if set_file else []
+        liked, probes = _ask_students(run, students, of_task, preference_set, own_set)
+        report = _report(run, of_task, weighed, liked, bool(before.served or after.served), set_file is not None)
         files: Files = {
             run.out.file(CHECK, "rationales.jsonl"): [row for one in of_task.values() for row in one.rows],
             run.out.file(CHECK, "probes.jsonl"): probes,
@@ -162,13 +164,14 @@ class _Liked:
 
 
 def _ask_students(
-    run: Run, students: Sequence[Model], of_task: Mapping[str, _OfTask], preference_set: Sequence[PreferenceQuestion]
-) -> tuple[_Liked, list[Probe]]:
+    run: Run, students: Sequence[Model], of_task: Mapping[str, _OfTask], preference_set: Sequence[PreferenceQuestion],
+    own_set: bool,
+) -> tuple[_Liked, list[Probe]]:  # fmt: skip
     liked, probes = _Liked(), []
     todo: list[tuple[Task, list[stage.Rewritten], list[PreferenceQuestion]]] = []
     for task in run.tasks:
         rows = [row for row in of_task[task.name].rows if row.usable]
-        questions = stage.shown_with(task, preference_set, run.args.seed)
+        questions = stage.shown_with(task, preference_set, run.args.seed, own_set)
         if not rows:
             liked.skipped[task.name] = of_task[task.name].skipped or "no question that both answered"
         elif not questions:
@@ -188,8 +191,9 @@ def _ask_students(
 
 
 def _report(
-    run: Run, of_task: Mapping[str, _OfTask], weighed: Sequence[stage.Weighed], liked: _Liked, served: bool
-) -> dict[str, Any]:
+    run: Run, of_task: Mapping[str, _OfTask], weighed: Sequence[stage.Weighed], liked: _Liked, served: bool,
+    set_known: bool,
+) -> dict[str, Any]:  # fmt: skip
     rows = [row for one in of_task.values() for row in one.rows]
     students = [student.name for student in run.args.students]
     weights = [run.weights.get(name, 1.0) for name in students]
@@ -197,6 +201,8 @@ def _report(
     liking: dict[str, Any] = {"skipped": next(iter(liked.skipped.values()), "no task")}
     if together:
         liking = stage.liking(list(together.values()), run.args.seed)
+        if not set_known:
+            liking["preference_set"] = "unknown"
         if len(students) > 1:
             liking["students"] = {
                 name: stage.liking([answers[place] for answers in liked.answers.values()], run.args.seed)

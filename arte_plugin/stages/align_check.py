@@ -24,6 +24,7 @@ from arte_plugin.likelihoods import ask_likelihoods
 from arte_plugin.models import Model
 from arte_plugin.rendering import Renderer
 from arte_plugin.rows import AnswerLikelihood, Draft, PreferencePair, PreferenceQuestion, Probe, wilson
+from arte_plugin.same_question import comparable
 from arte_plugin.stages.likelihood import weigh
 from arte_plugin.stages.liking import Paired, Table, paired, paired_shares, sign_flip_p
 from arte_plugin.stages.preference_set import preference_question
@@ -170,10 +171,23 @@ def some_trained(pairs: Sequence[PreferencePair], seed: int) -> list[PreferenceP
 # --- What the student makes of it -------------------------------------------------------------------------------------
 
 
-def shown_with(task: Task, preference_set: Sequence[PreferenceQuestion], seed: int) -> list[PreferenceQuestion]:
-    """Validation questions outside of the preference set, or, if there are none, those held out for the rounds."""
-    chosen = {question.preference_id for question in preference_set if question.task == task.name}
-    rest = [one for one in task.validation if one.question_id not in chosen] or list(task.held_out)
+def shown_with(
+    task: Task, preference_set: Sequence[PreferenceQuestion], seed: int, own: bool = True
+) -> list[PreferenceQuestion]:
+    """Validation questions outside of the preference set, or, if there are none, those held out for the rounds.
+
+    Where the set is another run's, whose tasks may have other names and splits, its questions are known by their text.
+    """
+    if own:
+        chosen = {question.preference_id for question in preference_set if question.task == task.name}
+        rest = [one for one in task.validation if one.question_id not in chosen] or list(task.held_out)
+    else:
+        taken = {comparable(question.question) for question in preference_set}
+        splits = [
+            [one for one in split if comparable(one.question) not in taken]
+            for split in (task.validation, task.held_out)
+        ]
+        rest = splits[0] or splits[1]
     if len(rest) > VALIDATION:
         rest = random.Random(f"{seed}/{task.name}/{STAGE}/validation").sample(rest, VALIDATION)
     return [preference_question(one) for one in rest]

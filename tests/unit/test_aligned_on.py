@@ -1,13 +1,19 @@
 """Another run's seed and preference questions against this run's test questions, and its drafts against all of them."""
 
+import json
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from arte_plugin import prompts
-from arte_plugin.aligned_on import without_repeats, without_what_was_aligned_on
+from arte_plugin import check_alignment, prompts
+from arte_plugin.aligned_on import preference_set_of, without_repeats, without_what_was_aligned_on
+from arte_plugin.args import ArteArgs
 from arte_plugin.errors import DataError
+from arte_plugin.manifest import hash_file
 from arte_plugin.rows import Draft, PreferenceQuestion, Question, write_rows
+from arte_plugin.stages.align_check import Answers, Rewritten
 from arte_plugin.task_args import TaskArgs
 from arte_plugin.tasks import Task, left_out
 
@@ -117,3 +123,71 @@ def test_drafts_that_repeat_a_question_of_this_run_are_dropped_once_each():
     kept, dropped = without_repeats(drafts, [task("what is 5+5")], "pair")
     assert [one.question for one in kept] == ["What is 6 + 6?"]
     assert [(row.stage, row.reason, row.id) for row in dropped] == [("pair", "repeats_test", "What is 5 + 5?")]
+
+
+@pytest.fixture
+def checked(tmp_path, monkeypatch):
+    """The align check of a run with these published drafts: what was shown, the stage's inputs, and the report."""
+
+    def check(drafts):
+        args = ArteArgs.model_validate(
+            {
+                "pair": {"drafts": str(drafts), "scores": "unread.jsonl"},
+                "student": {"base_model": "./student"},
+                "tasks": [ARGS.model_dump(exclude_unset=True)],
+                "align": {"held_out": 0},
+            }
+        )
+        mine = Task(ARGS, [], [question(PREFERENCE.lower()), question("What is 5 + 5?")], [], 0)
+        pairs = tmp_path / "pairs.jsonl"
+        write_rows(pairs, [])
+        rewritten = [Rewritten("sums", "n", "1 + 1?", "2", "as it was", "as it is", "2", "2")]
+        of_task = {"sums": check_alignment._OfTask(rows=rewritten)}
+        shown, inputs = [], {}
+
+        def ask_student(task, rows, questions, student, settings):
+            shown.extend(one.question for one in questions)
+            right = np.array([[float(i) for i in range(len(questions))]])
+            return Answers(right, right), []
+
+        model = SimpleNamespace(identity={}, name="student", served=False, close=lambda: None)
+        monkeypatch.setattr(check_alignment.stage, "ask_student", ask_student)
+        monkeypatch.setattr(check_alignment, "_ask_teachers", lambda *_: (of_task, []))
+        for name in ("teacher_model", "aligned_teacher", "student_model"):
+            monkeypatch.setattr(check_alignment, name, lambda *_: model)
+
+        made = {}
+
+        def run_stage(name, given, work, models):
+            inputs.update(given)
+            files, _, _ = work()
+            made.update(json.loads(files[tmp_path / check_alignment.FILE]))
+
+        run = SimpleNamespace(
+            args=args, cfg={}, cache=None, tasks=[mine], weights={}, pairs_file=pairs, held_out_file=pairs,
+            scored_drafts=lambda: (drafts, None), asking=lambda _: {},
+            out=SimpleNamespace(file=lambda _, name: tmp_path / name, stage=run_stage, manifest=None),
+        )  # fmt: skip
+        monkeypatch.setattr(check_alignment, "enter_teacher", lambda _: None)
+        monkeypatch.setattr(check_alignment, "alignment_report", lambda _: made)
+        run.out.path = tmp_path
+        check_alignment.align_check(run)
+        return shown, inputs, made
+
+    return check
+
+
+def test_the_check_shows_no_question_that_published_drafts_were_chosen_by(drafts, checked):
+    shown, inputs, report = checked(drafts)
+    assert shown == ["What is 5 + 5?"], "that run's preference questions are known by their text"
+    assert inputs["preference_set"] == hash_file(preference_set_of(drafts))
+    assert "may be those" not in report["verdict"]
+
+
+def test_where_the_preference_set_is_not_known_the_verdict_says_so(tmp_path, checked):
+    drafts = tmp_path / "published/drafts.jsonl"
+    write_rows(drafts, [draft("What is 1 + 1?")])
+    shown, inputs, report = checked(drafts)
+    assert len(shown) == 2
+    assert report["verdict"].endswith("; the questions asked may be those that decided which drafts were chosen")
+    assert inputs["preference_set"] == "unknown", "an earlier verdict did not say so"
