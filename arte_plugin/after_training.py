@@ -4,7 +4,13 @@ import json
 from dataclasses import asdict, replace
 
 from arte_plugin import child, near_duplicates, ranks, versions
-from arte_plugin.alignment import alignment_lines, alignment_report, enter_teacher, remarks
+from arte_plugin.alignment import (
+    alignment_lines,
+    alignment_report,
+    alignment_report_of_source,
+    enter_teacher,
+    remarks,
+)
 from arte_plugin.check_alignment import aligned_teacher
 from arte_plugin.earlier_config import enter_trainings
 from arte_plugin.fingerprints import fingerprint_model
@@ -170,7 +176,12 @@ def evaluate(run: Run) -> None:
     preference_set = preference_set_report(run.out.path)
     alignment = {}
     if run.args.align.check:
-        alignment = alignment_report(run.source.folder if run.source else run.out.path)
+        known = {fingerprint_model(one.base_model, one.revision) for one in run.args.students}
+        alignment = (
+            alignment_report_of_source(run.source.folder, run.source.name, known)
+            if run.source
+            else alignment_report(run.out.path)
+        )
     inputs = {
         "students": {
             one.label: {
@@ -219,7 +230,7 @@ def evaluate(run: Run) -> None:
             "results": [asdict(row) for row in results],
             "comparisons": [asdict(row) for row in comparisons],
             "preference_set": preference_set,
-            # Empty where it was not checked; of `from_run`, as it was checked there.
+            # Empty where it was not checked; of `from_run`, as it was checked there, with whom and on what.
             "alignment": alignment,
             # What decides whether another round follows; empty where there is one only.
             "held_out": [asdict(one.result) for one in on_held_out],

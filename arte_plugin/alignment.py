@@ -1,7 +1,7 @@
 """What the align check found, in words and as a table: for the stage table, the results and `arte status`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,23 @@ def alignment_report(folder: Path) -> dict[str, Any]:
     if "align" in stages and not is_of_teacher(stages[CHECK], stages["align"]):
         return {}
     return json.loads(file.read_text(encoding="utf-8"))
+
+
+def alignment_report_of_source(folder: Path, name: str, fingerprints: Collection[str]) -> dict[str, Any]:
+    """`alignment_report` of the run folder of `from_run`, which is called `name`, and under `from_run` what it is of.
+
+    `fingerprints` are those of this run's students: the verdict there is that of other students' where it has others.
+    """
+    if not (report := alignment_report(folder)):
+        return {}
+    students = Manifest(folder / "manifest.json").stages()[CHECK].inputs.get("students", [])
+    of = {
+        "run": name,
+        "students": [one["name"] for one in students],
+        "other_students": [one["name"] for one in students if one["model"]["model"] not in fingerprints],
+        "tasks": list(report["tasks"]),
+    }
+    return {**report, "from_run": of}
 
 
 def enter_teacher(manifest: Manifest, stage: str = CHECK) -> None:
@@ -140,11 +157,19 @@ def alignment_lines(report: Mapping[str, Any]) -> Lines:
 
 def remarks(report: Mapping[str, Any]) -> list[str]:
     """The verdict, and what could not be measured, one line each."""
-    said = [f"alignment: {report['verdict']}"]
+    said = [f"alignment{_of_source(report['from_run']) if 'from_run' in report else ''}: {report['verdict']}"]
     said += [f"{name}: not checked: {task['skipped']}" for name, task in report["tasks"].items() if task.get("skipped")]
     said += [f"reward accuracy: {report['rewards'][key]}" for key in ("not_measured", "none_held_out")
              if report["rewards"].get(key)]  # fmt: skip
     return said
+
+
+def _of_source(of: Mapping[str, Any]) -> str:
+    """Whose verdict it is, where it is none on this run's own teacher, student and tasks."""
+    students = ", ".join(
+        f"{name} (not a student of this run)" if name in of["other_students"] else name for name in of["students"]
+    )
+    return f", as checked in {of['run']}{students and f' with {students}'} on {', '.join(of['tasks'])}"
 
 
 def _share_line(what: str, found: Mapping[str, Any]) -> list[str]:

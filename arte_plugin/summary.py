@@ -29,7 +29,8 @@ def summary(folder: Path, args: ArteArgs | None = None) -> str:
     if args is not None:
         # The manifest remembers the students of earlier versions of the YAML too.
         wanted = {training.stage for training in trainings(args)}
-        if not args.align.check:
+        # With `from_run` the check is that run's; one from before it was asked for is of another teacher.
+        if not args.align.check or args.from_run:
             stages.pop(CHECK, None)
         stages = {name: row for name, row in stages.items() if name.partition("/")[0] != "sft" or name in wanted}
     if not stages:

@@ -117,6 +117,8 @@ def _same_config_from_that_run(write_config, tmp_path, changes, rows):
     )
     assert here["results"] == there["results"]
     # The aligned teacher was checked there.
+    of = here["alignment"].pop("from_run")
+    assert (of["run"], of["other_students"]) == (str(tmp_path / "arte"), []) and of["students"] and of["tasks"]
     assert here["alignment"] == there["alignment"] != {}
     assert "not run yet" not in done.stdout
     assert not (tmp_path / "again/model.safetensors").exists()

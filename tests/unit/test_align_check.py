@@ -11,6 +11,7 @@ from arte_plugin.align_args import TRAINED, VALIDATION
 from arte_plugin.alignment import (
     alignment_lines,
     alignment_report,
+    alignment_report_of_source,
     enter_teacher,
     remarks,
     require_change,
@@ -340,6 +341,21 @@ def test_a_check_from_before_teachers_were_entered_is_taken_over(tmp_path):
     manifest.record("align", {}, [], {}, 0.0, result={"left": {"files": files}})
     enter_teacher(manifest)
     assert manifest.stages()["align-check"].result == {"aligned": files}
+
+
+def test_another_runs_verdict_says_whose_it_is(tmp_path):
+    file = tmp_path / "05-align-check/alignment.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"verdict": "30 % of rationales changed", "tasks": {"sums": {}}, "rewards": {}}))
+    students = [{"name": "small", "model": {"model": "hash of small"}}]
+    assert alignment_report_of_source(tmp_path, "./there", set()) == {}, "nothing was checked there"
+    Manifest(tmp_path / "manifest.json").record("align-check", {"students": students}, [], {}, 0.0)
+    for here, said in (("hash of small", "small"), ("hash of large", "small (not a student of this run)")):
+        found = alignment_report_of_source(tmp_path, "./there", {here})
+        [remark] = remarks(found)
+        assert remark == f"alignment, as checked in ./there with {said} on sums: 30 % of rationales changed"
+        assert found["from_run"]["run"] == "./there" and found["from_run"]["tasks"] == ["sums"]
+    assert remarks(alignment_report(tmp_path)) == ["alignment: 30 % of rationales changed"], "of a run's own"
 
 
 def test_a_change_is_required_of_a_teacher_that_was_not_checked():
