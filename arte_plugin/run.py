@@ -12,6 +12,7 @@ from arte_plugin import (
     aligned_weights,
     auto_engine,
     axolotl_keys,
+    local_files,
     ranks,
     sharding,
     teacher_recipe,
@@ -178,6 +179,10 @@ class Run:
         training["datasets"] = [
             entry for entry in map(dict, training.get("datasets") or []) if entry.get("path") != SENTINEL
         ]
+        # By their content, as the pairs are: the entries only say where they lie.
+        beside = local_files.hashes_of_datasets(
+            [*training["datasets"], *map(dict, training.get("test_datasets") or [])]
+        )
         training = sharding.as_in_one_process(training, ranks.world_size())
         if "gradient_accumulation_steps" in self.args.recipe:
             # So filled in that all processes together take this many pairs, whatever their number.
@@ -185,6 +190,7 @@ class Run:
         training |= adapters.training(self.cfg)
         inputs = {
             "pairs": hash_file(self.pairs_file),
+            **({"beside_pairs": beside} if beside else {}),
             "teacher": self.teacher_fingerprint(),
             **begun,
             **self.teacher_rendering(),
