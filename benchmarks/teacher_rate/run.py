@@ -55,8 +55,7 @@ class Cell:
 #: In the order of what they tell. The last ones are around the recipe that the first ones led to.
 CELLS = (
     Cell(2e-4, 3), Cell(5e-6, 3), Cell(5e-4, 3), Cell(5e-5, 3), Cell(1e-4, 3),
-    Cell(2e-4, 1), Cell(5e-4, 1), Cell(1e-4, 1), Cell(5e-6, 1), Cell(5e-5, 1),
-    Cell(2e-4, 3, sft=0.2), Cell(2e-4, 3, beta=0.05), Cell(2e-4, 3, beta=0.3), Cell(2e-4, 3, sft=1.0),
+    Cell(2e-4, 1), Cell(2e-4, 3, sft=0.2), Cell(2e-4, 3, beta=0.3),
 )  # fmt: skip
 
 
