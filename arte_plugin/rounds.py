@@ -7,7 +7,7 @@ import copy
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -96,8 +96,12 @@ def from_command_line(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not cfg.get("axolotl_config_path"):
         return {}
+    from axolotl.cli.args import TrainerCliArgs
+
     written = raw_config(str(cfg["axolotl_config_path"]))
-    said = {key: value for key, value in cfg.items() if key not in _NOT_FOR_ROUNDS and value != written.get(key)}
+    # The command's own options are handed over whether they were given or not.
+    other = {*_NOT_FOR_ROUNDS, *(field.name for field in fields(TrainerCliArgs))}
+    said = {key: value for key, value in cfg.items() if key not in other and value != written.get(key)}
     # Commands in one process switch sharding off; that is no wish of the user's.
     return plain({key: value for key, value in said.items() if value is not None or key not in SHARDING})
 

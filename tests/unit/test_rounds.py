@@ -58,6 +58,8 @@ def test_keys_that_do_not_go_together(keys, said):
         ({"trl": {"beta": 0.1}}, {"trl__beta": 0.3}, {"trl": {"beta": 0.3}}),
         # What Axolotl makes of them on this machine is not the user's wish.
         ({"bf16": "auto", "learning_rate": "5e-5", "num_epochs": 1}, {}, {}),
+        # `axolotl train` hands these over whether they were given or not.
+        ({}, {"debug": False, "debug_text_only": False, "debug_num_examples": 0, "shard": False}, {}),
         # These are the first round's own.
         ({}, {"resume_from_checkpoint": "somewhere/checkpoint-3"}, {}),
     ],
