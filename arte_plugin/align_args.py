@@ -1,6 +1,6 @@
 """`arte.align`: how the alignment is checked."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from arte_plugin.block import Block
 
@@ -40,5 +40,14 @@ class AlignArgs(Block):
         gt=0,
         le=1,
         description="End the run before stage 6 where the aligned teacher answers a smaller share of these questions "
-        "otherwise than before.",
+        "otherwise than before; with `from_run`, by that run's check.",
     )
+
+    @model_validator(mode="after")
+    def _somebody_looks(self) -> "AlignArgs":
+        if self.require_change is not None and not self.check:
+            raise ValueError(
+                "`require_change` is held against what the check finds, and `check: false` leaves it out: take out one "
+                "of them"
+            )
+        return self

@@ -101,10 +101,18 @@ def verdict(report: Mapping[str, Any]) -> str:
     return f"{said}, but nothing shows that the student likes them better: {points}"
 
 
-def require_change(report: Mapping[str, Any], wanted: float | None) -> None:
-    """Raises `StageError` where fewer of the teacher's rationales than `wanted` (a share) changed, or nobody looked."""
+def require_change(report: Mapping[str, Any], wanted: float | None, source: str = "") -> None:
+    """Raises `StageError` where fewer of the teacher's rationales than `wanted` (a share) changed, or nobody looked.
+
+    `source` names the run that the teacher comes from, and its check with it, where that is another one.
+    """
     if wanted is None:
         return
+    if not report and source:
+        raise StageError(
+            f"`arte.align.require_change` is {wanted:g}, and there is no check of the teacher of {source}: run "
+            "`arte align-check` there, with that run's YAML, or take `require_change` out."
+        )
     if not report:
         raise StageError(
             f"`arte.align.require_change` is {wanted:g}, and the check that was made is of another teacher than this "
@@ -113,11 +121,12 @@ def require_change(report: Mapping[str, Any], wanted: float | None) -> None:
         )
     rationales = report["rationales"]
     if not rationales["n"] or rationales["share"] < wanted:
+        anew = "The teacher is trained anew when its keys in the YAML change (`learning_rate`, `num_epochs`)"
+        remedy = "Name another run in `from_run`" if source else anew
         raise StageError(
-            f"`arte.align.require_change` is {wanted:g}, and of {rationales['n']} rationales the aligned teacher "
-            f"writes {rationales['changed']} otherwise than before: {verdict(report)}. The teacher is trained anew "
-            "when its keys in the YAML change (`learning_rate`, `num_epochs`); to go on with this one, take "
-            "`require_change` out."
+            f"`arte.align.require_change` is {wanted:g}, and of {rationales['n']} rationales the "
+            f"{f'teacher of {source}' if source else 'aligned teacher'} writes {rationales['changed']} otherwise than "
+            f"before: {verdict(report)}. {remedy}; to go on with this one, take `require_change` out."
         )
 
 

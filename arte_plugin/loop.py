@@ -4,6 +4,7 @@ import logging
 from contextlib import closing
 
 from arte_plugin import after_training, before_training, check_alignment, memory, merging, ranks
+from arte_plugin.alignment import alignment_report, require_change
 from arte_plugin.manifest import upgraded
 from arte_plugin.prompt_report import special_string_lines
 from arte_plugin.ranks import LOGGER
@@ -16,6 +17,7 @@ def until(run: Run, last: str) -> None:
     """Run the stages before the teacher's training, up to and with `last`; skip what is done."""
     # However this ends: the teacher's training may take hours, and meanwhile one file holds all answers.
     with closing(run.cache), closing(run.out):
+        require_change_of_source(run)
         memory.settle()
         if ranks.is_first() and (older := upgraded(run.out.manifest.stages())):
             LOG.warning("This run was begun with other versions; what is done is kept. %s", older)
@@ -23,6 +25,13 @@ def until(run: Run, last: str) -> None:
             LOG.info("%s", run.chosen.line())
         merging.start_from_whole_teacher(run)
         _until(run, last)
+
+
+def require_change_of_source(run: Run) -> None:
+    """Hold the check of `from_run`'s teacher, if there is such a run, against `align.require_change`."""
+    if run.source is not None:
+        report = alignment_report(run.source.folder)
+        require_change(report, run.args.align.require_change, run.source.name)
 
 
 def _until(run: Run, last: str) -> None:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from arte_plugin import loop
 from arte_plugin.align import describe
 from arte_plugin.align_args import TRAINED, VALIDATION
 from arte_plugin.alignment import (
@@ -20,7 +21,7 @@ from arte_plugin.alignment import (
 from arte_plugin.args import ArteArgs, ElicitArgs, ProbeArgs, RegenerateArgs
 from arte_plugin.check_alignment import _ask_teachers
 from arte_plugin.engines.base import Completion, Likelihood
-from arte_plugin.errors import StageError
+from arte_plugin.errors import ConfigError, StageError
 from arte_plugin.manifest import Manifest
 from arte_plugin.models import Model
 from arte_plugin.request_cache import RequestCache
@@ -29,6 +30,7 @@ from arte_plugin.stages import align_check as stage
 from arte_plugin.task_args import TaskArgs
 from arte_plugin.tasks import Task
 from tests.plain import PlainRenderer
+from tests.unit.test_students import check
 
 QUESTIONS = [Question(f"v{i}", "sums", f"{i} + {i}?", str(2 * i)) for i in range(100)]
 TASK = Task(
@@ -362,6 +364,36 @@ def test_a_change_is_required_of_a_teacher_that_was_not_checked():
     with pytest.raises(StageError, match=r"`arte.align.require_change` is 0.1, and the check .* another teacher"):
         require_change({}, 0.1)
     require_change({}, None)
+
+
+def test_a_change_cant_be_required_where_nobody_looks():
+    with pytest.raises(ConfigError, match="`require_change` is held against what the check finds, and `check: false`"):
+        check({"base_model": "x"}, align={"check": False, "require_change": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        (report(3, liking=liked(0.0, 0.0, 0.0)), "of 40 rationales the teacher of ./other writes 3 .*`from_run`"),
+        ({}, "there is no check of the teacher of ./other: .*"),
+        (report(4, liking=liked(0.0, 0.0, 0.0)), ""),
+    ],
+)
+def test_a_change_is_required_of_another_runs_teacher_too(tmp_path, there, said):
+    """By that run's check, before anything is loaded."""
+    file = tmp_path / "05-align-check/alignment.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(there))
+    if there:
+        Manifest(tmp_path / "manifest.json").record("align-check", {}, [], {}, 0.0)
+    source = SimpleNamespace(folder=tmp_path, name="./other")
+    args = check({"base_model": "x"}, from_run="./other", align={"require_change": 0.1}).arte
+    ends = SimpleNamespace(close=lambda: None)
+    run = SimpleNamespace(args=args, source=source, cache=ends, out=ends)
+    if not said:
+        return loop.require_change_of_source(run)
+    with pytest.raises(StageError, match=said):
+        loop.until(run, "pair")
 
 
 # --- What the training says of itself ---------------------------------------------------------------------------------
