@@ -57,7 +57,11 @@ SHARED_KEYS = (*_OF_THE_MACHINE, *_ALSO_SHARED)
 _LORA_KERNELS = ("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel", "lora_embedding_kernel")
 
 #: What this stage decides itself; another value in `student.sft` would train something else than the loop goes on with.
-_OURS = ("base_model", "revision_of_model", "datasets", "output_dir", "dataset_prepared_path", "rl", "arte")
+_OURS = (
+    "base_model", "revision_of_model", "datasets", "output_dir", "dataset_prepared_path", "rl", "arte",
+    # A rationale that is cut has lost its answer; `too_long` counts it as dropped.
+    "excess_length_strategy",
+)  # fmt: skip
 
 _HEADER = """\
 # The student's fine-tuning, written by arte_plugin from the teacher's YAML (`arte.student.sft` for changes).

@@ -86,6 +86,12 @@ def test_keys_that_the_loop_relies_on_are_refused(tailored):
         config(tailored, output_dir="elsewhere", datasets=[])
 
 
+def test_examples_that_are_too_long_are_left_out_whatever_else_axolotl_could_do(tailored):
+    # One that is cut has lost its answer, and the stage counts it as dropped.
+    with pytest.raises(ConfigError, match="can't set excess_length_strategy"):
+        config(tailored, excess_length_strategy="truncate")
+
+
 def test_new_rows_get_a_new_cache(tailored):
     before = config(tailored)["dataset_prepared_path"]
     assert config(tailored)["dataset_prepared_path"] == before
