@@ -139,10 +139,14 @@ def environment() -> dict[str, str]:
     return environment
 
 
+#: Triton's bindings, of what is still alive when a process ends with an error.
+_LEAKS = re.compile(r"nanobind: | - leaked | - \.\.\. skipped remainder|See https://nanobind\.")
+
+
 def _tail(log_file: Path, lines: int = 15) -> str:
     text = log_file.read_text(encoding="utf-8", errors="replace")
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     shown = (line.rsplit("\r", 1)[-1].rstrip() for line in text.replace("\r\n", "\n").split("\n"))
-    # Neither progress bars nor a traceback's underlining.
-    kept = [line for line in shown if line.strip(" ^~") and not re.search(r"\d+%\|", line)]
+    # Neither progress bars, nor a traceback's underlining, nor what a library counts behind the error.
+    kept = [line for line in shown if line.strip(" ^~") and not re.search(r"\d+%\|", line) and not _LEAKS.match(line)]
     return "\n".join(kept[-lines:]) or "(it is empty)"
