@@ -48,7 +48,7 @@ def test_a_run_says_so_once(done, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(loop.merging, "start_from_whole_teacher", lambda run: None)
     monkeypatch.setattr(loop, "_until", lambda run, last: None)
     out = SimpleNamespace(manifest=done, close=lambda: None)
-    run = SimpleNamespace(cache=SimpleNamespace(close=lambda: None), out=out, chosen=None)
+    run = SimpleNamespace(cache=SimpleNamespace(close=lambda: None), out=out, chosen=None, source=None)
     with caplog.at_level("WARNING"):
         loop.until(run, "pair")
     [said] = caplog.messages

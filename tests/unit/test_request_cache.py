@@ -200,7 +200,7 @@ def test_another_runs_cache_is_left_without_a_log(tmp_path):
 def test_however_the_stages_end_the_cache_is_closed(tmp_path, monkeypatch, part, end):
     cache = RequestCache(tmp_path / "c.sqlite")
     out = SimpleNamespace(manifest=Manifest(tmp_path / "run/manifest.json"), close=lambda: None)
-    run = SimpleNamespace(cache=cache, out=out, chosen=None)
+    run = SimpleNamespace(cache=cache, out=out, chosen=None, source=None)
 
     def ask(run, *_):
         run.cache.put([("a", DONE)])
