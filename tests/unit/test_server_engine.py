@@ -454,6 +454,7 @@ port, model, once = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 open(once + ".worker", "w").write(str(worker.pid))
 print("serving", model, flush=True)
+if os.path.exists(once): open(once + ".again", "w").close()
 count = 0
 # Until it is started a second time.
 stuck = once.endswith("hang") and not os.path.exists(once)
@@ -467,6 +468,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["Content-Length"]))
         if once.endswith("wait"):
             time.sleep(60)
+        # Until the other server has died and is started again: all alone, this one would soon be through with the rest.
+        while once.endswith("never") and not os.path.exists(once.removesuffix("never") + "once.again"):
+            time.sleep(0.01)
         if stuck:
             self.send_response(503); self.send_header("Content-Length", "5"); self.end_headers()
             self.wfile.write(b"stuck")
