@@ -29,6 +29,7 @@ from arte_plugin.engine_args import (
     check_aligned_teacher_can_be_served,
     check_revision_is_served,
 )
+from arte_plugin.sft_args import check_sft_keys
 from arte_plugin.task_args import TaskArgs
 from arte_plugin.teacher_args import check_own_adapter
 
@@ -104,6 +105,12 @@ class StudentArgs(Block):
     sft: dict[str, Any] = Field(
         default_factory=dict, description="Any Axolotl keys for the student's fine-tuning, over the paper's recipe."
     )
+
+    @field_validator("sft")
+    @classmethod
+    def _leaves_ours(cls, sft: dict[str, Any]) -> dict[str, Any]:
+        check_sft_keys(sft)
+        return sft
 
     @model_validator(mode="after")
     def _keeps_its_template(self) -> "StudentArgs":

@@ -12,7 +12,7 @@ import yaml
 
 from arte_plugin import axolotl_keys, child
 from arte_plugin.args import StudentArgs
-from arte_plugin.errors import ConfigError, StageError
+from arte_plugin.errors import StageError
 from arte_plugin.fingerprints import fingerprint_model
 from arte_plugin.manifest import hash_file, hash_of
 from arte_plugin.ranks import LOGGER
@@ -56,13 +56,6 @@ _ALSO_SHARED = ("sequence_len", "gradient_checkpointing", "gradient_checkpointin
 SHARED_KEYS = (*_OF_THE_MACHINE, *_ALSO_SHARED)
 _LORA_KERNELS = ("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel", "lora_embedding_kernel")
 
-#: What this stage decides itself; another value in `student.sft` would train something else than the loop goes on with.
-_OURS = (
-    "base_model", "revision_of_model", "datasets", "output_dir", "dataset_prepared_path", "rl", "arte",
-    # A rationale that is cut has lost its answer; `too_long` counts it as dropped.
-    "excess_length_strategy",
-)  # fmt: skip
-
 _HEADER = """\
 # The student's fine-tuning, written by arte_plugin from the teacher's YAML (`arte.student.sft` for changes).
 # It is complete; to run it alone:  axolotl train {path}
@@ -99,11 +92,8 @@ def student_config(
     """A complete Axolotl config for the student's fine-tuning; `cfg` is the teacher's, `date` the run's (ISO).
 
     `made_from` is what tells this training from another that the config does not: the student's content, and the
-    versions of the code. Raises `ConfigError` where `student.sft` sets a key that ARTE must set itself.
+    versions of the code.
     """
-    clash = [key for key in _OURS if key in student.sft]
-    if clash:
-        raise ConfigError(f"`arte.student.sft` can't set {', '.join(clash)}: ARTE sets that itself. Take it out.")
     folder = folder.absolute()
     # Axolotl's cache of prepared data sets goes by the config, not by what is in the file.
     content = hash_of({"tailored": hash_file(tailored), **(made_from or {})})[:16]

@@ -10,7 +10,7 @@ import yaml
 
 from arte_plugin import child as child_process
 from arte_plugin.args import StudentArgs
-from arte_plugin.errors import ConfigError, StageError
+from arte_plugin.errors import StageError
 from arte_plugin.rows import TailoredExample, write_rows
 from arte_plugin.stages import batch, sft
 from tests.tiny import tiny_model
@@ -79,17 +79,6 @@ def test_the_users_keys_win(tailored):
     assert made["lora_mlp_kernel"] is False
     assert "saves_per_epoch" not in made
     assert "lora_mlp_kernel" not in config(tailored)
-
-
-def test_keys_that_the_loop_relies_on_are_refused(tailored):
-    with pytest.raises(ConfigError, match="can't set datasets, output_dir"):
-        config(tailored, output_dir="elsewhere", datasets=[])
-
-
-def test_examples_that_are_too_long_are_left_out_whatever_else_axolotl_could_do(tailored):
-    # One that is cut has lost its answer, and the stage counts it as dropped.
-    with pytest.raises(ConfigError, match="can't set excess_length_strategy"):
-        config(tailored, excess_length_strategy="truncate")
 
 
 def test_new_rows_get_a_new_cache(tailored):

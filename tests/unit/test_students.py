@@ -52,6 +52,19 @@ def test_a_student_is_named_after_its_model():
         ({"student": "x"}, "arte.student: Input should be a valid dictionary"),
         ({"student": {"base_model": "x"}, "seeds": [1, 1]}, "arte.seeds: 1 stands there twice"),
         ({"student": {"base_model": "x", "sft": {"seed": 3}}, "seeds": [1, 2]}, "`student.sft.seed` both seed"),
+        (
+            {"student": {"base_model": "x", "sft": {"output_dir": "elsewhere", "datasets": []}}},
+            "arte.student.sft: can't set datasets, output_dir",
+        ),
+        (
+            {"student": [{"base_model": "x", "sft": {"revision_of_model": "main"}}]},
+            r"arte.student\[0\].sft: can't set revision_of_model",
+        ),
+        (
+            # An example that is cut has lost its answer, and stage 7 counts it as dropped.
+            {"student": {"base_model": "x", "sft": {"excess_length_strategy": "truncate"}}},
+            "arte.student.sft: can't set excess_length_strategy",
+        ),
     ],
 )
 def test_a_wrong_list_is_told_in_the_words_of_the_yaml(block, said):
