@@ -26,7 +26,7 @@ from arte_plugin.stages.agreement import disagreement_note
 from arte_plugin.stages.sft import TrainedStudent
 from arte_plugin.stages.student_lm import Candidate, attention
 from arte_plugin.tables import markdown_table
-from arte_plugin.trainings import Training, trainings
+from arte_plugin.trainings import Training, is_trained_over, lodges, trainings
 from arte_plugin.weight_change import Change
 
 
@@ -102,14 +102,21 @@ def regenerate(run: Run) -> None:
 def sft(run: Run) -> None:
     """Stage 7, for every student, arm and seed; arms with the same examples have one student."""
     alike: dict[tuple[str, str, int], Training] = {}
+    likes: dict[Training, Training] = {}
     for training in trainings(run.args):
         key = (hash_file(run.examples_file(training.arm)), training.student.name, training.seed)
-        _sft(run, training, alike.setdefault(key, training))
+        likes[training] = alike.setdefault(key, training)
+    # Last those whose student lies in another's folder, where another may be trained before that.
+    stages, folder = run.out.manifest.stages(), run.out.file("sft", "")
+    for training, like in sorted(likes.items(), key=lambda one: bool(lodges(stages, one[1].stage, folder))):
+        _sft(run, training, like)
 
 
 def _sft(run: Run, training: Training, like: Training) -> None:
     from arte_plugin.stages import batch, sft
 
+    if is_trained_over(run.out.manifest.stages(), training.stage, run.out.file("sft", "")):
+        run.out.overwrites(training.stage)
     student = training.student
     tailored = run.examples_file(like.arm)
     folder = run.out.file("sft", like.folder)

@@ -10,6 +10,7 @@ from arte_plugin.fingerprints import same_model
 from arte_plugin.manifest import Manifest
 from arte_plugin.rows import Draft, Score, read_rows
 from arte_plugin.stages import STAGES
+from arte_plugin.trainings import is_trained_over
 
 
 class SourceRun:
@@ -100,13 +101,14 @@ class SourceRun:
 
     def trained(self, inputs_hash: str) -> dict[str, Any] | None:
         """A student that was fine-tuned there with just these inputs, as its manifest has it; None if there is none."""
-        for name, record in self.manifest.stages().items():
+        stages, students = self.manifest.stages(), self.folder / STAGES["sft"]
+        for name, record in stages.items():
             stage, _, label = name.partition("/")
-            if stage != "sft" or record.inputs_hash != inputs_hash:
+            if stage != "sft" or record.inputs_hash != inputs_hash or is_trained_over(stages, name, students):
                 continue
             which = "adapter" if record.result.get("adapter") else "model"
             # The folder may have been moved, or downloaded, since.
-            for place in (Path(record.result[which]), self.folder / STAGES["sft"] / label / "student"):
+            for place in (Path(record.result[which]), students / label / "student"):
                 if place.is_dir():
                     return {**record.result, which: str(place)}
         return None

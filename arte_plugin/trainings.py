@@ -1,9 +1,11 @@
 """Which students are fine-tuned in stage 7: one for each student of the YAML, arm and seed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from arte_plugin.args import Arm, ArteArgs, StudentArgs
+from arte_plugin.manifest import StageRecord
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,3 +38,29 @@ def trainings(args: ArteArgs) -> Iterator[Training]:
                 parts.append(arm)
                 parts += [f"seed-{seed}"] if args.seeds else []
                 yield Training(student, arm, seed, "/".join(parts))
+
+
+def lodges(stages: Mapping[str, StageRecord], name: str, folder: Path) -> str:
+    """Another training whose folder the student of the training `name` lies in, by its stage; empty where none is.
+
+    Arms with the same examples have one student, which lies in the folder of the first of them. `folder` is stage 7's.
+    """
+    if name not in stages:
+        return ""
+    result = stages[name].result
+    student, folder = Path(result.get("adapter") or result["model"]), folder.absolute()
+    if not student.is_relative_to(folder):
+        # Of the run of `from_run`.
+        return ""
+    label = student.relative_to(folder).parent.as_posix()
+    holder = "sft" if label == "." else f"sft/{label}"
+    return "" if holder == name else holder
+
+
+def is_trained_over(stages: Mapping[str, StageRecord], name: str, folder: Path) -> bool:
+    """Whether the training `name` is done, but by a student in another one's folder where by now another student lies.
+
+    `folder` is stage 7's.
+    """
+    holder = lodges(stages, name, folder)
+    return bool(holder) and (holder not in stages or stages[holder].inputs_hash != stages[name].inputs_hash)
