@@ -79,16 +79,40 @@ def as_json(found: Sequence[Near]) -> str:
 
 
 def near_lines(folder: Path) -> Lines:
-    """The table of a run folder: a line for each kind of questions, over all tasks; empty before any were counted."""
-    files = [file for stage in ("elicit", "regenerate") if (file := folder / STAGES[stage] / FILE).is_file()]
-    rows = [Near(**row) for file in files for row in json.loads(file.read_text(encoding="utf-8"))]
+    """The table of a run folder: a line for each kind of questions, over all tasks; empty where none were found."""
+    rows = _rows(folder)
+    if not any(row.found for row in rows):
+        return []
     splits = list(dict.fromkeys(row.split for row in rows))
-    lines = [["near duplicates", "n", *(f"in {split}" for split in splits)]] if rows else []
-    for what in dict.fromkeys(row.questions for row in rows):
-        of = [row for row in rows if row.questions == what]
+    lines = [["near duplicates", "n", *(f"in {split}" for split in splits)]]
+    for what, of in _kinds(rows).items():
         cells = [_cell([row for row in of if row.split == split]) for split in splits]
-        lines.append([f"of {what}", str(sum(row.n for row in of if row.split == of[0].split)), *cells])
+        lines.append([f"of {what}", str(_questions(of)), *cells])
     return lines
+
+
+def none_found(folder: Path) -> str:
+    """Says that a run folder has no near duplicates; empty where it has, and before any were counted."""
+    rows = _rows(folder)
+    if not rows or any(row.found for row in rows):
+        return ""
+    return f"near duplicates: none, of {sum(map(_questions, _kinds(rows).values())):,} questions"
+
+
+def _rows(folder: Path) -> list[Near]:
+    files = [file for stage in ("elicit", "regenerate") if (file := folder / STAGES[stage] / FILE).is_file()]
+    return [Near(**row) for file in files for row in json.loads(file.read_text(encoding="utf-8"))]
+
+
+def _kinds(rows: Sequence[Near]) -> dict[str, list[Near]]:
+    return {
+        what: [row for row in rows if row.questions == what] for what in dict.fromkeys(row.questions for row in rows)
+    }
+
+
+def _questions(of_kind: Sequence[Near]) -> int:
+    """How many they are: each was held against several splits."""
+    return sum(row.n for row in of_kind if row.split == of_kind[0].split)
 
 
 def _cell(rows: Sequence[Near]) -> str:

@@ -9,7 +9,7 @@ from arte_plugin.alignment import CHECK, alignment_lines, alignment_report, rema
 from arte_plugin.args import ArteArgs
 from arte_plugin.earlier_config import outdated
 from arte_plugin.manifest import Manifest
-from arte_plugin.near_duplicates import near_lines
+from arte_plugin.near_duplicates import near_lines, none_found
 from arte_plugin.rows import Result
 from arte_plugin.stages import STAGES
 from arte_plugin.tables import Lines, format_table, stage_table, wrap
@@ -42,6 +42,8 @@ def summary(folder: Path, args: ArteArgs | None = None) -> str:
     shown = f"\n{folder}\n\n{table}\n"
     if near := near_lines(folder):
         shown += f"\n{format_table(near)}\n"
+    elif none := none_found(folder):
+        shown += f"\n{none}\n"
     if "preference-set" not in old and (sets := preference_set_report(folder)):
         shown += preference_set_tables(sets)
     if "pair" in stages.keys() - old:

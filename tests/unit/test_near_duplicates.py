@@ -3,8 +3,10 @@ import random
 
 import pytest
 
+from arte_plugin.manifest import Manifest
 from arte_plugin.near_duplicates import FILE, NearDuplicates, as_json, near_generated, near_lines, near_splits
 from arte_plugin.rows import Question
+from arte_plugin.summary import summary
 from arte_plugin.task_args import TaskArgs
 from arte_plugin.tasks import Task
 
@@ -96,5 +98,17 @@ def test_in_a_task_made_from_a_template_chance_says_that_it_is_one():
     assert sum(row.found for row in rows) > 0
 
 
+def test_where_there_are_none_a_line_says_so_and_no_table(tmp_path):
+    mine = task(["Name a sea."], ["Name a river.", "Who wrote it?"], ["Which word is the longest one here?"])
+    rows = near_splits(mine) + near_generated(mine, "drafts", ["Is it raining in Oslo now?"] * 1200)
+    (tmp_path / "01-elicit").mkdir()
+    (tmp_path / "01-elicit" / FILE).write_text(as_json(rows))
+    Manifest(tmp_path / "manifest.json").record("elicit", {}, [], {}, 0.0)
+    assert near_lines(tmp_path) == []
+    assert "\nnear duplicates: none, of 1,203 questions\n" in summary(tmp_path)
+
+
 def test_nothing_is_shown_before_anything_was_counted(tmp_path):
     assert near_lines(tmp_path) == []
+    Manifest(tmp_path / "manifest.json").record("elicit", {}, [], {}, 0.0)
+    assert "near duplicates" not in summary(tmp_path)
