@@ -124,7 +124,10 @@ MORE = """\
 - **Nothing is padded.** The tokens of all rows in flight lie behind one another in one sequence, for prompts and for
   decoding steps alike. Attention is the only place where rows are told apart.
 - **Nobody waits for the slowest.** A row ends with the token that completes its answer's tag; another one of the batch
-  takes its place, of any prefix. On a CPU 32 rows are in flight: more would hardly make a token cheaper.
+  takes its place, of any prefix. On a CPU 64 rows are in flight: more would hardly make a token cheaper.
+- **On a CPU, matmuls read weights in their own order.** Linear layers in float32 run on oneDNN, with weights that are
+  put in order once and held a second time (`packed_linears.py`; models of up to a billion parameters, 4 GiB); both
+  parts of attention are calls of torch's flash attention, which gives the log-sum-exp as well.
 - **Memory has a budget.** `engine.cache_gib` bounds the keys and values of what is in flight, with room for the
   prefixes of these rows, the next one and the last; the number of rows follows from it, whatever the number of drafts.
   Rows and requests are streamed as well ([scaling.md](scaling.md)).

@@ -1,7 +1,8 @@
 """Attention over a shared prefix and own tokens in matmuls: for CPUs, old GPUs, float32 and capped scores.
 
 Each family's part and the rows' own part are put together by their log-sum-exp (Juravsky et al., "Hydragen", 2024,
-section 3.1). The prefix is read once for all its rows, and never copied.
+section 3.1). The prefix is read once for all its rows, and never copied. On a CPU a part is one call of torch's own
+flash attention, which gives that sum too; capped scores and windows it doesn't know.
 """
 
 from collections.abc import Sequence
@@ -194,10 +195,16 @@ class _Part:
         if window is not None and length > window:
             reach = visible.sum(-1, keepdim=True)  # A token sees its row's keys up to itself.
             visible = visible & (torch.arange(length, device=visible.device) >= reach - window)
-        scores = queries.reshape(rows, kv_heads, group * longest, width) @ keys.transpose(-1, -2)
-        scores = _capped(scores.float(), softcap).view(rows, kv_heads, group, longest, length)
-        scores = scores.masked_fill(~visible[:, None, None], -torch.inf)
-        output, total = _weigh(scores.view(rows, kv_heads, group * longest, length), values)
+        queries = queries.reshape(rows, kv_heads, group * longest, width)
+        if _can_flash(queries, values, softcap):
+            hidden = queries.new_zeros(visible.shape).masked_fill_(~visible, -torch.inf)
+            mask = hidden[:, None, None].expand(rows, 1, group, longest, length).reshape(rows, 1, -1, length)
+            output, total = _flash(queries, keys, values, mask)
+        else:
+            scores = _capped((queries @ keys.transpose(-1, -2)).float(), softcap)
+            scores = scores.view(rows, kv_heads, group, longest, length)
+            scores = scores.masked_fill(~visible[:, None, None], -torch.inf)
+            output, total = _weigh(scores.view(rows, kv_heads, group * longest, length), values)
         output = output.view(rows, kv_heads, group, longest, -1).permute(0, 3, 1, 2, 4)
         total = total.view(rows, kv_heads, group, longest).permute(0, 3, 1, 2)
         if longest > 1:
@@ -212,13 +219,18 @@ class _Part:
             grouped = grouped[:, :, family.tokens]
         kv_heads, group, tokens, width = grouped.shape
         length = keys.shape[1]
-        scores = grouped.reshape(kv_heads, group * tokens, width) @ keys.transpose(-1, -2)
-        scores = _capped(scores.float(), softcap).view(kv_heads, group, tokens, length)
-        if window is not None and family.highest >= window:
-            positions = step.positions if family.tokens is None else step.positions[family.tokens]
-            seen = torch.arange(length, device=keys.device)[None, :] > positions[:, None] - window
-            scores = scores.masked_fill(~seen, -torch.inf)
-        output, total = _weigh(scores.view(kv_heads, group * tokens, length), values)
+        queries = grouped.reshape(kv_heads, group * tokens, width)
+        windowed = window is not None and family.highest >= window
+        # Of a token for which the window hides all keys it would say that they weigh something.
+        if not windowed and _can_flash(queries, values, softcap):
+            output, total = (one[0] for one in _flash(queries[None], keys[None], values[None]))
+        else:
+            scores = _capped((queries @ keys.transpose(-1, -2)).float(), softcap).view(kv_heads, group, tokens, length)
+            if windowed:
+                positions = step.positions if family.tokens is None else step.positions[family.tokens]
+                seen = torch.arange(length, device=keys.device)[None, :] > positions[:, None] - window
+                scores = scores.masked_fill(~seen, -torch.inf)
+            output, total = _weigh(scores.view(kv_heads, group * tokens, length), values)
         output = output.view(kv_heads, group, tokens, -1).permute(2, 0, 1, 3)
         return cls(output, total.view(kv_heads, group, tokens).permute(2, 0, 1))
 
@@ -232,6 +244,18 @@ class _Part:
             self.output, self.total = output, together
         else:
             self.output[members], self.total[members] = output, together
+
+
+def _can_flash(queries: torch.Tensor, values: torch.Tensor, softcap: float | None) -> bool:
+    return queries.device.type == "cpu" and softcap is None and queries.shape[-1] == values.shape[-1]
+
+
+def _flash(queries, keys, values, mask: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention (rows, kv heads, queries, width), and its log-sum-exp without width."""
+    output, total = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        queries, keys, values, attn_mask=mask, scale=1.0
+    )
+    return output.float(), total
 
 
 def _weigh(scores: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
