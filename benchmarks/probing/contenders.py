@@ -4,7 +4,6 @@ import copy
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -16,22 +15,12 @@ from arte_plugin.engines.dialects import Writer
 from arte_plugin.engines.server import ServerEngine
 from arte_plugin.engines.transformers import TransformersEngine
 from arte_plugin.rendering import Renderer
+from benchmarks.probing.replies import Output, read_reply
 from benchmarks.probing.work import Work
 
 #: Of all memory, what continuous batching's cache may take on a CPU. Left alone it takes nine tenths, and the machine
 #: swaps, or ends the process.
 CPU_PAGED_MEMORY = 0.2
-
-
-@dataclass(frozen=True)
-class Output:
-    """One reply."""
-
-    text: str
-    #: Tokens that were generated, those behind the reply's end included.
-    new_tokens: int
-    #: Of these, tokens behind the end of the reply: generated for nothing.
-    extra_tokens: int = 0
 
 
 class Contender:
@@ -58,18 +47,8 @@ class Contender:
 
     def read(self, tokens: Sequence[int], pad: int | None = None) -> Output:
         """The reply in generated tokens. With `pad`, those behind it are no part of what was generated for it."""
-        if self.work.length == "fixed":
-            return Output(self._decode(tokens), len(tokens))
-        over = [i for i, token in enumerate(tokens) if token in self.ends or token == pad]
-        written = over[0] if over else len(tokens)
-        text = self._decode(tokens[:written])
-        stops = [text.index(stop) + len(stop) for stop in self.work.stop if stop in text]
-        if not stops:
-            return Output(text, min(written + 1, len(tokens)))
-        text = text[: min(stops)]
-        needed = next(n for n in range(1, written + 1) if self._decode(tokens[:n]).startswith(text))
-        generated = written if pad is not None else len(tokens)
-        return Output(text, generated, generated - needed)
+        fixed = self.work.length == "fixed"
+        return read_reply(tokens, self._decode, stop=self.work.stop, ends=self.ends, fixed=fixed, pad=pad)
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -1,13 +1,12 @@
 """What a model computed, what that costs at least, what the machine can do, and how much memory was in use."""
 
 import gc
-import resource
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
+
+from benchmarks.probing import resident
 
 
 @dataclass
@@ -169,17 +168,11 @@ def forget_peak(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    with suppress(OSError):
-        # Linux: 5 sets the high-water mark of resident memory to what is resident now.
-        Path("/proc/self/clear_refs").write_text("5")
+    resident.forget_peak()
 
 
 def peak_memory(device: str) -> int:
     """Bytes at the peak: allocated on the GPU, or resident in memory; the model is part of both."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated()
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return resident.peak()

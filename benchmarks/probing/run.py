@@ -21,6 +21,7 @@ import click
 import httpx
 
 from benchmarks.probing import table
+from benchmarks.probing.outside import installed
 from benchmarks.probing.work import FIXED_TOKENS, Work, make_work, read_task, spread
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,7 @@ TITLES = {
     "batched": "`generate`, padded batches",
     "generate_batch": "`generate_batch` of transformers",
     "engine": "arte_plugin's engine",
+    **{name: one.title for name, one in installed.OUTSIDE.items()},
 }
 
 
@@ -47,7 +49,15 @@ def _list(context: click.Context, option: click.Parameter, value: str) -> list[s
 @click.option("--batched-siblings", default=40, show_default=True, help="How many others than our engine are asked.")
 @click.option("--lengths", default="real,fixed", show_default=True, callback=_list, help="Of the replies.")
 @click.option("--turns", default=3, show_default=True, help="How often every contender runs.")
-@click.option("--contenders", default=",".join(TITLES), show_default=True, callback=_list, help="Who runs here.")
+@click.option(
+    "--contenders",
+    default=",".join(name for name in TITLES if name not in installed.OUTSIDE),
+    show_default=True,
+    callback=_list,
+    help=f"Who runs here; {' and '.join(installed.OUTSIDE)} too, once `make` has installed them.",
+)
+@click.option("--openvino-python", default=".venv-openvino/bin/python", show_default=True, help="Of its environment.")
+@click.option("--vllm-python", default=".venv-vllm/bin/python", show_default=True, help="Of its environment.")
 @click.option("--batch-size", default=16, show_default=True, help="Prompts in a padded batch.")
 @click.option("--threads", default=None, type=int, help="Threads of a CPU. [default: torch's own]")
 @click.option("--dtype", default=None, help="[default: bfloat16 on CUDA, else float32]")
@@ -70,6 +80,8 @@ def main(
     lengths: list[str],
     turns: int,
     contenders: list[str],
+    openvino_python: str,
+    vllm_python: str,
     batch_size: int,
     threads: int | None,
     dtype: str | None,
@@ -90,6 +102,13 @@ def main(
     for url in servers:
         check_server(url)
     cuda = torch.cuda.is_available()
+    device, dtype = "cuda:0" if cuda else "cpu", dtype or ("bfloat16" if cuda else "float32")
+    pythons = {"openvino": openvino_python, "vllm": vllm_python}
+    pythons = {name: python for name, python in pythons.items() if name in contenders}
+    found_versions: dict[str, str] = {}
+    for name, python in pythons.items():
+        installed.refuse(name, device, dtype)
+        found_versions |= installed.versions(name, python)
     served = {f"server-{number}": url for number, url in enumerate(servers, 1)}
     task, renderer = read_task(Path(questions).expanduser()), load_renderer(model)
     titles = {name: title for name, title in TITLES.items() if name in contenders}
@@ -102,11 +121,11 @@ def main(
         "turns": turns,
         "batch_size": batch_size,
         "threads": threads or torch.get_num_threads(),
-        "dtype": dtype or ("bfloat16" if cuda else "float32"),
-        "device": "cuda:0" if cuda else "cpu",
+        "dtype": dtype,
+        "device": device,
         "fixed_tokens": FIXED_TOKENS,
     }
-    results: dict[str, Any] = {"machine": describe_machine(), "settings": settings, "parameters": 0}
+    results: dict[str, Any] = {"machine": describe_machine(found_versions), "settings": settings, "parameters": 0}
     results |= {"ceilings": [], "turns": []}
     before = json.loads(Path(add).read_text(encoding="utf-8")) if add else None
     if before and before["settings"] | {"turns": turns} != settings:
@@ -116,6 +135,11 @@ def main(
     wanted = [(int(prefix), length) for prefix in prefixes for length in lengths]
     first = turns_of(before, [f"{prefix}/{length}" for prefix, length in wanted]) if before else 0
     settings["turns"] += first
+    outside: dict[str, Any] = {"ends": installed.end_tokens(model, renderer.tokenizer)} if pythons else {}
+    if "openvino" in pythons:
+        click.echo(f"{TITLES['openvino']}: its form of the model", err=True)
+        kept = Path(out) / "openvino"
+        outside["exported"], results["export_seconds"] = installed.exported(openvino_python, model, kept)
     for turn in range(first, first + turns):
         # Other prompts for each work and turn: nobody has their prefix in a cache, a server least of all.
         todo = [
@@ -139,13 +163,21 @@ def main(
                 **settings,
                 "model": model,
                 "contender": name,
+                "python": pythons.get(name),
                 "server": {"url": served[name], "api": server_api, "model": server_model or model}
                 if name in served
                 else None,
                 "jobs": [
-                    {"work": asdict(work), "places": places, "warm_up": warm_up.prompts[:warm_rows]}
+                    {
+                        "work": asdict(work),
+                        "max_new_tokens": work.max_new_tokens,
+                        "stop": work.stop,
+                        "places": places,
+                        "warm_up": warm_up.prompts[:warm_rows],
+                    }
                     for work, warm_up in zip(todo, warm_ups, strict=True)
                 ],
+                **({**outside, "longest": installed.longest([*todo, *warm_ups])} if name in pythons else {}),
             }
             try:
                 found = run_worker(spec)
@@ -165,6 +197,9 @@ def main(
         for row in results["turns"]:
             if row["turn"] == turn and not row.get("error"):
                 row |= compare(replies, row["contender"], row["work"], names)
+                if row["contender"] in pythons:
+                    found = compare(replies, row["contender"], row["work"], ["engine", row["contender"]])
+                    row |= {"equal_to_engine": found["equal"], "compared_with_engine": found["compared"]}
         # After every turn: on a few cores a turn takes the better part of an hour, and a run may not see its last.
         write(Path(out), results, before)
     click.echo((Path(out) / "table.md").read_text(encoding="utf-8"))
@@ -235,22 +270,23 @@ def run_worker(spec: Mapping[str, Any]) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         given, made, log = (Path(folder) / name for name in ("spec.json", "made.json", "log"))
         given.write_text(json.dumps(spec), encoding="utf-8")
+        if python := spec.get("python"):
+            command = [python, "-m", installed.OUTSIDE[spec["contender"]].module]
+            environment = installed.environment()
+        else:
+            command = [sys.executable, "-m", "benchmarks.probing.worker"]
+            paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+            environment = {**os.environ, "PYTHONPATH": paths}
         with log.open("wb") as stream:
-            done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.probing.worker", given, made],
-                cwd=Path.cwd(),
-                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
-                stdout=stream,
-                stderr=stream,
-            )
+            done = subprocess.run([*command, given, made], env=environment, stdout=stream, stderr=stream)
         if done.returncode:
             lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             raise WorkerError(lines[-1] if lines and done.returncode > 0 else f"ended with {done.returncode}")
         return json.loads(made.read_text(encoding="utf-8"))
 
 
-def describe_machine() -> dict[str, Any]:
-    """What it runs on."""
+def describe_machine(more: Mapping[str, str]) -> dict[str, Any]:
+    """What it runs on, with `more` versions than those of this environment."""
     import torch
 
     cpu = platform.processor() or platform.machine()
@@ -265,6 +301,7 @@ def describe_machine() -> dict[str, Any]:
         "versions": {
             "Python": platform.python_version(),
             **{name: version(name) for name in ("torch", "transformers", "arte-plugin")},
+            **more,
         },
     }
 

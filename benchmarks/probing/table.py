@@ -12,6 +12,8 @@ from arte_plugin.tables import markdown_table
 TARGET_PREFIX = 512
 TARGET_SPEED = {"naive": 3.0, "batched": 2.0}
 TARGET_PADDING = 0.1
+#: How much faster than other projects' engines ours is to be, at any prefix.
+TARGET_AHEAD = {"openvino": 1.0, "vllm": 1.0}
 
 Results = Mapping[str, Any]
 
@@ -151,6 +153,50 @@ def table(results: Results, work: str) -> str:
     return markdown_table(lines)
 
 
+def against(results: Results) -> list[list[str]]:
+    """Our engine's speed over that of other projects' engines, work by work; a table's lines, the head first.
+
+    Medians of the turns' ratios, the smallest and the largest behind them.
+    """
+    lines = [["prefix", "replies", "against", "our engine's speed", "replies equal to ours"]]
+    for work in works(results):
+        for other in TARGET_AHEAD:
+            if ratios := _ratios(results, work, other):
+                rows = [row for row in _rows(results, work, other).values() if "equal_to_engine" in row]
+                equal, compared = (sum(row[key] for row in rows) for key in ("equal_to_engine", "compared_with_engine"))
+                spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+                title = results["settings"]["contenders"][other]
+                said = [title, f"{median(ratios):.2f} x{spread}", f"{equal} of {compared}"]
+                lines.append([*_about(results, work), *said])
+    return lines
+
+
+def _ratios(results: Results, work: str, other: str) -> list[float]:
+    """Of each turn in which both were asked: our engine's probes/s over those of `other`."""
+    ours, theirs = (_rows(results, work, name) for name in ("engine", other))
+    speed = {turn: row["probes"] / row["seconds"] for turn, row in ours.items()}
+    return [speed[turn] / (row["probes"] / row["seconds"]) for turn, row in theirs.items() if turn in speed]
+
+
+def _rows(results: Results, work: str, contender: str) -> dict[int, Mapping[str, Any]]:
+    """By turn, what a contender did at a work; without the turns in which it failed."""
+    rows = [row for row in results["turns"] if row["work"] == work and row["contender"] == contender]
+    return {row["turn"]: row for row in rows if not row.get("error")}
+
+
+def loading(results: Results) -> str:
+    """How long the model took to load, which no figure counts, or nothing where nobody said."""
+    said = []
+    for name, title in results["settings"]["contenders"].items():
+        rows = [row for row in results["turns"] if row["contender"] == name]
+        # Those of a turn have the same, for it loads once.
+        if seconds := [row["load_seconds"] for row in rows if "load_seconds" in row]:
+            said.append(f"{title} {median(seconds):.0f} s")
+    exported = results.get("export_seconds")
+    more = f" OpenVINO's form of the model took {exported:.0f} s to write." if exported else ""
+    return f"Not counted: loading, with what is compiled for it: {', '.join(said)}.{more}" if said else ""
+
+
 def notes(results: Results, work: str) -> list[str]:
     """What must be known to read the table of one work."""
     titles = results["settings"]["contenders"]
@@ -178,6 +224,11 @@ def targets(results: Results) -> list[list[str]]:
         found = {one.contender: one for one in summaries(results, work) if not one.error}
         if (engine := found.get("engine")) is None:
             continue
+        for other, wanted in TARGET_AHEAD.items():
+            if ratios := _ratios(results, work, other):
+                factor = median(ratios)
+                said = f"at least {wanted:.0f} x the speed of {results['settings']['contenders'][other]}"
+                lines.append([said, work, f"{factor:.2f} x", "yes" if factor >= wanted else "no"])
         if int(work.split("/")[0]) == TARGET_PREFIX:
             for other, wanted in TARGET_SPEED.items():
                 if other in found:
@@ -214,6 +265,10 @@ def page(results: Results, level: str = "##") -> str:
     parts = [machine(results)]
     if len(works(results)) > 1:
         parts += [f"{level} Probes/s", overview(results)]
+    if said := loading(results):
+        parts.append(said)
+    if len(lines := against(results)) > 1:
+        parts += [f"{level} Our engine against others", markdown_table(lines)]
     for work in works(results):
         parts.append(f"{level} Prefix of {', '.join(_about(results, work))}")
         parts.append(table(results, work))

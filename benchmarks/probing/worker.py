@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from arte_plugin.rendering import Renderer
 from benchmarks.probing import measure
-from benchmarks.probing.contenders import IN_PROCESS, Contender, Output, Server
+from benchmarks.probing.contenders import IN_PROCESS, Contender, Server
+from benchmarks.probing.replies import Output
 from benchmarks.probing.work import Work
 
 
@@ -33,11 +34,13 @@ def run(spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     device = spec["device"]
     renderer = load_renderer(spec["model"])
     model = meter = shape = None
+    started = measure.now("cpu")
     if not spec["server"]:
         model = AutoModelForCausalLM.from_pretrained(spec["model"], dtype=getattr(torch, spec["dtype"]))
         model.to(device).eval()
         meter, shape = measure.Meter(model), measure.Shape.of(model)
         ends = model.generation_config.eos_token_id
+    loaded = measure.now(device) - started
     for job in spec["jobs"]:
         work = Work(**job["work"])
         asked = [work.prompts[place] for place in job["places"]]
@@ -55,6 +58,7 @@ def run(spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         seconds = measure.now(device) - started
         result = {"work": work.name, "seconds": seconds, "outputs": [asdict(output) for output in outputs]}
         if meter is not None and shape is not None:
+            result["load_seconds"] = loaded
             counts = meter.counts()
             keys = keys_of_replies([work.prompt_tokens[place] for place in job["places"]], outputs)
             result |= {
