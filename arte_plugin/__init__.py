@@ -17,16 +17,23 @@ __all__ = ["ArtePlugin", "Float32Weights", "__version__", "preference_pairs"]
 
 def __getattr__(name: str) -> Any:
     # Imported when used: `arte --help` and Axolotl commands that don't need us must not wait for torch.
-    if name == "ArtePlugin":
-        from arte_plugin.plugin import ArtePlugin
+    try:
+        if name == "ArtePlugin":
+            from arte_plugin.plugin import ArtePlugin
 
-        return ArtePlugin
-    if name == "Float32Weights":
-        from arte_plugin.float32_weights import Float32Weights
+            return ArtePlugin
+        if name == "Float32Weights":
+            from arte_plugin.float32_weights import Float32Weights
 
-        return Float32Weights
-    if name == "preference_pairs":
-        from arte_plugin.strategies.pairs import preference_pairs
+            return Float32Weights
+        if name == "preference_pairs":
+            from arte_plugin.strategies.pairs import preference_pairs
 
-        return preference_pairs
+            return preference_pairs
+    except ImportError as error:
+        # Of a plugin that raises ImportError Axolotl only prints that, and goes on without it.
+        raise RuntimeError(
+            f"arte_plugin.{name} can't be imported: {error}. Is all that it needs installed, in the versions that it "
+            "needs (`pip check`)?"
+        ) from error
     raise AttributeError(f"module 'arte_plugin' has no attribute {name!r}")
