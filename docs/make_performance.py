@@ -86,7 +86,9 @@ offline engine, with no server between. What is done for a fair comparison:
   threads of one, it would run with half of what the others have.
 - **Prefix caching, with 2 GiB** for keys and values. OpenVINO looks for a prefix when a request comes, so 40 at once
   would find none: the first one is asked for one token before, within its time.
-- **As they come otherwise:** vLLM compiled, as is its default. One warm-up, not timed, as for all.
+- **As they come otherwise:** vLLM compiled, as is its default.
+- **A warm-up that is not timed**, the same for ours, with as many prompts as are asked, once for each kind of lengths:
+  OpenVINO compiles kernels when a shape first comes.
 
 Loading, exporting and compiling are not timed; how long they took is said above the ratios. A ratio is our probes/s
 over theirs in the same turn: above 1, ours is faster. *Replies equal to ours* have the same text to the last letter.

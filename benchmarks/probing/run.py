@@ -159,6 +159,9 @@ def main(
             fewer = {"naive": naive_siblings, "batched": batched_siblings, "generate_batch": batched_siblings}
             places = spread(siblings, fewer.get(name, siblings))
             warm_rows = settings["batch_size"] if cuda else 1
+            # Some compile a kernel when its shape first comes. That is not for the timed part: those that take all
+            # prompts at once get as many before, once for each of `lengths`.
+            at_once = siblings if name == "engine" or name in pythons else warm_rows
             spec = {
                 **settings,
                 "model": model,
@@ -173,9 +176,9 @@ def main(
                         "max_new_tokens": work.max_new_tokens,
                         "stop": work.stop,
                         "places": places,
-                        "warm_up": warm_up.prompts[:warm_rows],
+                        "warm_up": warm_up.prompts[: at_once if number < len(lengths) else warm_rows],
                     }
-                    for work, warm_up in zip(todo, warm_ups, strict=True)
+                    for number, (work, warm_up) in enumerate(zip(todo, warm_ups, strict=True))
                 ],
                 **({**outside, "longest": installed.longest([*todo, *warm_ups])} if name in pythons else {}),
             }

@@ -76,21 +76,20 @@ def bench(folder, tmp_path, monkeypatch):
 
 def test_another_projects_engine_is_asked_the_same_and_compared_with_ours(bench):
     start, greedy = bench
-    results, shown = start()
-    # A warm-up and its turn at each work; ends and stop strings where lengths are real.
-    assert [(asked, replies.fixed) for asked, replies in greedy.asked] == [
-        (1, False),
-        (2, False),
-        (1, True),
-        (2, True),
-    ] * 2
+    results, shown = start("--prefixes", "400,600")
+    # A warm-up and its turn at each work; the first warm-ups have as many prompts.
+    rows = [2, 2, 2, 2, 1, 2, 1, 2]
+    lengths = [False, False, True, True]
+    assert [prompts for prompts, _ in greedy.asked] == rows * 2
+    assert [replies.fixed for _, replies in greedy.asked] == lengths * 4
     real, fixed = greedy.asked[1][1], greedy.asked[3][1]
+    # Ends and stop strings where lengths are real.
     assert real.ends and "</ans>" in real.stop and (fixed.ends, fixed.stop) == ((), ())
     lines = table.against(results)[1:]
     assert [(line[1], line[2], line[4]) for line in lines] == [
         ("real lengths", "OpenVINO GenAI", "4 of 4"),
         ("32 new tokens each", "OpenVINO GenAI", "4 of 4"),
-    ]
+    ] * 2
     assert "openvino-genai 9.9" in shown and "OpenVINO GenAI 7 s" in shown and "took 31 s to write" in shown
     assert all(row["length_kept"] for row in results["turns"])
     targets = [line[0] for line in table.targets(results) if line[1] == "600/real"]
