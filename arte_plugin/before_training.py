@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from arte_plugin import near_duplicates
@@ -302,7 +302,7 @@ def pair(run: Run) -> None:
 
     from arte_plugin.stages.gaps import cell_files, gap_note, gap_report, like_chance, read_cells
     from arte_plugin.stages.hold_out import hold_out
-    from arte_plugin.stages.pair import pair
+    from arte_plugin.stages.pair import pair, rationale_ranks
     from arte_plugin.stages.pilot import drafts_that_chose
     from arte_plugin.stages.probe import preference_scores
     from arte_plugin.stages.shrinkage import Shrunken, shrink
@@ -339,6 +339,7 @@ def pair(run: Run) -> None:
     def work() -> Made:
         renderer = asking_renderer(load_tokenizer(run.cfg), run.args.teacher, run.args)
 
+        @cache
         def fits(prompt: str, completion: str) -> bool:
             text = renderer.prompt(prompt) + renderer.completion(completion)
             return len(renderer.tokenizer(text, add_special_tokens=False)["input_ids"]) <= sequence_len
@@ -351,8 +352,12 @@ def pair(run: Run) -> None:
                 task: shrink([one for one in usable if one.task == task], scores, cells, run.weights)
                 for task in dict.fromkeys(one.task for one in usable)
             }
-        pairs, dropped = pair(drafts, preferences, settings, run.args.seed, fits, believed, run.kinds)
-        report = gap_report(drafts, preferences, cells, run.weights, pairs, settings.quantile, run.args.seed, pilots)
+        pairing = (drafts, preferences, settings, run.args.seed, fits, believed, run.kinds)
+        pairs, dropped = pair(*pairing)
+        report = gap_report(
+            drafts, preferences, cells, run.weights, pairs, settings.quantile, run.args.seed, pilots,
+            rationale_ranks(*pairing),
+        )  # fmt: skip
         counts = [count_rows("draft questions", len({one.question_id for one in drafts}), repeats)] if repeats else []
         question_of = {draft.draft_id: draft.question_id for draft in drafts}
         trained, held_out, why = hold_out(pairs, question_of, run.args.align.held_out, run.args.seed)

@@ -37,7 +37,7 @@ STAGES = {
     # stages/consistency.py
     "probe/consistency": 1,
     # stages/pair.py, stages/ties.py, stages/shrinkage.py; stages/gaps.py, stages/chance.py
-    "pair": 5,
+    "pair": 6,
     # align.py, and what is set in Axolotl's config for the teacher's training
     "align": 1,
     # check_alignment.py, stages/align_check.py, stages/liking.py, generation.py

@@ -63,12 +63,14 @@ def gap_report(
     quantile: float,
     seed: int,
     pilots: Collection[str] = (),
+    ranks: Mapping[tuple[str, str], Sequence[float]] | None = None,
 ) -> dict[str, Any]:
     """For each task its gaps of both levels and what else there is to tell, JSON-ready; gaps are in score, 0..1.
 
     `scored` is s_r by draft id, `weights` those of several students. What chance makes of the gaps is told on the
     preference questions that every draft was asked: all of them, unless `probe.budget: racing` left some out.
     Questions with a draft among `pilots`, the ids of those that chose the preference questions, have no part in it.
+    `ranks` are those of the rationales that could be paired (`pair.rationale_ranks`); None: all, by their score.
     """
     report = {}
     for task in dict.fromkeys(draft.task for draft in drafts):
@@ -85,7 +87,7 @@ def gap_report(
             "rationale": _rationale_level(tested, values, rng),
             "lengths": _lengths(of_task, scored, of_pairs),
             "techniques": _techniques(of_task, scored, of_pairs),
-            **_tied(of_task, scored, of_pairs),
+            **_tied(of_task, scored, of_pairs, ranks),
             **({"questions_that_chose": len(chose)} if chose else {}),
         }
         for level in ("question", "rationale"):
@@ -212,13 +214,22 @@ def _techniques(
     }
 
 
-def _tied(drafts: Sequence[Draft], scored: Mapping[str, float], pairs: Sequence[PreferencePair]) -> dict[str, int]:
-    """Pairs whose best, or worst, was one of several by the same score, and questions that lost a rationale."""
-    scores: dict[str, list[float]] = {}
-    for draft in drafts:
-        scores.setdefault(draft.question_id, []).append(round(scored[draft.draft_id], ties.DIGITS))
+def _tied(
+    drafts: Sequence[Draft], scored: Mapping[str, float], pairs: Sequence[PreferencePair],
+    ranks: Mapping[tuple[str, str], Sequence[float]] | None,
+) -> dict[str, int]:  # fmt: skip
+    """Pairs whose best, or worst, was one of several that could have been, and questions that lost a rationale."""
     question = {draft.draft_id: draft.question_id for draft in drafts}
-    of_pairs = [scores[question[one.chosen_id]] for one in pairs if one.level == "rationale"]
+    if ranks is None:
+        scores: dict[tuple[str, str], list[float]] = {}
+        for draft in drafts:
+            scores.setdefault((draft.task, draft.question_id), []).append(scored[draft.draft_id])
+        ranks = scores
+    of_pairs = [
+        [round(rank, ties.DIGITS) for rank in ranks[one.task, question[one.chosen_id]]]
+        for one in pairs
+        if one.level == "rationale"
+    ]
     return {
         "rationale_best_tied": sum(values.count(max(values)) > 1 for values in of_pairs),
         "rationale_worst_tied": sum(values.count(min(values)) > 1 for values in of_pairs),

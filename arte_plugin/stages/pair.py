@@ -123,13 +123,9 @@ def _rationale_level(
     """
     made: list[PreferencePair] = []
     dropped: list[Dropped] = []
-    for question_id, group in _by_question(drafts).items():
-        by_id = {draft.draft_id: draft for draft in group}
-        score = _by_belief({key: scored[key] for key in by_id}, believed)
-        order = ties.ranked(score, ties.of_question(seed, group[0].task, question_id))
-        fitting = [one for one in map(by_id.__getitem__, order) if fits(one.solve_prompt, one.rationale)]
-        if settings.equal_answers and len(fitting) > 1:
-            fitting = _of_one_answer(fitting, score, kind)
+    for group in _by_question(drafts).values():
+        score = _by_belief({one.draft_id: scored[one.draft_id] for one in group}, believed)
+        fitting = _pairable(group, score, settings, seed, fits, kind)
         best, worst = (fitting[0], fitting[-1]) if fitting else (group[0], group[0])
         best_score, worst_score = scored[best.draft_id], scored[worst.draft_id]
         reason = None
@@ -166,6 +162,41 @@ def _rationale_level(
         dropped += [Dropped(STAGE, "rationale_surplus", one.task, one.pair_id, one.prompt) for one in surplus]
         made = [one for i, one in enumerate(made) if i in keep]
     return made, dropped
+
+
+def rationale_ranks(
+    drafts: Sequence[Draft],
+    scored: Mapping[str, float],
+    settings: PairArgs,
+    seed: int,
+    fits: Fits,
+    believed: Mapping[str, Shrunken] | None = None,
+    kinds: Mapping[str, AnswerType] | None = None,
+) -> dict[tuple[str, str], list[float]]:
+    """By task and question id, what the rationales that its pair was to be made of are ranked by, the best first.
+
+    The arguments are those of `pair`.
+    """
+    found: dict[tuple[str, str], list[float]] = {}
+    usable = [draft for draft in drafts if draft.draft_id in scored]
+    for task in dict.fromkeys(draft.task for draft in usable):
+        beliefs = believed[task].drafts if believed else {}
+        for question_id, group in _by_question(draft for draft in usable if draft.task == task).items():
+            score = _by_belief({one.draft_id: scored[one.draft_id] for one in group}, beliefs)
+            pairable = _pairable(group, score, settings, seed, fits, (kinds or {}).get(task))
+            found[task, question_id] = [score[one.draft_id] for one in pairable]
+    return found
+
+
+def _pairable(
+    group: Sequence[Draft], score: Mapping[str, float], settings: PairArgs, seed: int, fits: Fits,
+    kind: AnswerType | None,
+) -> list[Draft]:  # fmt: skip
+    """Of one question's drafts, those that its pair is made of the first and the last of: the best first."""
+    by_id = {draft.draft_id: draft for draft in group}
+    order = ties.ranked(score, ties.of_question(seed, group[0].task, group[0].question_id))
+    fitting = [one for one in map(by_id.__getitem__, order) if fits(one.solve_prompt, one.rationale)]
+    return _of_one_answer(fitting, score, kind) if settings.equal_answers and len(fitting) > 1 else fitting
 
 
 def _of_one_answer(ranked: Sequence[Draft], scored: Mapping[str, float], kind: AnswerType | None) -> list[Draft]:

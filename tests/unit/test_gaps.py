@@ -1,6 +1,7 @@
 """What stage 4 tells of its pairs: from probes, likelihoods and scores alone. No model."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,9 +18,10 @@ from arte_plugin.stages.gaps import (
     read_cells,
     technique_lines,
 )
-from arte_plugin.stages.pair import pair
+from arte_plugin.stages.pair import pair, rationale_ranks
 from arte_plugin.stages.pilot import drafts_that_chose
 from arte_plugin.stages.probe import Tally, preference_scores
+from arte_plugin.stages.shrinkage import Belief, Shrunken
 from arte_plugin.tables import format_table
 from tests.unit.test_pair import draft, everything_fits
 
@@ -189,6 +191,41 @@ def test_ties_lengths_and_lost_rationales_are_told(tmp_path):
     remarks = " ".join(gap_remarks({"sums": found}))
     assert "Of 3 rationale pairs 1 had several best and 2 several worst" in remarks
     assert "70 characters, rejected 10; Spearman's correlation of length and score +1.00" in remarks
+
+
+@pytest.mark.parametrize(
+    ("settings", "answers", "too_long", "tied"),
+    [
+        # Best and worst are 9 and 1, each of two drafts.
+        ({}, "AABB", "", (1, 1)),
+        ({}, "AABB", "t1", (0, 1)),
+        ({}, "AABB", "t1 t3", (0, 0)),
+        # Of one answer, and the pair is 9 and 1 all the same: neither had another in its place.
+        ({"equal_answers": True}, "ABBA", "", (0, 0)),
+        ({"equal_answers": True}, "AAAB", "", (1, 0)),
+    ],
+)
+def test_a_draft_that_could_not_be_paired_ties_with_none(settings, answers, too_long, tied):
+    drafts = [
+        replace(draft("q0", f"t{place}", f"{place} {answer}"), answer=answer) for place, answer in enumerate(answers)
+    ]
+    scored = {one.draft_id: score for one, score in zip(drafts, (0.9, 0.9, 0.1, 0.1), strict=True)}
+    given = (drafts, scored, PairArgs(question_pairs=0, **settings), 1, lambda _, text: f"t{text[0]}" not in too_long)
+    pairs, _ = pair(*given)
+    found = gap_report(drafts, scored, {}, {}, pairs, 0.25, 1, ranks=rationale_ranks(*given))["sums"]
+    assert (found["rationale_best_tied"], found["rationale_worst_tied"]) == tied
+
+
+def test_drafts_that_are_ranked_by_what_is_believed_of_them_tie_by_that():
+    drafts = [draft("q0", f"t{place}", str(place)) for place in range(4)]
+    ids = [one.draft_id for one in drafts]
+    scored = dict(zip(ids, (0.9, 0.9, 0.1, 0.1), strict=True))
+    belief = dict(zip(ids, (0.8, 0.7, 0.2, 0.2), strict=True))
+    believed = {"sums": Shrunken({key: Belief(mean, 0.01) for key, mean in belief.items()}, {"q0": Belief(0.5, 0.01)})}
+    given = (drafts, scored, PairArgs(question_pairs=0, min_probability=0.5), 1, everything_fits, believed)
+    pairs, _ = pair(*given)
+    found = gap_report(drafts, scored, {}, {}, pairs, 0.25, 1, ranks=rationale_ranks(*given))["sums"]
+    assert (found["rationale_best_tied"], found["rationale_worst_tied"]) == (0, 1)
 
 
 def test_tables_fit_a_terminal(tmp_path):
