@@ -127,7 +127,8 @@ def probing_dtype(student: StudentArgs, cfg: Mapping[str, Any]) -> str:
     """The precision that a student is asked in: `auto` goes by the YAML, for the machine may be another."""
     if student.dtype != "auto":
         return student.dtype
-    return "bfloat16" if cfg.get("bf16") or cfg.get("bfloat16") else "float32"
+    half = cfg.get("bf16") or cfg.get("bfloat16") or memory.has_float32_weights(cfg)
+    return "bfloat16" if half else "float32"
 
 
 def _needs(
@@ -143,9 +144,9 @@ def _needs(
             written = round(max(args.elicit.questions_per_prompt * one.written_question for one in of_teacher))
             longest = max(args.elicit.max_new_tokens, args.regenerate.max_new_tokens)
             lengths = (prompt, min(written, longest), longest)
-            dtype = memory.setup_of(cfg, 1).dtype
-            # Where the training is sharded, one process generates, with the teacher over all GPUs.
-            spread = memory.setup_of(cfg, gpus).pieces
+            dtype = memory.writing_dtype(cfg)
+            weights = teacher.weights(dtype, memory.packing(cfg))
+            spread = memory.writes_on(weights, memory.setup_of(cfg, gpus).pieces)
             rows = args.elicit.batch_size or memory.MOST_ROWS
             needs.append(
                 memory.writing_need("elicit", "the teacher at work", teacher, cfg, dtype, rows, cache, lengths, spread)

@@ -15,6 +15,9 @@ GIB = 2**30
 MOST_ROWS, PREFILL, CHUNK = 256, 2048, 512
 MEMORY, SHARE = 4 * GIB, 0.6
 
+#: Bytes of a GPU's memory that weights may take if the model is to write there, of one with 80 GB (`placement`).
+ROOM = 0.8 * 80e9
+
 #: Bytes that an optimizer keeps for a trained number, by what its name begins with (`paged_` left out); None: twice
 #: the number itself, as Adam's two moments in its precision.
 _STATES = {
@@ -99,6 +102,19 @@ def setup_of(cfg: Mapping[str, Any], gpus: int) -> Setup:
 def has_float32_weights(cfg: Mapping[str, Any]) -> bool:
     """Whether float32 weights are computed with in bfloat16 (`Float32Weights`)."""
     return "arte_plugin.Float32Weights" in (cfg.get("plugins") or [])
+
+
+def writing_dtype(cfg: Mapping[str, Any]) -> str:
+    """The precision that a teacher trained by these keys writes in, on a GPU: that in which its training computes."""
+    return "bfloat16" if has_float32_weights(cfg) else setup_of(cfg, 1).dtype
+
+
+def writes_on(weights: float, pieces: int) -> int:
+    """GPUs that a teacher with so many bytes of weights lies on as it writes, where its training is in `pieces`.
+
+    That is one process, which has it on one GPU if that holds it, and else on all (`placement.device_map`).
+    """
+    return 1 if weights <= ROOM else pieces
 
 
 def _half(cfg: Mapping[str, Any]) -> bool:

@@ -16,9 +16,6 @@ from arte_plugin.plan import memory
 #: How well a figure is known, best first: ours, from a run; somebody's who has published it; worked out.
 Source = Literal["measured", "published", "estimated", "given"]
 
-#: Bytes of a GPU's memory that weights may take where they lie on several of them, one after the other.
-_ROOM = 0.8 * 80e9
-
 
 @dataclass(frozen=True)
 class Rate:
@@ -125,17 +122,20 @@ def engine_of(args: ArteArgs, role: str) -> str:
 
 
 def teacher_rate(name: str, parameters: float | None, cfg: Mapping[str, Any], args: ArteArgs, spread: int = 1) -> Rate:
-    """Of the teacher as the YAML loads it; `spread` GPUs share a training that is sharded, and then its layers."""
+    """Of the teacher as the YAML loads it; `spread` GPUs share a training that is sharded.
+
+    They share the teacher's layers as well where one of them can't hold them all.
+    """
     engine = engine_of(args, "teacher")
-    precision, packed = memory.setup_of(cfg, 1).dtype, memory.packing(cfg)
+    precision, packed = memory.writing_dtype(cfg), memory.packing(cfg)
     if engine == "transformers" and packed is not None:
         precision = "int8" if packed >= 1 else "nf4"
     size = _size(name, parameters, "teacher")
     rate = rate_of(engine, precision, size)
     if engine != "transformers":
         return rate
-    bytes_ = size * (packed or memory.SIZES[memory.setup_of(cfg, 1).dtype])
-    gpus = max(spread, math.ceil(bytes_ / _ROOM))
+    bytes_ = size * (packed or memory.SIZES[memory.writing_dtype(cfg)])
+    gpus = max(memory.writes_on(bytes_, spread), math.ceil(bytes_ / memory.ROOM))
     if gpus == 1:
         return rate
     # Its layers lie one after the other on these GPUs, of which one works at a time.

@@ -319,7 +319,7 @@ def test_what_makes_a_training_smaller(tmp_path):
     assert most(full, 4) > most(zero3, 4) > most(offloaded, 4)
 
 
-def test_teacher_of_a_sharded_training_writes_from_all_gpus(tmp_path):
+def test_teacher_of_a_sharded_training_writes_from_one_gpu_that_holds_it_and_else_from_all(tmp_path, monkeypatch):
     cfg = yaml.safe_load((ROOT / "yaml_examples/multi-gpu-fsdp.yaml").read_text())
     args = check_config(cfg).arte
     file = tmp_path / "config.json"
@@ -331,11 +331,34 @@ def test_teacher_of_a_sharded_training_writes_from_all_gpus(tmp_path):
     writing, training = make_plan(cfg, args, 1, configs).needs
     of_four = make_plan(cfg, args, 4, configs).needs
     assert [one.step for one in of_four] == ["the teacher at work", "the teacher's training"]
+    assert [one.weights for one in of_four] == [writing.weights, training.weights / 4]
+    monkeypatch.setattr(memory, "ROOM", writing.weights / 2)
+    of_four = make_plan(cfg, args, 4, configs).needs
     assert [one.weights for one in of_four] == [writing.weights / 4, training.weights / 4]
     # Nothing bounds keys and values, so they may take a share of what its weights leave of a GPU.
     assert (writing.stage, writing.fills, training.stage, training.fills) == ("elicit", True, "align", False)
     assert writing.of(80e9) == writing.weights + (80e9 - writing.weights) * 0.6
     assert training.of(80e9) == training.most
+
+
+def test_what_is_trained_with_float32_weights_writes_in_bfloat16(tmp_path):
+    """As the training computes (`placement.as_computed`); the students are asked in what the GPU has."""
+    cfg = yaml.safe_load((ROOT / "yaml_examples/multi-gpu-zero2.yaml").read_text()) | {"deepspeed": None}
+    file = tmp_path / "config.json"
+    LlamaConfig(
+        vocab_size=256, hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2,
+    ).to_json_file(file, use_diff=False)  # fmt: skip
+    plugins = ["arte_plugin.ArtePlugin", "arte_plugin.Float32Weights"]
+    weights = {}
+    for name, keys in {"half": {}, "float32": {"bf16": False, "plugins": plugins}}.items():
+        args = check_config(cfg | keys).arte
+        configs = {one: str(file) for one in (cfg["base_model"], args.students[0].base_model)}
+        needs = make_plan(cfg | keys, args, 1, configs).needs
+        weights[name] = {one.step: one.weights for one in needs}
+    for step in ("the teacher at work", "the student at work", "the student's evaluation"):
+        assert weights["float32"][step] == weights["half"][step]
+    assert weights["float32"]["the teacher's training"] == 2 * weights["half"]["the teacher's training"]
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,13 @@ def test_students_share_the_probes():
 def test_a_teacher_on_several_gpus_has_one_of_them_at_work():
     cfg = {"bf16": True}
     alone = rates.teacher_rate("x", 8e9, cfg, block())
-    assert rates.teacher_rate("x", 8e9, cfg, block(), spread=4).replies == pytest.approx(alone.replies / 4)
+    # One of the four that its training is spread over holds it.
+    assert rates.teacher_rate("x", 8e9, cfg, block(), spread=4) == alone
+    spread = rates.teacher_rate("x", 70e9, cfg, block(), spread=8)
+    assert spread.replies == pytest.approx(rate_of("transformers", "bfloat16", 70e9).replies / 8)
+    # It is trained with float32 weights, and writes in bfloat16.
+    float32 = {"bf16": False, "plugins": ["arte_plugin.ArtePlugin", "arte_plugin.Float32Weights"]}
+    assert rates.teacher_rate("x", 8e9, float32, block()) == alone
     # 140 GB of weights don't lie on one.
     large = rates.teacher_rate("x", 70e9, cfg, block())
     assert large.replies == pytest.approx(rate_of("transformers", "bfloat16", 70e9).replies / 3)
