@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import Any
 
+from arte_plugin import gpus_seen
 from arte_plugin.args import ArteArgs, StudentArgs
 from arte_plugin.engine_args import AutoEngineArgs, EngineArgs, ServedArgs, ServerEngineArgs, TransformersEngineArgs
 from arte_plugin.errors import ConfigError
@@ -37,13 +38,10 @@ class Machine:
     @classmethod
     def here(cls) -> "Machine":
         """This machine, as this process sees it."""
-        import torch
-
-        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        memory = min((torch.cuda.get_device_properties(one).total_memory for one in range(gpus)), default=0)
+        memory = gpus_seen.seen().memory
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        numbered = visible is None or visible.split(",") == [str(one) for one in range(gpus)]
-        return cls(gpus, memory, finds, numbered)
+        numbered = visible is None or visible.split(",") == [str(one) for one in range(len(memory))]
+        return cls(len(memory), min(memory, default=0), finds, numbered)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arte_plugin import aligned_weights, axolotl_keys, placement, ranks, serving, sharding, versions
+from arte_plugin import aligned_weights, axolotl_keys, gpus_seen, placement, ranks, serving, sharding, versions
 from arte_plugin.args import ArteArgs, RespondentArgs, StudentArgs, TeacherArgs
 from arte_plugin.engines.base import Completion, Describes, Engine, Request, plan_batches, plan_queue
 from arte_plugin.fingerprints import fingerprint_files, fingerprint_model
@@ -360,9 +360,7 @@ def student_dtype(student: StudentArgs) -> str:
     """The precision that a student is probed and evaluated in."""
     if student.dtype != "auto":
         return student.dtype
-    import torch
-
-    return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if gpus_seen.seen().bf16 else "float32"
 
 
 def _at(revision: str | None) -> dict[str, str]:

@@ -1,0 +1,67 @@
+"""What is told of GPUs before one is used: a machine with two of them, of which this process starts none."""
+
+import pytest
+import torch
+
+from arte_plugin import gpus_seen
+from arte_plugin.args import StudentArgs
+from arte_plugin.auto_engine import Machine
+from arte_plugin.models import student_dtype
+
+STUDENT = StudentArgs(base_model="org/student")
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Two GPUs; `machine(program)` is what the child runs. To start CUDA here is an error, and counted."""
+    started = []
+
+    def start():
+        started.append("CUDA")
+        raise RuntimeError("CUDA has been started")
+
+    by_a_child = gpus_seen._by_a_child
+    by_a_child.cache_clear()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", start)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    yield lambda program: monkeypatch.setattr(gpus_seen, "_LOOK", program)
+    by_a_child.cache_clear()
+    assert started == []
+
+
+def test_an_engine_is_chosen_without_starting_cuda_here(machine):
+    machine("import warnings; print('a library says something'); print('[[80, 40], true]')")
+    found = Machine.here()
+    assert (found.gpus, found.memory, found.numbered) == (2, 40, True)
+    assert student_dtype(STUDENT) == "bfloat16"
+
+
+def test_so_it_is_where_they_have_no_bfloat16(machine):
+    machine("print('[[80, 40], false]')")
+    assert student_dtype(STUDENT) == "float32"
+
+
+@pytest.mark.parametrize("program", ["raise SystemExit(1)", "print('nothing of use')", ""])
+def test_where_the_child_can_t_tell_this_process_looks_itself(program, machine, monkeypatch):
+    machine(program)
+    here = gpus_seen.Seen((80,), True)
+    monkeypatch.setattr(gpus_seen, "_here", lambda: here)
+    assert gpus_seen.seen() == here
+
+
+def test_once_cuda_is_started_no_child_is(machine, monkeypatch):
+    machine("raise SystemExit('no child')")
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(gpus_seen, "_by_a_child", lambda: pytest.fail("a child was started"))
+    here = gpus_seen.Seen((80,), True)
+    monkeypatch.setattr(gpus_seen, "_here", lambda: here)
+    assert gpus_seen.seen() == here
+
+
+def test_what_the_child_runs_is_a_program_that_tells_what_there_is():
+    """Here, that is what this process finds as well."""
+    gpus_seen._by_a_child.cache_clear()
+    assert gpus_seen._by_a_child() == gpus_seen._here()
+    gpus_seen._by_a_child.cache_clear()
