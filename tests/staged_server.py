@@ -7,6 +7,12 @@ import socket
 import threading
 import time
 
+from arte_plugin.engines.base import Request
+
+
+def ask(prompt="Say it.", **changes) -> Request:
+    return Request(**{"prompt": prompt, "group": "a", "max_new_tokens": 9, "temperature": 0.0, "seed": 5} | changes)
+
 
 def answer(text="fine", finish="stop", tokens=2):
     usage = {"prompt_tokens": 7, "completion_tokens": tokens}

@@ -23,16 +23,6 @@ RESTS = ["Question: not", "Question: ( not True ) or ( False and True ) is", "No
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(folder):
-    return AutoTokenizer.from_pretrained(folder)
-
-
-@pytest.fixture(scope="module")
 def model(folder):
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 

@@ -17,7 +17,7 @@ from arte_plugin.request_cache import RequestCache
 from arte_plugin.run_folder import RunFolder
 from tests.plain import PlainRenderer
 from tests.unit.test_memory import MB, device  # noqa: F401
-from tests.unit.test_server_engine import SERVER, alive
+from tests.unit.test_own_server import SERVER, alive
 
 
 class Engine:

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from transformers import AutoModelForCausalLM  # noqa: E402
 
 from arte_plugin.engines.base import Likelihood, Reply  # noqa: E402
 from arte_plugin.engines.likelihood import log_likelihoods, reply_tokens  # noqa: E402
@@ -19,23 +19,12 @@ from arte_plugin.rendering import Renderer  # noqa: E402
 from arte_plugin.request_cache import LIKELIHOODS, RequestCache, reply_key  # noqa: E402
 from arte_plugin.rows import AnswerLikelihood, Draft  # noqa: E402
 from arte_plugin.stages.likelihood import likelihood_scores  # noqa: E402
-from tests.tiny import tiny_model  # noqa: E402
 
 PREFIX = "Say whether it is true.\nQuestion: not False is\nAnswer: <ans>True</ans>\n\nQuestion: "
 REPLIES = [
     Reply(prompt=f"{PREFIX}{question} is\nAnswer: <ans>", text=f"{answer}</ans>", group="a")
     for question, answer in (("not", "True"), ("( not True ) or é", "False"), ("1 + 2", "3"), ("", ""))
 ]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(folder):
-    return AutoTokenizer.from_pretrained(folder)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ torch = pytest.importorskip("torch")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from transformers import (  # noqa: E402
     AutoModelForCausalLM,
-    AutoTokenizer,
     Gemma2Config,
     Gemma2ForCausalLM,
 )
@@ -26,17 +25,6 @@ from arte_plugin.engines.varlen_attention import Pool, VarlenAttention, why_not 
 from arte_plugin.memory import free_bytes  # noqa: E402
 from tests.flash_reference import flash_on_the_cpu  # noqa: E402
 from tests.played_rows import LENGTHS, mistral, off, played, some  # noqa: E402
-from tests.tiny import tiny_model  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(folder):
-    return AutoTokenizer.from_pretrained(folder)
 
 
 def load(folder, dtype=torch.float32):

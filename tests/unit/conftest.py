@@ -1,0 +1,26 @@
+"""A tiny model, its tokenizer and what renders for it, made once for each module that asks for them."""
+
+import pytest
+
+from tests.tiny import tiny_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the model lies."""
+    return tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def renderer(tokenizer):
+    """Of plain prompts."""
+    from arte_plugin.rendering import Renderer
+
+    return Renderer(tokenizer, "plain")
