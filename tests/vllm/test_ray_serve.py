@@ -33,23 +33,23 @@ def cluster(serve, note):
     python = Path(os.environ["ARTE_VLLM"]).with_name("python")
     # Sockets lie there, whose names may not be long.
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder, open(f"{folder}/said.log", "w+") as said:
-        port = _free_port()
+        port, ready = _free_port(), Path(folder) / "ready"
         env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         env |= {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
         started = time.monotonic()
-        app = subprocess.Popen(
-            [str(python), str(APP), str(TAUGHT), str(port)], stdout=said, stderr=said, env=env, start_new_session=True
-        )
+        command = [str(python), str(APP), str(TAUGHT), str(port), str(ready)]
+        app = subprocess.Popen(command, stdout=said, stderr=said, env=env, start_new_session=True)
         try:
-            while len(_replicas()) < 2 or not _answers(port):
+            while not ready.exists():
                 assert app.poll() is None and time.monotonic() < started + PATIENCE, Path(said.name).read_text()[-4000:]
                 time.sleep(1)
             note("Ray Serve: seconds until two replicas answer", round(time.monotonic() - started))
+            assert len(_replicas()) == 2
             yield f"http://127.0.0.1:{port}/v1", Path(folder)
         finally:
             app.terminate()
             try:
-                app.wait(60)
+                app.wait(300)
             except subprocess.TimeoutExpired:
                 os.killpg(app.pid, signal.SIGKILL)
 
@@ -155,10 +155,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def _answers(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/v1/models", timeout=5, trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
