@@ -120,7 +120,8 @@ $(OPENVINO_VENV)/.installed: .ci/install-openvino $(VENV)/.installed
 	$(foreach one,$(TORCH) $(OPENVINO),"$(one)")
 	touch $@
 
-$(VLLM_VENV)/.installed: .ci/install-vllm $(VENV)/.installed
+# Our own environment has only uv for it: a change there is none here.
+$(VLLM_VENV)/.installed: .ci/install-vllm | $(VENV)/.installed
 	$(UV) UV="$(BIN)/python -m uv" .ci/install-vllm "$(PYTHON)" $(VLLM_VENV) $(foreach one,$(TORCH) $(VLLM),"$(one)")
 	touch $@
 
