@@ -52,6 +52,9 @@ class TokenRequest(Request):
     """A request whose prompt is tokens already, as somebody else makes them of a text: lm-eval, for one."""
 
     tokens: tuple[int, ...] = ()
+    #: Tokens that end the reply beside the model's own, and are no part of it: stop strings that are special tokens,
+    #: which no text shows.
+    ends: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Row:
         #: Its own random numbers. On the CPU, so that a seed means the same on every device.
         self.random = torch.Generator().manual_seed(request.seed) if request.temperature > 0 else None
         self._tokenizer = tokenizer
-        self._ends = ends
+        self._ends = [*ends, *request.ends] if isinstance(request, TokenRequest) else ends
         self._place, self._keep = place, keep
         # A token is a byte at least; the few more are for a first token that is decoded differently in that place.
         self._endings = ending_strings(request)

@@ -22,12 +22,12 @@ ROWS = 32
 class PackedLinears:
     """The linear layers of a float32 model on the CPU, and their weights once more; of any other model, none.
 
-    A weight that has changed in between is packed anew.
+    A weight that has changed in between, its diagonal at least, is packed anew.
     """
 
     def __init__(self, model: torch.nn.Module):
         self._layers = _linears(model)
-        self._packed: dict[int, tuple[tuple[int, int], torch.Tensor]] = {}
+        self._packed: dict[int, tuple[tuple[int, float], torch.Tensor]] = {}
 
     def __bool__(self) -> bool:
         """Whether there are any."""
@@ -56,7 +56,8 @@ class PackedLinears:
 
     def _weight(self, layer: torch.nn.Linear) -> torch.Tensor:
         weight = layer.weight
-        state = weight.data_ptr(), 0 if weight.is_inference() else weight._version
+        # torch counts changes, but not those through `.data`, by which PEFT merges an adapter.
+        state = weight.data_ptr(), float(weight.detach().diagonal().sum())
         if id(layer) not in self._packed or self._packed[id(layer)][0] != state:
             self._packed[id(layer)] = state, _pack(weight)
         return self._packed[id(layer)][1]

@@ -6,8 +6,8 @@ flash attention, which gives that sum too; capped scores and windows it doesn't 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 
@@ -44,6 +44,25 @@ class _Laid:
     families: list["_Members"]
     #: The slot of the first row; None while a prefix is computed.
     first: int | None
+    #: Minus infinity where a token may not see a key, by what they are for: made by the first layer that asks.
+    masks: dict[Any, torch.Tensor] = field(default_factory=dict)
+
+    def seen(self, window: int | None) -> torch.Tensor:
+        """`visible`, in a window."""
+        length = self.visible.shape[2]
+        if window is None or length <= window:
+            return self.visible
+        reach = self.visible.sum(-1, keepdim=True)  # A token sees its row's keys up to itself.
+        return self.visible & (torch.arange(length, device=reach.device) >= reach - window)
+
+    def mask(self, window: int | None, group: int, dtype: torch.dtype) -> torch.Tensor:
+        """For `group` heads: (rows, 1, group * longest, places), with one token a row (rows, 1, 1, places)."""
+        if (window, group, dtype) not in self.masks:
+            seen = self.seen(window)
+            hidden = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
+            # Of each head of the group all tokens, one behind the other; of one token a row, one does for all heads.
+            self.masks[window, group, dtype] = hidden.repeat(1, group if self.longest > 1 else 1, 1)[:, None]
+        return self.masks[window, group, dtype]
 
 
 @dataclass
@@ -191,19 +210,13 @@ class _Part:
             laid_out = queries.new_zeros(rows, longest, kv_heads, group, width)
             laid_out[step.rows, step.steps] = queries
             queries = laid_out.permute(0, 2, 3, 1, 4)
-        visible = step.visible
-        if window is not None and length > window:
-            reach = visible.sum(-1, keepdim=True)  # A token sees its row's keys up to itself.
-            visible = visible & (torch.arange(length, device=visible.device) >= reach - window)
         queries = queries.reshape(rows, kv_heads, group * longest, width)
         if _can_flash(queries, values, softcap):
-            hidden = queries.new_zeros(visible.shape).masked_fill_(~visible, -torch.inf)
-            mask = hidden[:, None, None].expand(rows, 1, group, longest, length).reshape(rows, 1, -1, length)
-            output, total = _flash(queries, keys, values, mask)
+            output, total = _flash(queries, keys, values, step.mask(window, group, queries.dtype))
         else:
             scores = _capped((queries @ keys.transpose(-1, -2)).float(), softcap)
             scores = scores.view(rows, kv_heads, group, longest, length)
-            scores = scores.masked_fill(~visible[:, None, None], -torch.inf)
+            scores = scores.masked_fill(~step.seen(window)[:, None, None], -torch.inf)
             output, total = _weigh(scores.view(rows, kv_heads, group * longest, length), values)
         output = output.view(rows, kv_heads, group, longest, -1).permute(0, 3, 1, 2, 4)
         total = total.view(rows, kv_heads, group, longest).permute(0, 3, 1, 2)

@@ -78,13 +78,15 @@ class TransformersEngine:
         self._shares: bool | None = None
         self._varlen = False
         self._linears = PackedLinears(model)
+        #: The prefix of the batch before, and what the model was then.
         self._last: Family | None = None
+        self._last_state: Any = None
         self._asked = self._computed = 0
 
     def generate(self, batch: Sequence[Request], keep: Keep | None = None) -> list[Completion]:
         """Complete `batch`, in its order; `keep` hears of each completion as soon as it is there.
 
-        Raises `DataError` for a request that doesn't fit into the model's context.
+        Raises `DataError` for a request that is empty, or doesn't fit into the model's context.
         """
         rows = [Row(request, self.tokenizer, self._ends, place, keep) for place, request in enumerate(batch)]
         for row in rows:
@@ -93,6 +95,8 @@ class TransformersEngine:
             return []
         self.model.eval()  # A trainer may have had it in between; this also turns gradient checkpointing off.
         share = self._can_share(rows[0].prompt)
+        if (state := _state(self.model)) != self._last_state:
+            self._last, self._last_state = None, state
         with self._linears.used():
             if share:
                 self._run_shared(rows)
@@ -138,6 +142,8 @@ class TransformersEngine:
         release()
 
     def _check_length(self, row: Row) -> None:
+        if not row.prompt:
+            raise DataError("A prompt is empty: there is nothing that a reply could follow on.")
         wanted = len(row.prompt) + row.request.most_new_tokens
         if self._positions is not None and wanted > self._positions:
             raise DataError(
@@ -337,6 +343,19 @@ class TransformersEngine:
         finally:
             for owner, settings in zip(owners, kept, strict=True):
                 owner.generation_config = settings
+
+
+def _state(model) -> Any:
+    """What tells that a model computes something else than before: steps of a training, adapters put on, off or merged.
+
+    A change through `.data` alone, which torch doesn't count, is not seen.
+    """
+    steps = sum(0 if one.is_inference() else one._version for one in model.parameters())
+    adapters = {
+        (module.disable_adapters, tuple(module.active_adapters), tuple(module.merged_adapters))
+        for module in model.modules() if hasattr(module, "merged_adapters")
+    }  # fmt: skip
+    return steps, adapters
 
 
 def _most_own(row: Row) -> int:

@@ -50,6 +50,9 @@ class EngineLM(HFLM):
             softmax_dtype="float32",
         )
         self.engine = engine
+        self._special = {
+            str(token): number for number, token in tokenizer.added_tokens_decoder.items() if token.special
+        }
         self._at_a_time = batch_size
 
     def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
@@ -121,6 +124,7 @@ class EngineLM(HFLM):
             seed=0,
             stop=tuple(stop for stop in stops if stop),
             tokens=tuple(tokens),
+            ends=tuple(self._special[stop] for stop in stops if stop in self._special),
         )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from peft import LoraConfig, get_peft_model  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 from arte_plugin.engines.base import Completion, Request  # noqa: E402
@@ -361,3 +362,35 @@ def test_the_tiny_model_is_a_complete_checkpoint(folder, tokenizer, tmp_path):
     assert tokenizer.decode(tokenizer(rendered)["input_ids"]) == rendered
     base = AutoTokenizer.from_pretrained(tiny_model(tmp_path, chat_template=False))
     assert base.chat_template is None and base.eos_token == "<|eos|>"
+
+
+def test_an_empty_prompt_is_refused(engine):
+    """Among others it would be continued as one of them."""
+    with pytest.raises(DataError, match="A prompt is empty"):
+        engine.generate([ask("No"), dataclasses.replace(ask("No"), prompt="")])
+
+
+def test_a_prefix_of_other_weights_is_not_used_again(folder, tokenizer):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    batch = [ask(rest) for rest in RESTS]
+    engine = TransformersEngine(model, tokenizer)
+    before = texts(engine.generate(batch))
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
+    ids = tokenizer(PREFIX, return_tensors="pt")["input_ids"]
+    model(input_ids=ids, labels=ids).loss.backward()
+    optimiser.step()
+    after = texts(engine.generate(batch))
+    assert after == [plain(model, tokenizer, one) for one in batch] and after != before
+
+
+def test_a_prefix_is_not_that_of_another_adapter(folder, tokenizer):
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = get_peft_model(base, LoraConfig(r=4, target_modules=["v_proj", "down_proj"], init_lora_weights=False))
+    batch = [ask(rest) for rest in RESTS]
+    engine = TransformersEngine(model, tokenizer)
+    with model.disable_adapter():
+        off = texts(engine.generate(batch))
+    on = texts(engine.generate(batch))
+    assert on == [plain(model, tokenizer, one) for one in batch] and on != off

@@ -40,10 +40,10 @@ def ours(model, tokenizer, **more):
     return EngineLM(model, tokenizer, TransformersEngine(model, tokenizer), **more)
 
 
-def stock(model, tokenizer, **more):
+def stock(model, tokenizer, batch_size=4, **more):
     from lm_eval.models.huggingface import HFLM
 
-    return HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=4, **more)
+    return HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size, **more)
 
 
 def instances(kind: str, *arguments):
@@ -214,3 +214,23 @@ def test_a_model_whose_attention_is_its_own_is_weighed_by_lm_eval(student, monke
     expected = stock(*pair, softmax_dtype="float32").loglikelihood(requests, disable_tqdm=True)
     found = ours(*pair).loglikelihood(requests, disable_tqdm=True)
     assert [one[0] for one in found] == pytest.approx([one[0] for one in expected], abs=1e-4)
+
+
+def test_a_special_token_among_the_stop_strings_ends_a_reply(student):
+    """As in lm-eval's own gsm8k, whose stops name the end of a turn: no text that is decoded shows it."""
+    import torch
+
+    model, tokenizer = load(student)
+    end = tokenizer.bos_token_id
+    assert end != tokenizer.eos_token_id
+    with torch.no_grad():
+        model.lm_head.weight[end] *= 40  # It writes it soon.
+    asked = {"until": ["Question:", "</s>", BOS], "do_sample": False, "max_gen_toks": 24}
+    prompts = [f"Question: what is {i} + {i * i}?\nAnswer:" for i in range(10)]
+    requests = instances("generate_until", *((prompt, dict(asked)) for prompt in prompts))
+    # One at a time: in a batch, lm-eval's own replies go on behind the token until the batch's last one is over.
+    judge = stock(model, tokenizer, batch_size=1)
+    expected = judge.generate_until(requests, disable_tqdm=True)
+    without = [(prompt, {**asked, "until": ["Question:"]}) for prompt in prompts]
+    assert judge.generate_until(instances("generate_until", *without), disable_tqdm=True) != expected
+    assert ours(model, tokenizer).generate_until(requests) == expected

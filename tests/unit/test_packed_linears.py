@@ -70,7 +70,7 @@ def test_a_bias_is_added(calls):
     assert calls == [24]
 
 
-@pytest.mark.parametrize("change", ["in place", "another tensor", "loaded"])
+@pytest.mark.parametrize("change", ["in place", "another tensor", "loaded", "by its data"])
 def test_changed_weights_are_packed_anew(calls, change):
     model = mistral(None)
     packed = PackedLinears(model)
@@ -82,6 +82,8 @@ def test_changed_weights_are_packed_anew(calls, change):
             layer.weight.mul_(3)
         elif change == "another tensor":
             layer.weight = torch.nn.Parameter(3 * layer.weight)
+        elif change == "by its data":
+            layer.weight.data *= 3
         else:
             layer.load_state_dict({"weight": 3 * layer.weight})
     expected = logits(model)
@@ -101,6 +103,19 @@ def test_an_adapter_is_added_and_can_be_left_out(calls):
         with adapted.disable_adapter():
             assert torch.allclose(logits(adapted), plain, atol=1e-4)
     assert calls and not torch.allclose(plain, expected, atol=1e-2)
+
+
+def test_an_adapter_can_be_merged_in_between(calls):
+    adapted = get_peft_model(mistral(None), LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False))
+    packed = PackedLinears(adapted)
+    with packed.used():
+        expected = logits(adapted)
+    adapted.merge_adapter()
+    with packed.used():
+        assert torch.allclose(logits(adapted), expected, atol=1e-4)
+    adapted.unmerge_adapter()
+    with packed.used():
+        assert torch.allclose(logits(adapted), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("model", ["half", "one half", "large", "no oneDNN"])
