@@ -19,6 +19,10 @@ from arte_plugin.engines.shared_prefix import SharedPrefixModel
 #: A common beginning of fewer tokens is computed with every context: it costs less than another part of attention.
 WORTH_SHARING = 16
 
+#: Tokens that a common beginning must save in all: it has a forward of its own, as have the contexts behind it, and
+#: those of other beginnings wait for theirs.
+WORTH_A_FORWARD = 256
+
 #: Tokens of several contexts that go through the model at a time, by the plain attention: it holds its scores whole.
 AT_A_TIME = 4 * CHUNK
 
@@ -85,19 +89,31 @@ def weigh(
 def _families(contexts: Sequence[_Context]) -> Iterator[tuple[list[_Context], int]]:
     """Contexts, sorted by their tokens, that have a beginning in common which is worth it; and how many tokens it has.
 
-    One short of a whole context at most: its last token's logits are wanted of each.
+    Last the others, which share nothing. Of a whole context the beginning is one short at most: its last token's logits
+    are wanted of each.
     """
+    others: list[_Context] = []
+    for family, shared in _alike_ones(contexts):
+        if shared * (len(family) - 1) >= WORTH_A_FORWARD:
+            yield family, shared
+        else:
+            others += family
+    if others:
+        yield others, 0
+
+
+def _alike_ones(contexts: Sequence[_Context]) -> Iterator[tuple[list[_Context], int]]:
     family: list[_Context] = []
     shared = 0
     for context in contexts:
         alike = _alike(family[-1].tokens, context.tokens) if family else 0
         if family and min(alike, shared) < WORTH_SHARING:
-            yield family, (shared if len(family) > 1 else 0)
+            yield family, shared
             family = []
         shared = min(alike, shared) if family else len(context.tokens) - 1
         family.append(context)
     if family:
-        yield family, (shared if len(family) > 1 else 0)
+        yield family, shared
 
 
 def _alike(one: Sequence[int], other: Sequence[int]) -> int:

@@ -234,3 +234,22 @@ def test_a_special_token_among_the_stop_strings_ends_a_reply(student):
     without = [(prompt, {**asked, "until": ["Question:"]}) for prompt in prompts]
     assert judge.generate_until(instances("generate_until", *without), disable_tqdm=True) != expected
     assert ours(model, tokenizer).generate_until(requests) == expected
+
+
+@pytest.mark.parametrize("beginning", ["", "Question: as short as it is, "])
+def test_questions_that_have_little_in_common_are_computed_together(student, beginning):
+    """As benchmarks without examples ask them: one at a time, they would be slower than by lm-eval's own model."""
+    model, tokenizer = load(student)
+    contexts = [f"{beginning if i % 15 < 3 else ''}{chr(65 + i)}, number {i * 37}: what follows?" for i in range(30)]
+    asked = [(context, f" {ending}") for context in contexts for ending in ("this one", "that one there", "none")]
+    requests = instances("loglikelihood", *asked)
+    expected = stock(model, tokenizer).loglikelihood(requests, disable_tqdm=True)
+    lm = ours(model, tokenizer)
+    lm.loglikelihood(requests[:3])
+    forwards = []
+    model.register_forward_pre_hook(lambda *given: forwards.append(1))
+    found = lm.loglikelihood(requests)
+    # The contexts, and one for each of their three continuations.
+    assert len(forwards) == 4
+    assert [one[0] for one in found] == pytest.approx([one[0] for one in expected], rel=1e-6, abs=1e-4)
+    assert [one[1] for one in found] == [one[1] for one in expected]
