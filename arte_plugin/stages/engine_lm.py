@@ -22,7 +22,7 @@ _UNDERSTOOD = {"until", "max_gen_toks", "do_sample", "temperature"}
 #: What a checkpoint's generation config may say without a greedy reply being another one.
 _WITHOUT_EFFECT = {
     "bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "do_sample", "temperature", "top_k",
-    "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "max_length", "max_new_tokens", "use_cache",
+    "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "max_length", "use_cache",
     "cache_implementation", "_from_model_config", "trust_remote_code",
 }  # fmt: skip
 

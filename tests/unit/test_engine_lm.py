@@ -253,3 +253,11 @@ def test_questions_that_have_little_in_common_are_computed_together(student, beg
     assert len(forwards) == 4
     assert [one[0] for one in found] == pytest.approx([one[0] for one in expected], rel=1e-6, abs=1e-4)
     assert [one[1] for one in found] == [one[1] for one in expected]
+
+
+def test_a_length_in_the_checkpoint_goes_before_the_task_s_as_in_lm_eval(student):
+    model, tokenizer = load(student)
+    model.generation_config.max_new_tokens = 3
+    asked = instances("generate_until", (f"{SHOTS}Question:", {"until": ["\n\n"], "max_gen_toks": 12}))
+    expected = stock(model, tokenizer).generate_until(copy.deepcopy(asked), disable_tqdm=True)
+    assert ours(model, tokenizer).generate_until(asked, disable_tqdm=True) == expected
