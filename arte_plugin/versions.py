@@ -22,7 +22,7 @@ RENDERING = 2
 
 #: How an engine turns a request into a completion (`engines/`): sampling, stop strings, what is cut off and left out.
 #: It is part of every cached answer's key: raise it where an answer comes out otherwise, and all is asked anew.
-ENGINES = {"transformers": 1, "server": 1}
+ENGINES = {"transformers": 2, "server": 1}
 
 #: The stages' own code: all that lies between a stage's inputs and its rows and is not told of above.
 STAGES = {

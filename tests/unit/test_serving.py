@@ -2,6 +2,7 @@
 
 import pytest
 
+from arte_plugin import versions
 from arte_plugin.args import ArteArgs
 from arte_plugin.config_check import check_config
 from arte_plugin.engine_args import ServerEngineArgs
@@ -172,7 +173,7 @@ def test_a_served_student_loads_nothing_here(tmp_path):
     unserved = student_model(here.student, here, {"output_dir": str(tmp_path)}, cache)
     assert served.served and not unserved.served
     assert served.identity["model"] == unserved.identity["model"]
-    assert unserved.identity["engine"] == "transformers"
+    assert unserved.identity["engine"] == versions.engine("transformers")
     engine = served.load()
     assert engine._own[0].log_file == tmp_path / "arte/servers/tiny.log"
     assert engine._own[0]._process is None
