@@ -88,18 +88,7 @@ lint: install
 	$(BIN)/mypy
 
 docs: install
-	$(BIN)/python docs/make_configuration.py
-	$(BIN)/python docs/make_presets.py
-	$(BIN)/python docs/make_answers.py
-	$(BIN)/python docs/make_fewer_calls.py
-	$(BIN)/python docs/make_performance.py
-	$(BIN)/python docs/make_gpu.py
-	$(BIN)/python docs/make_scaling.py
-	$(BIN)/python docs/make_align_check.py
-	$(BIN)/python docs/make_plan.py
-	$(BIN)/python docs/make_recipes.py
-	$(BIN)/python docs/make_vllm.py
-	$(BIN)/python docs/make_chat_templates.py
+	@set -e; for page in docs/make_*.py; do echo $$page; $(BIN)/python $$page; done
 
 models: $(MODELS)/teacher/demo-model.json
 
