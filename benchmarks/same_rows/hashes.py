@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[2]
+
 #: What differs from one run to the next of the same code: keys whose names have one of these among their words.
 TIMES = frozenset({"time", "date", "seconds", "minutes", "hours", "started", "finished"})
 
@@ -21,8 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="a run's output_dir, or any folder within")
     parser.add_argument("--like", type=Path, metavar="FILE", help="lines that this program has printed")
+    parser.add_argument(
+        "--place", action="append", default=[], metavar="DIR", help="a folder whose place is no matter, beside this one"
+    )
     options = parser.parse_args(arguments)
-    found = hashes(options.folder)
+    found = hashes(options.folder, [*options.place, str(ROOT)])
     if not found:
         print(f"{options.folder} has no rows: neither a *.jsonl nor a results.json", file=sys.stderr)
         return 2
@@ -36,9 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if differences else 0
 
 
-def hashes(folder: Path) -> dict[str, str]:
+def hashes(folder: Path, places: Sequence[str] = ()) -> dict[str, str]:
     """By path within `folder`: 16 hexadecimal digits of the SHA-256 of each `*.jsonl`, byte for byte, and of each
-    `results.json` without its times (`TIMES`), whatever the order of its keys."""
+    `results.json` without its times (`TIMES`), whatever the order of its keys.
+
+    A model that has no name is told by its path: those that begin with one of `places` are hashed without that.
+    """
     found = {}
     for file in folder.rglob("*"):
         if file.suffix == ".jsonl":
@@ -48,6 +56,8 @@ def hashes(folder: Path) -> dict[str, str]:
             content = json.dumps(timeless, sort_keys=True).encode()
         else:
             continue
+        for place in places:
+            content = content.replace(place.encode(), b"PLACE")
         found[file.relative_to(folder).as_posix()] = hashlib.sha256(content).hexdigest()[:16]
     return dict(sorted(found.items()))
 

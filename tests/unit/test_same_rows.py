@@ -40,6 +40,18 @@ def test_times_and_the_order_of_keys_change_no_hash_and_figures_do(run):
     assert hashes(run) != before
 
 
+def test_where_a_model_without_a_name_lies_changes_no_hash(run, tmp_path, capsys):
+    drafts, lines = run / "arte/01-elicit/drafts.jsonl", tmp_path / "before.txt"
+    drafts.write_text('{"student": "/here/tests/models/taught"}\n')
+    main([str(run), "--place", "/here"])
+    lines.write_text(capsys.readouterr().out)
+    drafts.write_text('{"student": "/there/tests/models/taught"}\n')
+    assert main([str(run), "--place", "/there", "--like", str(lines)]) == 0
+    assert main([str(run), "--like", str(lines)]) == 1
+    drafts.write_text('{"student": "/there/tests/models/untaught"}\n')
+    assert main([str(run), "--place", "/there", "--like", str(lines)]) == 1
+
+
 def test_a_word_within_another_is_no_time():
     assert without_times({"candidates": 1, "overtime": 2, "peak": [{"minutes": 3, "n": 4}]}) == {
         "candidates": 1, "overtime": 2, "peak": [{"n": 4}],
