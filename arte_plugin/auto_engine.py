@@ -1,4 +1,7 @@
-"""`engine: {kind: auto}`: which engine a run takes for its teacher and for its students, and why; it stays with it."""
+"""`engine: {kind: auto}`: which engine a run takes for its teacher and for its students, and why.
+
+A run stays with the program that it began with and with who is served by it; the commands are made anew at every start.
+"""
 
 import os
 import shlex
@@ -10,7 +13,13 @@ from typing import Any
 
 from arte_plugin import gpus_seen
 from arte_plugin.args import ArteArgs, StudentArgs
-from arte_plugin.engine_args import AutoEngineArgs, EngineArgs, ServedArgs, ServerEngineArgs, TransformersEngineArgs
+from arte_plugin.engine_args import (
+    AutoEngineArgs,
+    AutoServedArgs,
+    EngineArgs,
+    ServerEngineArgs,
+    TransformersEngineArgs,
+)
 from arte_plugin.errors import ConfigError
 from arte_plugin.manifest import Manifest
 
@@ -62,7 +71,8 @@ class Choice:
         if not (self.student or self.teacher):
             return TransformersEngineArgs.model_validate(shared)
         own = settings.model_dump(include={"concurrency", "start_timeout"})
-        roles = {"student": self.student, "teacher": self.teacher}
+        made = {"student": self.student, "teacher": self.teacher}
+        roles = {role: AutoServedArgs.model_validate(served) for role, served in made.items() if served}
         return ServerEngineArgs.model_validate({**shared, **own, "kind": "server", "api": self.api, **roles})
 
     def line(self) -> str:
@@ -90,45 +100,71 @@ def choose(
     why: dict[str, str] = {}
     served: dict[str, dict[str, Any] | None] = dict.fromkeys(ROLES)
     for role in ROLES:
-        of_role = _against_student(args, dtype_of) if role == "student" else _against_teacher(cfg)
-        against = _against_any(settings, machine, program, calls[role], of_role)
+        against = _against_any(settings, machine, program, calls[role], _against_role(role, args, cfg, dtype_of))
         to_come = f"for its {calls[role]:,} requests to come"
         why[role] = against or f"{to_come}, where {settings.from_requests:,} make up for its start"
-        if not against and role == "student":
-            served[role] = _student(program, args, dtype_of(args.students[0]), machine)
-        elif not against:
-            served[role] = _teacher(program, cfg, machine)
+        if not against:
+            served[role] = _server(role, program, args, cfg, machine, dtype_of)
     kind = _kind(program) if any(served.values()) else ""
     return Choice(kind, program if kind else "", served["student"], served["teacher"], why)
 
 
 def settled(
-    args: ArteArgs, manifest: Manifest, afresh: Callable[[], Choice], found: Callable[[str], bool] | None = None
-) -> Choice:
-    """The choice that the run of `manifest` began with, or one made `afresh` where it begins now.
+    args: ArteArgs, cfg: Mapping[str, Any], manifest: Manifest, machine: Machine,
+    calls: Callable[[], Mapping[str, int]], dtype_of: Callable[[StudentArgs], str],
+) -> Choice:  # fmt: skip
+    """The choice for the run of `manifest`: by `choose` where it begins now, else what it began with, as of today.
 
-    Raises `ConfigError` where it began with a program that is not found here, or before `auto` was asked for.
+    That is its program, for those whom it served, with commands made from this YAML for this machine; how many requests
+    are to come no longer counts. Who by this YAML can't be served goes on in this process: there another identity makes
+    the stages anew, and what a server has answered stays in the cache.
+
+    Raises `ConfigError` where the run began with a program that is not found here, with GPUs that are not here, or
+    with servers before `auto` was asked for.
     """
     known = manifest.engine()
     if known is None:
-        begun = manifest.stages()
-        if any(_was_served(record.inputs) for record in begun.values()):
+        stages = manifest.stages()
+        if any(_was_served(record.inputs) for record in stages.values()):
             raise ConfigError(
                 "arte.engine: this run began with the servers that its YAML named, and a run stays with its engine. "
                 "Put that block back in the place of `kind: auto`, or take another `output_dir`."
             )
-        if begun:
+        if stages:
             return Choice("", "", None, None, dict.fromkeys(ROLES, "as this run began"))
-        return afresh()
-    choice = Choice(**known)
-    if choice.program and not (found or finds)(choice.program):
-        roles = " and ".join(role for role in ROLES if getattr(choice, role))
-        raise ConfigError(
-            f"arte.engine: this run began with {KINDS[choice.api]} for its {roles}, and its command, {choice.program}, "
-            "is not found here; a run stays with its engine. Install it there, or go on without it by "
-            "`engine: {kind: transformers}`: what is not finished is then asked anew."
-        )
-    return choice
+        return choose(args, cfg, machine, calls(), dtype_of)
+    begun = Choice(**known)
+    against = {role: _against_role(role, args, cfg, dtype_of) for role in ROLES if getattr(begun, role)}
+    stay = [role for role in against if not against[role]]
+    _check_still_here(begun, stay, machine)
+    served = {role: _server(role, begun.program, args, cfg, machine, dtype_of) for role in stay}
+    why = dict.fromkeys(ROLES, "as this run began") | {
+        role: f"{reason} (it began on {KINDS[begun.api]}: what it was asked there is kept, and is asked anew here)"
+        for role, reason in against.items()
+        if reason
+    }
+    kind, program = (begun.api, begun.program) if served else ("", "")
+    return Choice(kind, program, served.get("student"), served.get("teacher"), why)
+
+
+def _check_still_here(begun: Choice, roles: Sequence[str], machine: Machine) -> None:
+    """What the YAML says is a decision; a machine without what a run needs may be a mistake that costs all its answers.
+
+    Raises `ConfigError` where `roles` can't be served here.
+    """
+    if not roles:
+        return
+    if machine.gpus == 0:
+        lacks, remedy = "there is no GPU here", "Go on where there is one"
+    elif not machine.finds(begun.program):
+        lacks, remedy = f"its command, {begun.program}, is not found here", "Install it there"
+    else:
+        return
+    raise ConfigError(
+        f"arte.engine: this run began with {KINDS[begun.api]} for its {' and '.join(roles)}, and {lacks}; a run stays "
+        f"with its engine. {remedy}, or go on without it by `engine: {{kind: transformers}}`: what was asked of it is "
+        "then asked anew."
+    )
 
 
 def as_entered(choice: Choice) -> dict[str, Any]:
@@ -147,6 +183,13 @@ def _against_any(settings: AutoEngineArgs, machine: Machine, program: str, calls
     if calls < settings.from_requests:
         return f"for {calls:,} requests to come don't make up for a server's start (`engine.from_requests`)"
     return ""
+
+
+def _against_role(
+    role: str, args: ArteArgs, cfg: Mapping[str, Any], dtype_of: Callable[[StudentArgs], str]
+) -> str:  # fmt: skip
+    """What in the YAML speaks against a server for `role`; empty for nothing."""
+    return _against_student(args, dtype_of) if role == "student" else _against_teacher(cfg)
 
 
 def _against_student(args: ArteArgs, dtype_of: Callable[[StudentArgs], str]) -> str:
@@ -169,6 +212,16 @@ def _against_teacher(cfg: Mapping[str, Any]) -> str:
     if int(cfg.get("lora_r") or 1) > _RANKS[-1]:
         return f"for its adapter's rank is more than {_RANKS[-1]}"
     return ""
+
+
+def _server(
+    role: str, program: str, args: ArteArgs, cfg: Mapping[str, Any], machine: Machine,
+    dtype_of: Callable[[StudentArgs], str],
+) -> dict[str, Any]:  # fmt: skip
+    """The servers of `role`, as `AutoServedArgs`."""
+    if role == "student":
+        return _student(program, args, dtype_of(args.students[0]), machine)
+    return _teacher(program, cfg, machine)
 
 
 def _student(program: str, args: ArteArgs, dtype: str, machine: Machine) -> dict[str, Any]:
@@ -196,24 +249,29 @@ def _teacher(program: str, cfg: Mapping[str, Any], machine: Machine) -> dict[str
 def _served(
     program: str, dtype: str, machine: Machine, together: int, revision: bool, more: Sequence[str]
 ) -> dict[str, Any]:
-    """A server on `together` GPUs, as often as there are so many, as a `ServedArgs`."""
+    """A server on `together` GPUs, as often as there are so many, as `AutoServedArgs`."""
     vllm = _kind(program) == "vllm"
     words = [program, "serve", "{model}"] if vllm else [program, "serve", "--model-path", "{model}"]
     words += ["--port", "{port}", "--dtype", dtype, *(["--revision", "{revision}"] if revision else []), *more]
     if vllm:
         words += ["--enable-prefix-caching", "--max-model-len", "auto", "--gpu-memory-utilization", "0.85"]
+    alone = words
     if together > 1:
-        words += ["--tensor-parallel-size", str(together)]
+        words = [*words, "--tensor-parallel-size", str(together)]
     replicas = machine.gpus // together
     if replicas > 1 and (together > 1 or not machine.numbered):
         # One command takes all GPUs that it sees.
-        words += ["--data-parallel-size", str(replicas)]
+        words = [*words, "--data-parallel-size", str(replicas)]
         replicas = 1
     elif replicas > 1:
         words = ["env", "CUDA_VISIBLE_DEVICES={replica}", *words]
-    # Braces are names to be filled in, so only the program can need quotes.
-    command = " ".join(shlex.quote(word) if word == program else word for word in words)
-    return ServedArgs(command=command, replicas=replicas, dtype=dtype).model_dump(exclude_defaults=True)
+
+    def command(words: Sequence[str]) -> str:
+        # Braces are names to be filled in, so only the program can need quotes.
+        return " ".join(shlex.quote(word) if word == program else word for word in words)
+
+    served = AutoServedArgs(command=command(words), on_one_gpu=command(alone), replicas=replicas, dtype=dtype)
+    return served.model_dump(exclude_defaults=True)
 
 
 def _adapter_options(kind: str, rank: int) -> str:

@@ -46,11 +46,12 @@ class TransformersEngineArgs(EngineArgs):
 
 
 class AutoEngineArgs(EngineArgs):
-    """An engine for each role, by what the machine has and what there is to ask; a run stays with what it began with.
+    """An engine for each role, by what the machine has and what there is to ask.
 
     On a GPU, servers that the run starts for the student, and for a teacher that isn't quantised, where a program to
     start is found and enough is to be asked; else transformers in this process. It is said in one line of the log, and
-    before by `arte validate` and `arte plan`.
+    before by `arte validate` and `arte plan`. A run stays with the program that it began with and with who is served by
+    it, with commands for the YAML and the machine of each start.
     """
 
     kind: Literal["auto"] = Field(description="An engine for each role.")
@@ -62,7 +63,8 @@ class AutoEngineArgs(EngineArgs):
     from_requests: int = Field(
         5000,
         ge=1,
-        description="A role is served where it is asked at least so many times: a server takes a minute to start.",
+        description="A role is served where it is asked at least so many times when the run begins: a server takes "
+        "a minute to start.",
     )
     concurrency: int = Field(256, ge=1, le=4096, description="As with `kind: server`.")
     start_timeout: float = Field(1200, gt=0, description="As with `kind: server`.")
@@ -135,6 +137,28 @@ class ServedArgs(Block):
             except ValueError as error:
                 raise ValueError(f"`{key}` can't be split into words: {error}") from None
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """What of it decides replies."""
+        stated = self.model_dump(include={"command", "adapter_options", "model", "dtype"})
+        return {key: value for key, value in stated.items() if value}
+
+
+class AutoServedArgs(ServedArgs):
+    """A server for one role as `kind: auto` starts it."""
+
+    #: `command` as it would be on one GPU.
+    on_one_gpu: str
+
+    def identity(self) -> dict[str, Any]:
+        """Neither over how many GPUs it is spread, nor the rank that it makes room for.
+
+        A run may go on with more GPUs or fewer, and another rank is no reason to have the teacher write all drafts
+        anew: its adapter has an identity of its own.
+        """
+        return {key: value for key, value in super().identity().items() if key != "adapter_options"} | {
+            "command": self.on_one_gpu
+        }
 
 
 class ServerEngineArgs(EngineArgs):

@@ -128,7 +128,7 @@ def _next_config(run: Run, config: Mapping[str, Any], number: int, before: Path,
     # Prompts stay the same, whatever the day and whatever a folder's name says of the model in it.
     block |= {"round": number, "cache": str(run.cache.path.absolute()), "date": run.args.date}
     block["teacher"] = {**(block.get("teacher") or {}), "prompt_style": run.args.teacher.prompt_style}
-    if run.chosen is not None:
+    if run.chosen is not None and not _began_on_servers(run):
         # Later rounds stay with the engine of the first.
         block["engine"] = run.args.engine.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     students = block["student"] if isinstance(block["student"], list) else [block["student"]]
@@ -168,6 +168,8 @@ def _run_round(run: Run, config: Mapping[str, Any], number: int, before: Path, f
             file = folder / "config.yaml"
             header = _HEADER.format(number=number, before=number - 1, path=file, teacher=run.cfg["base_model"])
             write_text(file, header + yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))
+            if _began_on_servers(run):
+                _hand_on_engine(run, folder)
             LOG.info("round %d; its log is %s", number, log_file)
             code = child.axolotl(log, "train", str(file))
         if code != 0:
@@ -177,6 +179,18 @@ def _run_round(run: Run, config: Mapping[str, Any], number: int, before: Path, f
         return {}, [Count("pairs", result.pairs, result.pairs, note=note)], {"folder": str(folder)}
 
     run.out.stage(f"rounds/{number}", inputs, work)
+
+
+def _began_on_servers(run: Run) -> bool:
+    """Whether `engine: {kind: auto}` came to servers when the first round began."""
+    return run.chosen is not None and bool((run.out.manifest.engine() or {}).get("program"))
+
+
+def _hand_on_engine(run: Run, folder: Path) -> None:
+    """Have the round in `folder` stay with the servers of the first: its commands it makes itself, as that did."""
+    manifest, entered = Manifest(folder / "arte/manifest.json"), run.out.manifest.engine()
+    if entered is not None and manifest.engine() is None:
+        manifest.enter_engine(entered)
 
 
 def _tuned(run: Run, before: Path, name: str) -> TrainedStudent:

@@ -100,15 +100,15 @@ class Run:
     def _settle_engine(self, settings: AutoEngineArgs, keep: bool) -> Choice:
         """The engine that this run began with; one that begins enters it, so that it stays with it."""
 
-        def afresh() -> Choice:
-            calls = calls_of(self.args, self.cfg, self.tasks)
-            return auto_engine.choose(self.args, self.cfg, auto_engine.Machine.here(), calls, student_dtype)
+        def calls() -> dict[str, int]:
+            return calls_of(self.args, self.cfg, self.tasks)
 
         manifest = self.out.manifest
         if keep and not ranks.is_first():
             entered = lambda: int(manifest.engine() is not None)  # noqa: E731
             ranks.wait_until(entered, 1, settings.rank_timeout, "rank 0 to choose the engine")
-        choice = auto_engine.settled(self.args, manifest, afresh)
+        here = auto_engine.Machine.here()
+        choice = auto_engine.settled(self.args, self.cfg, manifest, here, calls, student_dtype)
         if keep and ranks.is_first() and manifest.engine() is None:
             manifest.enter_engine(auto_engine.as_entered(choice))
         return choice

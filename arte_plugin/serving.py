@@ -28,14 +28,13 @@ def served_by(args: ArteArgs, role: Literal["teacher", "student"], base_model: s
 def server_identity(args: ArteArgs, served: ServedArgs) -> dict[str, Any]:
     """What decides a server's output beside the weights, as far as it is known here. Not where it runs."""
     assert isinstance(args.engine, ServerEngineArgs)
-    stated = served.model_dump(include={"command", "adapter_options", "model", "dtype"})
     # The server's tokenizer instead of ours.
     as_text = {"prompts": "text"} if args.engine.prompts == "text" else {}
     return {
         "engine": versions.engine("server"),
         "api": args.engine.api,
         **as_text,
-        **{key: v for key, v in stated.items() if v},
+        **served.identity(),
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from arte_plugin.args import ArteArgs, StudentArgs
-from arte_plugin.auto_engine import Choice, Machine, choose, settled
+from arte_plugin.auto_engine import Choice, Machine, settled
 from arte_plugin.engine_args import AutoEngineArgs, TransformersEngineArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.manifest import Manifest
@@ -91,15 +91,13 @@ def _settle_engine(cfg: Mapping[str, Any], args: ArteArgs, gpus: int) -> Choice 
     settings = args.engine
     if not isinstance(settings, AutoEngineArgs):
         return None
-
-    def afresh() -> Choice:
-        here = Machine.here()
-        # Where there is no GPU, the plan is for a machine that has some.
-        machine = replace(here, gpus=gpus) if here.gpus else Machine(gpus, _PLANNED, here.finds)
-        return choose(args, cfg, machine, sizes.calls_of(args, cfg), lambda student: probing_dtype(student, cfg))
-
+    here = Machine.here()
+    # Where there is no GPU, the plan is for a machine that has some.
+    machine = replace(here, gpus=gpus) if here.gpus else Machine(gpus, _PLANNED, here.finds)
     folder = Path(str(cfg.get("output_dir") or "./model-out")) / "arte"
-    chosen = settled(args, Manifest(folder / "manifest.json"), afresh)
+    manifest = Manifest(folder / "manifest.json")
+    calls = lambda: sizes.calls_of(args, cfg)  # noqa: E731
+    chosen = settled(args, cfg, manifest, machine, calls, lambda student: probing_dtype(student, cfg))
     args.engine = chosen.engine(settings)
     return chosen
 
