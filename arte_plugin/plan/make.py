@@ -5,11 +5,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from arte_plugin import gpus_seen
 from arte_plugin.args import ArteArgs, StudentArgs
 from arte_plugin.auto_engine import Choice, Machine, settled
 from arte_plugin.engine_args import AutoEngineArgs, TransformersEngineArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.manifest import Manifest
+from arte_plugin.models import student_dtype
 from arte_plugin.plan import disk, memory, rates, shapes, sizes
 from arte_plugin.plan.calls import Work, works
 from arte_plugin.plan.lengths import longest_rows
@@ -122,9 +124,12 @@ def student_training(cfg: Mapping[str, Any], student: StudentArgs, gpus: int = 1
 
 
 def probing_dtype(student: StudentArgs, cfg: Mapping[str, Any]) -> str:
-    """The precision that a student is asked in: `auto` goes by the YAML, for the machine may be another."""
-    if student.dtype != "auto":
-        return student.dtype
+    """The precision that a student is asked in: that of a run here, as far as there is a GPU to tell.
+
+    Where there is none, the plan is for a machine that has some, and `auto` goes by the YAML.
+    """
+    if student.dtype != "auto" or gpus_seen.seen().memory:
+        return student_dtype(student)
     half = cfg.get("bf16") or cfg.get("bfloat16") or memory.has_float32_weights(cfg)
     return "bfloat16" if half else "float32"
 

@@ -7,6 +7,7 @@ from arte_plugin import gpus_seen
 from arte_plugin.args import StudentArgs
 from arte_plugin.auto_engine import Machine
 from arte_plugin.models import student_dtype
+from arte_plugin.plan.make import probing_dtype
 
 STUDENT = StudentArgs(base_model="org/student")
 
@@ -41,6 +42,14 @@ def test_an_engine_is_chosen_without_starting_cuda_here(machine):
 def test_so_it_is_where_they_have_no_bfloat16(machine):
     machine("print('[[80, 40], false]')")
     assert student_dtype(STUDENT) == "float32"
+
+
+@pytest.mark.parametrize(("has", "dtype"), [("true", "bfloat16"), ("false", "float32")])
+@pytest.mark.parametrize("cfg", [{"bf16": False}, {"bf16": True}])
+def test_a_plan_on_such_a_machine_has_the_precision_of_its_run(machine, has, dtype, cfg):
+    machine(f"print('[[80, 40], {has}]')")
+    assert probing_dtype(STUDENT, cfg) == student_dtype(STUDENT) == dtype
+    assert probing_dtype(StudentArgs(base_model="org/student", dtype="float16"), cfg) == "float16"
 
 
 @pytest.mark.parametrize("program", ["raise SystemExit(1)", "print('nothing of use')", ""])
