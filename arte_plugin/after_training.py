@@ -250,4 +250,6 @@ def evaluate(run: Run) -> None:
 
     run.out.stage("evaluate", inputs, work)
     enter_trainings(run.out.manifest, (training.stage for training in trainings(run.args)))
+    # Where stages 7 and 8 were done already, the teacher of stage 6 is still there.
+    run.out.close()
     run_benchmarks(students, run.args.evaluate, run.cfg, run.out.file("evaluate", ""), memory)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from arte_plugin import after_training
 from arte_plugin.engine_args import ServerEngineArgs
 from arte_plugin.engines.base import Completion, Request
 from arte_plugin.engines.dialects import Writer
@@ -14,10 +15,13 @@ from arte_plugin.engines.server import ServerEngine
 from arte_plugin.manifest import Count
 from arte_plugin.models import Model
 from arte_plugin.request_cache import RequestCache
+from arte_plugin.run import Run
 from arte_plugin.run_folder import RunFolder
+from arte_plugin.stages import benchmarks
 from tests.plain import PlainRenderer
 from tests.unit.test_memory import MB, device  # noqa: F401
 from tests.unit.test_own_server import SERVER, alive
+from tests.unit.test_run_rendering import config, dated  # noqa: F401
 
 
 class Engine:
@@ -128,6 +132,20 @@ def test_a_stage_that_is_done_already_ends_nothing(world):
     world.ask("preference-set", world.model("s"))
     world.folder.stage(*pair)
     assert world.ask("probe", world.model("s")) == ["1"]
+
+
+def test_it_is_gone_before_the_benchmarks_where_the_evaluation_is_done_already(world, config, monkeypatch):  # noqa: F811
+    """Stage 6 is made anew, comes to the same rows, and has kept the teacher: students would be loaded beside it."""
+    run, seen = Run(config(), starts=False), []
+    run.out = world.folder
+    monkeypatch.setattr(after_training, "candidates", lambda run: [])
+    monkeypatch.setattr(after_training, "enter_trainings", lambda *arguments: None)
+    monkeypatch.setattr(benchmarks, "run_benchmarks", lambda *arguments: seen.append(world.alive))
+    monkeypatch.setattr(world.folder.manifest, "finished", lambda name, inputs: name == "evaluate")
+    monkeypatch.setattr(world.folder.manifest, "stages", lambda: {"evaluate": None})
+    world.folder._kept.put("teacher", Engine(world))
+    after_training.evaluate(run)
+    assert seen == [0]
 
 
 def test_nothing_stays_after_an_error(world):
