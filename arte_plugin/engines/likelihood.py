@@ -38,12 +38,19 @@ def log_likelihoods(
     What all prompts of a batch begin with is computed once, and nothing is padded, if `share` allows; by an `attention`
     that is made for a number of tokens, or the plain one. Prompt and reply
     are tokenised in one piece, as the model would see them: a token that holds the end of the one and the beginning of
-    the other counts as the reply's. Raises `DataError` for a text that doesn't fit into the model's context.
+    the other counts as the reply's. Raises `DataError` for a text that doesn't fit into the model's context, and for a
+    reply that follows on no token, which no logits tell of.
     """
     rows = [_Row(*reply_tokens(reply, tokenizer)) for reply in replies]
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     positions = getattr(base.config.get_text_config(decoder=True), "max_position_embeddings", None)
     for row, reply in zip(rows, replies, strict=True):
+        if row.scored == len(row.tokens):
+            raise DataError(
+                "A prompt is empty: there is nothing that a reply could follow on."
+                if not reply.prompt
+                else f"A prompt has no token of its own that its reply could follow on: {reply.prompt[:200]!r}"
+            )
         if positions is not None and len(row.tokens) > positions:
             raise DataError(
                 f"A prompt and its answer, {len(row.tokens)} tokens in all, don't fit into the model's {positions} "

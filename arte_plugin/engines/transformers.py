@@ -19,7 +19,7 @@ from transformers import (
 from arte_plugin.engines.attention import SplitAttention
 from arte_plugin.engines.base import Completion, Continuation, Keep, Likelihood, Reply, Request, Weighed
 from arte_plugin.engines.in_flight import Family, Row, by_length, close_up, families
-from arte_plugin.engines.likelihood import log_likelihoods
+from arte_plugin.engines.likelihood import log_likelihoods, reply_tokens
 from arte_plugin.engines.packed_linears import PackedLinears
 from arte_plugin.engines.plain_attention import PlainAttention
 from arte_plugin.engines.sampling import choose, draw
@@ -106,9 +106,9 @@ class TransformersEngine:
         return [row.completion() for row in rows]
 
     def likelihoods(self, batch: Sequence[Reply]) -> list[Likelihood]:
-        """How likely the model finds each of `batch`, in its order."""
+        """How likely the model finds each of `batch`, in its order. Raises `DataError` as `log_likelihoods`."""
         self.model.eval()
-        share = self._can_share(self.tokenizer(batch[0].prompt, add_special_tokens=False)["input_ids"])
+        share = self._can_share(reply_tokens(batch[0], self.tokenizer)[0])
         attention = VarlenAttention if self._varlen else None
         with self._linears.used():
             return log_likelihoods(self.model, self.tokenizer, batch, share, attention)

@@ -92,6 +92,34 @@ def test_a_text_that_is_too_long_is_told(model, tokenizer):
         log_likelihoods(model, tokenizer, [Reply("a" * 3000, "b", "a")])
 
 
+def test_a_prompt_that_a_reply_cant_follow_on_is_told(model, tokenizer):
+    """There are no logits that would tell of its first token; those of another row must not be taken."""
+    engine, empty = TransformersEngine(model, tokenizer), Reply("", "abc", "a")
+    for batch in ([empty], [empty, *REPLIES], [*REPLIES, empty]):
+        with pytest.raises(DataError, match="A prompt is empty"):
+            engine.likelihoods(batch)
+        for share in (True, False):
+            with pytest.raises(DataError, match="A prompt is empty"):
+                log_likelihoods(model, tokenizer, batch, share=share)
+    expected = [directly(model, tokenizer, reply) for reply in REPLIES]
+    found = engine.likelihoods(REPLIES)
+    assert [one.log_probability for one in found] == pytest.approx(expected, abs=1e-4)
+    assert engine.describe()["shared"] and "why_not" not in engine.describe(), "it says nothing about the model"
+
+
+def test_a_prompt_that_is_one_token_with_its_reply_is_told(model, folder):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE(vocab={"a": 0, "b": 1, "ab": 2}, merges=[("a", "b")]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    merging = PreTrainedTokenizerFast(tokenizer_object=backend)
+    assert reply_tokens(Reply("a", "b", "a"), merging) == ([2], 1)
+    for share in (True, False):
+        with pytest.raises(DataError, match=r"no token of its own.*'a'"):
+            log_likelihoods(model, merging, [Reply("a", "b", "a"), Reply("bb", "b", "a")], share=share)
+
+
 def test_the_second_time_nothing_is_asked(folder, model, tokenizer, tmp_path):
     def student(load):
         return Model(
