@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 import torch
 
 from arte_plugin.engines.attention import Prefix, Step, to_device
+from arte_plugin.engines.limits import PLAIN
 
 #: Key-value slots are added this many tokens at a time.
 GROWTH = 64
 
 #: Tokens of a prefix that go through the model at a time; the scores of their attention are held whole.
-CHUNK = 512
+CHUNK = PLAIN.chunk
 
 
 class _Kept(Prefix):
@@ -78,7 +79,7 @@ class PlainAttention:
     """Rows of their own keys and values in slots side by side, in buffers that grow with the longest of them."""
 
     name: ClassVar[str] = "matmuls, a prefix at a time"
-    prefill: ClassVar[int] = 4 * CHUNK
+    prefill: ClassVar[int] = PLAIN.prefill
     chunk: ClassVar[int] = CHUNK
 
     def __init__(self, slots: int, device: torch.device):

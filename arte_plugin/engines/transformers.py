@@ -16,6 +16,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from arte_plugin.engines import limits
 from arte_plugin.engines.attention import SplitAttention
 from arte_plugin.engines.base import Completion, Continuation, Keep, Likelihood, Reply, Request, Weighed
 from arte_plugin.engines.in_flight import Family, Row, by_length, close_up, families
@@ -35,15 +36,8 @@ LOG = logging.getLogger(LOGGER)
 
 #: Rows in flight at a time: more make a step longer, but hardly a token cheaper. On a CPU the 40 siblings of one draft
 #: are to fit: a few that are left for the end would take half as long again. Variable-length attention has its own.
-MOST_ROWS = {"cpu": 64, "cuda": 256}
-MOST_VARLEN_ROWS = 1024
-
-#: Bytes for keys and values where nothing is said: a number, or a share of what is free on the GPU. The rest is for
-#: what passes through the model, and for logits, of which sampling makes copies.
-MEMORY, SHARE = 4 * 2**30, 0.6
-
-#: Of those bytes, how many the logits of the rows in flight may take besides, in float32 and four times.
-FOR_LOGITS, LOGIT = 1 / 8, 4 * 4
+MOST_ROWS = {"cpu": 64, "cuda": limits.PLAIN.rows}
+MOST_VARLEN_ROWS = limits.VARLEN.rows
 
 
 class TransformersEngine:
@@ -187,7 +181,7 @@ class TransformersEngine:
         if self._memory is not None:
             return self._memory
         free = free_bytes(self._base.device)
-        return MEMORY if free is None else SHARE * free
+        return limits.MEMORY if free is None else limits.SHARE * free
 
     def _rows_at_a_time(self, rows: Sequence[Row]) -> int:
         """How many of `rows`, in their order, the memory allows: as long as the longest, beside prefixes.
@@ -214,7 +208,7 @@ class TransformersEngine:
             slots = self._rows_at_a_time(rows)
             return slots, PlainAttention(slots, self._base.get_input_embeddings().weight.device)
         budget = self._budget()
-        slots = max(1, min(MOST_VARLEN_ROWS, len(rows), int(FOR_LOGITS * budget / (LOGIT * self._vocabulary))))
+        slots = limits.varlen_rows(budget, len(rows), self._vocabulary)
         own = sorted((_most_own(row) for row in rows), reverse=True)[:slots]
         prefixes = sum(len(one.tokens) for one in {id(row.family): row.family for row in rows}.values())
         return slots, VarlenAttention(min(int(budget / self._token_bytes), sum(own) + prefixes))

@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 import torch
 
 from arte_plugin.engines.attention import Prefix, Step, to_device
+from arte_plugin.engines.limits import VARLEN, why_plain
 
-#: The oldest GPUs that torch's flash attention runs on (Ampere), and the widest heads that it takes.
-CAPABILITY, WIDEST = (8, 0), 256
+#: The oldest GPUs that torch's flash attention runs on (Ampere).
+CAPABILITY = (8, 0)
 
 
 class _Placed(Prefix):
@@ -95,8 +96,8 @@ class VarlenAttention:
     """All rows and prefixes in one pool of `tokens` tokens a layer; it grows only for a row that would be alone."""
 
     name: ClassVar[str] = "torch's variable-length flash attention"
-    prefill: ClassVar[int] = 8192
-    chunk: ClassVar[int] = 8192
+    prefill: ClassVar[int] = VARLEN.prefill
+    chunk: ClassVar[int] = VARLEN.chunk
 
     def __init__(self, tokens: int):
         self._pool = Pool(tokens)
@@ -266,14 +267,7 @@ def why_not(model: Any) -> str:
         return f"the model is on a {device.type.upper()}"
     if (found := torch.cuda.get_device_capability(device)) < CAPABILITY:
         return f"the GPU is older than Ampere (compute capability {found[0]}.{found[1]})"
-    if model.dtype not in (torch.float16, torch.bfloat16):
-        return f"it computes in {str(model.dtype).removeprefix('torch.')}"
-    if getattr(config, "attn_logit_softcapping", None):
-        return "its attention scores are capped"
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    if width > WIDEST:
-        return f"its heads are {width} wide"
-    return ""
+    return why_plain(config, str(model.dtype).removeprefix("torch."))
 
 
 def _flash(

@@ -150,7 +150,7 @@ def _needs(
             dtype = memory.writing_dtype(cfg)
             weights = teacher.weights(dtype, memory.packing(cfg))
             spread = memory.writes_on(weights, memory.setup_of(cfg, gpus).pieces)
-            rows = args.elicit.batch_size or memory.MOST_ROWS
+            rows = args.elicit.batch_size
             needs.append(
                 memory.writing_need("elicit", "the teacher at work", teacher, cfg, dtype, rows, cache, lengths, spread)
             )
@@ -175,7 +175,7 @@ def _needs(
             "attn_implementation": student.attn_implementation or cfg.get("attn_implementation"),
         }
         if own_drafts and not serves(args, "student"):
-            rows = args.probe.batch_size or 1000
+            rows = args.probe.batch_size
             asked = (few_shot(shots), reply, args.probe.max_new_tokens)
             needs.append(
                 memory.writing_need("probe", f"the student{name} at work", shape, keys, dtype, rows, cache, asked)
@@ -188,7 +188,7 @@ def _needs(
             min(reply, args.evaluate.max_new_tokens),
             args.evaluate.max_new_tokens,
         )
-        rows = args.evaluate.batch_size or memory.MOST_ROWS
+        rows = args.evaluate.batch_size
         step = f"the student{name}'s evaluation"
         needs.append(memory.writing_need("evaluate", step, shape, keys, dtype, rows, cache, asked))
     return needs

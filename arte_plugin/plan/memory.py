@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from arte_plugin.engines import limits
+from arte_plugin.engines.limits import MEMORY, SHARE
 from arte_plugin.plan.shapes import INT8, NF4, NF4_DOUBLE, SIZES, Shape, inner_linears, on_meta
 
 GIB = 2**30
-
-#: As in engines/, which is not imported for a few numbers: rows in flight on a GPU, prompt tokens that pass at a time,
-#: and those of a long prompt; bytes for keys and values where nothing is said, and their share of what a GPU has free.
-MOST_ROWS, PREFILL, CHUNK = 256, 2048, 512
-MEMORY, SHARE = 4 * GIB, 0.6
 
 #: Bytes of a GPU's memory that weights may take if the model is to write there, of one with 80 GB (`placement`).
 ROOM = 0.8 * 80e9
@@ -249,19 +246,24 @@ def _gathered(model: Any) -> float:
 
 
 def writing_need(
-    stage: str, step: str, shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int,
-    cache: float | None, lengths: tuple[int, int, int], spread: int = 1,
+    stage: str, step: str, shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int | None,
+    cache: float | None, lengths: tuple[int, int, int], spread: int = 1, varlen: bool | None = None,
 ) -> Need:  # fmt: skip
     """A model that writes, in one process: `rows` requests at a time, keys and values within `cache` bytes.
 
-    None is for what is not said, and counted as `MEMORY`.
+    None is for what is not said: all requests, and `MEMORY`. With variable-length attention or the plain one, by
+    `varlen`; None is for what a GPU of the Ampere generation or newer has.
 
     `lengths` are a prompt's, a reply's as expected and as long as it may be, in tokens; `spread` is the number of GPUs
     that its layers lie on.
     """
     packed = packing(cfg)
     prompt, usual, longest = lengths
-    held = [_writing(shape, cfg, dtype, rows, cache or MEMORY, prompt, new) for new in (usual, longest)]
+    if limits.why_plain(shape.text, dtype) if varlen is None else not varlen:
+        held = [_plain(shape, cfg, dtype, rows, cache or MEMORY, prompt, new) for new in (usual, longest)]
+    else:
+        # The pool is made for replies as long as they may be.
+        held = [_varlen(shape, dtype, rows, cache or MEMORY, prompt + longest, prompt)] * 2
     weights = shape.weights(dtype, packed) / spread
     return Need(
         stage,
@@ -276,19 +278,35 @@ def writing_need(
     )
 
 
-def _writing(shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int, cache: float, prompt: int, new: int) -> float:
+def _plain(
+    shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int | None, cache: float, prompt: int, new: int
+) -> float:
     """Keys and values of what is in flight, and what passing the prompts takes."""
     token = shape.token_bytes * SIZES[dtype] / 2
-    rows = max(1, min(rows, MOST_ROWS, int(cache / (token * (prompt + new)))))
+    most = limits.PLAIN.rows
+    rows = max(1, min(rows or most, most, int(cache / (token * (prompt + new)))))
     # Some prompt tokens pass at a time, with the scores of their attention: in float32, and copied twice.
-    passing = min(rows * prompt, PREFILL)
-    scores = 3 * 4 * shape.text.num_attention_heads * passing * min(prompt, CHUNK)
-    logits = 4 * 4 * rows * shape.text.vocab_size
-    return rows * token * (prompt + new) + max(_reading(shape, cfg, dtype, 1, passing) + scores, logits)
+    passing = min(rows * prompt, limits.PLAIN.prefill)
+    scores = 3 * 4 * shape.text.num_attention_heads * passing * min(prompt, limits.PLAIN.chunk)
+    logits = limits.LOGIT * rows * shape.text.vocab_size
+    reading = _reading(shape, dtype, setup_of(cfg, 1).attention, passing)
+    return rows * token * (prompt + new) + max(reading + scores, logits)
 
 
-def _reading(shape: Shape, cfg: Mapping[str, Any], dtype: str, rows: int, tokens: int) -> float:
-    """What a prompt takes as it passes through: nothing is kept from layer to layer, so two of them tell."""
+def _varlen(shape: Shape, dtype: str, rows: int | None, cache: float, tokens: int, prompt: int) -> float:
+    """The pool of keys and values for rows of so many `tokens`, and what passing the prompts takes."""
     from arte_plugin.plan import trace
 
-    return trace.reading(on_meta(shape.with_layers(2), dtype, setup_of(cfg, 1).attention), rows, tokens)
+    slots = limits.varlen_rows(cache, rows or limits.VARLEN.rows, shape.text.vocab_size)
+    token = shape.token_bytes * SIZES[dtype] / 2
+    # Of all requests together, it has room for all prefixes: there is no telling how many.
+    pool = max(cache if rows is None else min(cache, rows * token * tokens), token * tokens)
+    logits = limits.LOGIT * slots * shape.text.vocab_size
+    return pool + max(_reading(shape, dtype, trace.SPLIT, min(slots * prompt, limits.VARLEN.prefill)), logits)
+
+
+def _reading(shape: Shape, dtype: str, attention: str, tokens: int) -> float:
+    """What prompts take as they pass through: nothing is kept from layer to layer, so two of them tell."""
+    from arte_plugin.plan import trace
+
+    return trace.reading(on_meta(shape.with_layers(2), dtype, attention), 1, tokens)

@@ -19,6 +19,8 @@ from transformers import AttentionInterface
 #: Attention without scores: FlashAttention, which keeps its inputs, its output and a number a row; and that of PyTorch
 #: (sdpa), which where rows are padded has the keys and values of grouped heads repeated for each of them.
 GROUPED, REPEATED = "arte_plan_grouped", "arte_plan_repeated"
+#: That of a prompt behind a prefix, as `engines.varlen_attention` has it.
+SPLIT = "arte_plan_split"
 
 META = torch.device("meta")
 
@@ -91,6 +93,20 @@ def _repeated(module: Any, query: Any, key: Any, value: Any, attention_mask: Any
     return _Attention.apply(query, key, value), None
 
 
+def _split(module: Any, query: Any, key: Any, value: Any, attention_mask: Any = None, **more: Any) -> Any:
+    _, heads, tokens, width = query.shape
+    kv_heads, group = key.shape[1], heads // key.shape[1]
+    queries = query[0].transpose(0, 1).to(value.dtype)
+    packed = queries.reshape(tokens, kv_heads, group, width).transpose(1, 2).reshape(tokens * group, kv_heads, width)
+    # Of a call over what the rows have of their own, its heads laid as in that over their prefix.
+    width = value.shape[-1]
+    output = queries.new_empty(tokens, kv_heads, group, width).transpose(1, 2).reshape(tokens * group, kv_heads, width)
+    first, weight = torch.empty_like(output), packed.new_empty(tokens * group, kv_heads, 1, dtype=torch.float32)
+    both = torch.lerp(output.float(), first.float(), weight).to(output.dtype)
+    return both.view(tokens, group, kv_heads, width).transpose(1, 2).reshape(1, tokens, heads, width), None
+
+
+AttentionInterface.register(SPLIT, _split)
 AttentionInterface.register(GROUPED, _grouped)
 AttentionInterface.register(REPEATED, _repeated)
 

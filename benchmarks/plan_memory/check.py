@@ -179,7 +179,7 @@ def _writing(case: dict[str, Any], model: str, shape: Any) -> tuple[float, float
     texts = [_words(rng, prompt) for _ in range(rows)]
     lengths, cfg = (prompt, new, new), {"attn_implementation": "sdpa"}
     with tempfile.TemporaryDirectory() as folder:
-        need = memory.writing_need("", "", shape, cfg, case["dtype"], rows, 4 * memory.GIB, lengths)
+        need = memory.writing_need("", "", shape, cfg, case["dtype"], rows, 4 * memory.GIB, lengths, varlen=False)
         engine = TransformersEngine(loaded, tokenizer)
         engine._ends = []
         requests = [Request(text, str(i), new, 0.0, 0) for i, text in enumerate(texts)]

@@ -225,7 +225,7 @@ def test_rows_wait_for_room_and_one_is_always_let_in(folder, tokenizer, as_on_a_
         real(self, step)
 
     monkeypatch.setattr(VarlenAttention, "begin", begin)
-    monkeypatch.setattr("arte_plugin.engines.transformers.FOR_LOGITS", 1e9)
+    monkeypatch.setattr("arte_plugin.engines.limits.FOR_LOGITS", 1e9)
     engine = TransformersEngine(model, tokenizer, memory=tokens * token_bytes(model))
     engine._shares = engine._varlen = True
     assert engine.generate(batch) == expected
