@@ -207,8 +207,8 @@ def _against_teacher(cfg: Mapping[str, Any]) -> str:
         return "for it is quantised, and a server's weights would be others than those that are trained on"
     if has_float32_weights(cfg):
         return "for it is trained with float32 weights"
-    if cfg.get("adapter") and (cfg.get("peft_use_dora") or cfg.get("lora_modules_to_save")):
-        return "for a server can't be given its adapter (`peft_use_dora`, `lora_modules_to_save`)"
+    if key := cfg.get("adapter") and _of_adapter(cfg):
+        return f"for a server can't be given its adapter (`{key}`)"
     if int(cfg.get("lora_r") or 1) > _RANKS[-1]:
         return f"for its adapter's rank is more than {_RANKS[-1]}"
     return ""
@@ -222,6 +222,22 @@ def _server(
     if role == "student":
         return _student(program, args, dtype_of(args.students[0]), machine)
     return _teacher(program, cfg, machine)
+
+
+def _of_adapter(cfg: Mapping[str, Any]) -> str:
+    """The key that makes an adapter one that vLLM refuses (its lora/peft_helper.py), or may, once it is trained."""
+    for key in ("peft_use_dora", "lora_modules_to_save", "lora_target_parameters", "peft_trainable_token_indices"):
+        if cfg.get(key):
+            return key
+    # PiSSA, LoftQ and their like change the weights below the adapter, too.
+    if str(cfg.get("peft_init_lora_weights") or True).lower() not in ("true", "gaussian", "eva", "orthogonal"):
+        return "peft_init_lora_weights"
+    if (cfg.get("peft") or {}).get("loftq_config"):
+        return "peft.loftq_config"
+    targets = cfg.get("lora_target_modules") or []
+    if {"lm_head", "embed_tokens"} & set([targets] if isinstance(targets, str) else targets):
+        return "lora_target_modules"
+    return ""
 
 
 def _student(program: str, args: ArteArgs, dtype: str, machine: Machine) -> dict[str, Any]:

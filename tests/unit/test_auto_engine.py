@@ -186,6 +186,26 @@ def test_its_commands_are_made_from_today_s_yaml(manifest, begun, student, cfg, 
 
 
 @pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ({"lora_modules_to_save": ["lm_head"]}, "lora_modules_to_save"),
+        ({"peft_init_lora_weights": "pissa"}, "peft_init_lora_weights"),
+        ({"peft_init_lora_weights": False}, ""),
+        ({"peft_init_lora_weights": "gaussian"}, ""),
+        ({"peft": {"loftq_config": {"loftq_bits": 4}}}, "peft.loftq_config"),
+        ({"lora_target_parameters": ["mlp.experts.gate_up_proj"]}, "lora_target_parameters"),
+        ({"peft_trainable_token_indices": [5, 6]}, "peft_trainable_token_indices"),
+        ({"lora_target_modules": ["q_proj", "lm_head"]}, "lora_target_modules"),
+        ({"lora_target_modules": ["q_proj"]}, ""),
+    ],
+)  # fmt: skip
+def test_an_adapter_that_a_server_would_refuse_once_it_is_trained_is_told_before(more, key):
+    choice = chosen(machine("vllm"), {**LORA, **more})
+    assert bool(choice.teacher) == (not key)
+    assert not key or f"a server can't be given its adapter (`{key}`)" in choice.why["teacher"]
+
+
+@pytest.mark.parametrize(
     ("more", "cfg", "who", "why"),
     [
         ({"probe": {"score": "likelihood"}}, {}, "student", "a server can't tell what `probe.score: likelihood` asks"),
