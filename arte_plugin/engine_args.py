@@ -147,8 +147,7 @@ class ServedArgs(Block):
 class AutoServedArgs(ServedArgs):
     """A server for one role as `kind: auto` starts it."""
 
-    #: `command` as it would be on one GPU.
-    on_one_gpu: str
+    on_one_gpu: str = Field(description="`command` as it would be on one GPU. Not to be set.")
 
     def identity(self) -> dict[str, Any]:
         """Neither over how many GPUs it is spread, nor the rank that it makes room for.
