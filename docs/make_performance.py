@@ -128,14 +128,16 @@ There are none in the repository yet.
 #: What is to be said about the results of one machine, by the name of its file, in Markdown.
 NOTES: dict[str, str] = {
     "epyc-2-cores": """\
-What the engine leaves of the matmul ceiling with fixed lengths goes, by the profiler, into matmuls of 32 rows, which
-are slower a multiplication than one large one, and into attention, in small matmuls for each row.
+Measured before weights were packed, attention was torch's flash, and all 40 siblings were in flight; the section behind
+this one has the engine as it is now. What the engine left of the matmul ceiling with fixed lengths went, by the
+profiler, into matmuls of 32 rows, which are slower a multiplication than one large one, and into attention, in small
+matmuls for each row.
 """,
     "xeon-2-cores": """\
-This processor's large matmul is faster than the EPYC's, and its memory slower: matmuls of few rows, which read all
-weights for little, leave more of the ceiling, and by the profiler they are the largest part of the engine's time with
-fixed lengths. Its 40 siblings are decoded as 32 and then as 8, and a step of 8 takes nearly as long as one of 32. In a
-run, where there are other drafts, their probes take the free places.
+Measured before that, too. This processor's large matmul is faster than the EPYC's, and its memory slower: matmuls of
+few rows, which read all weights for little, left more of the ceiling, and by the profiler they were the largest part of
+the engine's time with fixed lengths. Its 40 siblings were decoded as 32 and then as 8, and a step of 8 takes nearly as
+long as one of 32.
 """,
 }
 
