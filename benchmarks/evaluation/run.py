@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "choice": {"hflm": _choice(options, ours=False), "arte": _choice(options, ours=True)},
     }
     made: dict[str, Any] = {
-        "machine": describe_machine(),
+        "machine": describe_machine({"lm_eval": metadata.version("lm_eval")}),
         "settings": {
             "model": Path(options.model).name,
             "threads": torch.get_num_threads(),
