@@ -7,9 +7,9 @@ DPO dataset strategy `arte_plugin.preference_pairs`.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from arte_plugin.float32_weights import Float32Weights
     from arte_plugin.plugin import ArtePlugin
     from arte_plugin.strategies.pairs import preference_pairs
+    from arte_plugin.training.float32_weights import Float32Weights
 
 __version__ = "0.1.0"
 __all__ = ["ArtePlugin", "Float32Weights", "__version__", "preference_pairs"]
@@ -23,7 +23,7 @@ def __getattr__(name: str) -> Any:
 
             return ArtePlugin
         if name == "Float32Weights":
-            from arte_plugin.float32_weights import Float32Weights
+            from arte_plugin.training.float32_weights import Float32Weights
 
             return Float32Weights
         if name == "preference_pairs":

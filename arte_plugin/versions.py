@@ -12,12 +12,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from arte_plugin import answers, prompts
+from arte_plugin.language import answers, prompts
 
-#: How a reply is read: `answers.py`, where the number stands, `answer_tags.py`, `question_tags.py`.
+#: How a reply is read: `language/answers.py`, where the number stands, `language/answer_tags.py`,
+#: `language/question_tags.py`.
 READING = answers.VERSION
 
-#: How prompts and completions become text and tokens: `rendering.py`, `chat_template.py`, `strategies/`, `dpo_rows.py`.
+#: How prompts and completions become text and tokens: `language/rendering.py`, `language/chat_template.py`,
+#: `strategies/`, `training/dpo_rows.py`.
 RENDERING = 2
 
 #: How an engine turns a request into a completion (`engines/`): sampling, stop strings, what is cut off and left out.
@@ -26,11 +28,11 @@ ENGINES = {"transformers": 2, "server": 1}
 
 #: The stages' own code: all that lies between a stage's inputs and its rows and is not told of above.
 STAGES = {
-    # stages/elicit.py, generation.py
+    # stages/elicit.py, stages/writing.py
     "elicit": 3,
     # stages/worked_examples.py
     "elicit/worked": 1,
-    # stages/respond.py, stages/preference_set.py, irt.py
+    # stages/respond.py, stages/preference_set.py, stages/irt.py
     "preference-set": 1,
     # stages/probe.py, stages/racing.py, stages/likelihood.py
     "probe": 1,
@@ -38,17 +40,17 @@ STAGES = {
     "probe/consistency": 1,
     # stages/pair.py, stages/ties.py, stages/shrinkage.py; stages/gaps.py, stages/chance.py
     "pair": 6,
-    # align.py, and what is set in Axolotl's config for the teacher's training
+    # training/align.py, and what is set in Axolotl's config for the teacher's training
     "align": 1,
-    # check_alignment.py, stages/align_check.py, stages/liking.py, generation.py
+    # loop/check_alignment.py, stages/align_check.py, stages/liking.py, stages/writing.py
     "align-check": 1,
-    # stages/regenerate.py, stages/arms.py, generation.py
+    # stages/regenerate.py, stages/arms.py, stages/writing.py
     "regenerate": 2,
     # stages/sft.py beyond the config that it writes, which is hashed
     "sft": 1,
-    # stages/evaluate.py, stages/compare.py, results.py
+    # stages/evaluate.py, stages/compare.py, show/results.py
     "evaluate": 1,
-    # rounds.py, merging.py; a round is a run, and depends on all of the above as well
+    # loop/rounds.py, run/merging.py; a round is a run, and depends on all of the above as well
     "rounds": 1,
 }
 

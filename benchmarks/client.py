@@ -42,13 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(model_dir: str, count: int, prompts: str) -> dict[str, object]:
     from transformers import AutoTokenizer
 
-    from arte_plugin.engine_args import ServerEngineArgs
+    from arte_plugin.config.engines import ServerEngineArgs
     from arte_plugin.engines.base import Request
     from arte_plugin.engines.dialects import Writer
     from arte_plugin.engines.server import BATCH, ServerEngine
-    from arte_plugin.models import Model
-    from arte_plugin.rendering import Renderer
-    from arte_plugin.request_cache import RequestCache
+    from arte_plugin.language.rendering import Renderer
+    from arte_plugin.models.asking import Model
+    from arte_plugin.models.request_cache import RequestCache
 
     renderer = Renderer(AutoTokenizer.from_pretrained(model_dir), "auto")
     server = subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, text=True)

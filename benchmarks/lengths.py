@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from arte_plugin import presets, prompts
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.data import presets
+from arte_plugin.data.sources import read_source
+from arte_plugin.language import prompts
 from arte_plugin.rows import Draft, Probe, iter_rows
-from arte_plugin.sources import read_source
-from arte_plugin.task_args import TaskArgs
 
 HERE = Path(__file__).parent
 

@@ -18,7 +18,7 @@ TARGET = ROOT / "docs" / "align-check.md"
 def main() -> int:
     """Fill the page's parts in."""
     sys.path.insert(0, str(ROOT))
-    from arte_plugin.tables import markdown_table
+    from arte_plugin.show.tables import markdown_table
     from benchmarks.align_check.false_alarms import FIGURES, lines
 
     found = json.loads(FIGURES.read_text(encoding="utf-8"))

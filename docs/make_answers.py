@@ -14,11 +14,11 @@ from typing import Any, get_args
 
 from generated import write_or_check
 
-from arte_plugin.answers import extract
+from arte_plugin.config.tasks import AnswerType
+from arte_plugin.language.answers import extract
 from arte_plugin.rows import split_lines, wilson
+from arte_plugin.show.tables import markdown_table
 from arte_plugin.stages.readable import Readings
-from arte_plugin.tables import markdown_table
-from arte_plugin.task_args import AnswerType
 
 TARGET = Path(__file__).with_name("answers.md")
 DATA = Path(__file__).parents[1] / "benchmarks" / "answers"
@@ -28,8 +28,8 @@ HALVES = ("first", "second")
 HEAD = """\
 # How well answers are read
 
-Whether a response is correct depends on reading the answer out of it (`arte_plugin/answers.py`). This page says how
-often that goes right. It is written from [benchmarks/answers](../benchmarks/answers/README.md) by
+Whether a response is correct depends on reading the answer out of it (`arte_plugin/language/answers.py`). This page
+says how often that goes right. It is written from [benchmarks/answers](../benchmarks/answers/README.md) by
 `docs/make_answers.py` (`make docs`), and a test fails when it is stale.
 
 ## Real responses

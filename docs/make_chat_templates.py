@@ -22,9 +22,9 @@ def made_with() -> str:
 
 def table() -> str:
     """A line for each template; those that only differ in marks for training share one."""
-    from arte_plugin.chat_template import OpenThoughtError
     from arte_plugin.errors import ConfigError
-    from arte_plugin.rendering import Renderer
+    from arte_plugin.language.chat_template import OpenThoughtError
+    from arte_plugin.language.rendering import Renderer
     from tests.shipped_templates import shipped, tokenizer_for
 
     rows: dict[tuple[str, ...], list[str]] = {}

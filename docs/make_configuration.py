@@ -1,4 +1,4 @@
-"""Write `docs/configuration.md` from `arte_plugin/args.py`; with `--check`, fail when it is stale.
+"""Write `docs/configuration.md` from `arte_plugin/config/arte.py`; with `--check`, fail when it is stale.
 
 python docs/make_configuration.py [--check]
 """
@@ -12,16 +12,16 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from generated import write_or_check
 from pydantic.fields import FieldInfo
 
-from arte_plugin.args import ArteArgs
-from arte_plugin.block import Block
-from arte_plugin.task_args import QuestionsArgs
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.config.block import Block
+from arte_plugin.config.tasks import QuestionsArgs
 
 TARGET = Path(__file__).with_name("configuration.md")
 
 HEAD = """\
 # Configuration
 
-Every key of the `arte:` block. This page is written from `arte_plugin/args.py` by `docs/make_configuration.py`
+Every key of the `arte:` block. This page is written from `arte_plugin/config/arte.py` by `docs/make_configuration.py`
 (`make docs`), and a test fails when it is stale. Defaults are the paper's. A key that does not exist is an error.
 
 Everything outside `arte:` is Axolotl's own configuration of the teacher's DPO. ARTE needs three things there:

@@ -11,8 +11,8 @@ from typing import Any
 
 from generated import write_or_check
 
-from arte_plugin.args import RacingArgs
-from arte_plugin.tables import markdown_table
+from arte_plugin.config.arte import RacingArgs
+from arte_plugin.show.tables import markdown_table
 
 TARGET = Path(__file__).with_name("fewer-calls.md")
 DATA = Path(__file__).parents[1] / "benchmarks" / "fewer_calls"

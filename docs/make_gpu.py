@@ -11,7 +11,7 @@ from pathlib import Path
 
 from generated import write_or_check
 
-from arte_plugin.tables import markdown_table
+from arte_plugin.show.tables import markdown_table
 
 ROOT = Path(__file__).parents[1]
 TARGET = Path(__file__).with_name("gpu.md")

@@ -13,7 +13,7 @@ from typing import Any
 from generated import fill_or_check
 
 from arte_plugin.plan.rates import POINTS, size_in_words
-from arte_plugin.tables import markdown_table
+from arte_plugin.show.tables import markdown_table
 
 TARGET = Path(__file__).with_name("plan.md")
 FIGURES = Path(__file__).parents[1] / "benchmarks" / "plan_memory"

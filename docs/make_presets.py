@@ -1,4 +1,4 @@
-"""Write `docs/presets.md` from `arte_plugin/presets/*.yaml`; with `--check`, fail when it is stale.
+"""Write `docs/presets.md` from `arte_plugin/data/presets/*.yaml`; with `--check`, fail when it is stale.
 
 python docs/make_presets.py [--check]
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 from generated import write_or_check
 
-from arte_plugin.presets import FAMILIES, family
+from arte_plugin.data.presets import FAMILIES, family
 
 TARGET = Path(__file__).with_name("presets.md")
 
@@ -18,8 +18,9 @@ HEAD = """\
 # Presets
 
 Tasks that come with the plugin: description, type of answer, place of the data, and four techniques each, in this
-project's own words. This page is written from `arte_plugin/presets/*.yaml` by `docs/make_presets.py` (`make docs`), and
-a test fails when it is stale. The data is not part of the plugin: it is loaded from the Hub, or from your own copy.
+project's own words. This page is written from `arte_plugin/data/presets/*.yaml` by `docs/make_presets.py` (`make
+docs`), and a test fails when it is stale. The data is not part of the plugin: it is loaded from the Hub, or from your
+own copy.
 
 ```yaml
 arte:

@@ -14,7 +14,7 @@ from typing import Any
 from generated import fill_or_check
 
 from arte_plugin.rows import wilson
-from arte_plugin.tables import markdown_table
+from arte_plugin.show.tables import markdown_table
 
 TARGET = Path(__file__).with_name("recipes.md")
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "teacher_rate" / "results.json"

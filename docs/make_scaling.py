@@ -16,14 +16,14 @@ from typing import Any
 
 from generated import fill_or_check
 
-from arte_plugin.args import ArteArgs
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.language.prompts import DEFAULT_TECHNIQUES
 from arte_plugin.plan.calls import Sizes, Work, works
 from arte_plugin.plan.disk import Bytes, rows_and_cache
 from arte_plugin.plan.lengths import Lengths
 from arte_plugin.plan.rates import Rate, rate_of
-from arte_plugin.prompts import DEFAULT_TECHNIQUES
-from arte_plugin.tables import markdown_table
-from arte_plugin.task_args import TaskArgs
+from arte_plugin.show.tables import markdown_table
 
 TARGET = Path(__file__).with_name("scaling.md")
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

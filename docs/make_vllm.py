@@ -13,7 +13,7 @@ from typing import Any
 
 from generated import fill_or_check
 
-from arte_plugin.tables import markdown_table
+from arte_plugin.show.tables import markdown_table
 
 HERE = Path(__file__).parent
 REPORT = HERE.parent / "benchmarks" / "vllm.json"

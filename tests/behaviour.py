@@ -14,21 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from arte_plugin import answers, irt, prompts, versions
-from arte_plugin.args import ElicitArgs, PairArgs, PreferenceSetArgs, RacingArgs, RegenerateArgs
+from arte_plugin import versions
+from arte_plugin.config.arte import ElicitArgs, PairArgs, PreferenceSetArgs, RacingArgs, RegenerateArgs
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Completion
-from arte_plugin.models import Model
-from arte_plugin.question_tags import parse_questions
-from arte_plugin.rendering import Renderer
-from arte_plugin.request_cache import RequestCache
+from arte_plugin.language import answers, prompts
+from arte_plugin.language.question_tags import parse_questions
+from arte_plugin.language.rendering import Renderer
+from arte_plugin.models.asking import Model
+from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Draft, Question, Response
-from arte_plugin.stages import preference_set, racing
+from arte_plugin.stages import irt, preference_set, racing
 from arte_plugin.stages.elicit import elicit
 from arte_plugin.stages.pair import pair
 from arte_plugin.stages.regenerate import Teachers, regenerate
 from arte_plugin.strategies.pairs import render_pair
-from arte_plugin.task_args import TaskArgs
-from arte_plugin.tasks import Task
 from tests.tiny import tiny_model
 
 ROOT = Path(__file__).parents[1]

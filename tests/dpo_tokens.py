@@ -8,7 +8,7 @@ def as_trained_on(rows: Any, tokenizer: Any) -> Any:
     from axolotl.core.trainers.dpo.trainer import AxolotlDPOTrainer
     from trl import DPOConfig
 
-    from arte_plugin import dpo_rows
+    from arte_plugin.training import dpo_rows
 
     dpo_rows.install()
     trainer = object.__new__(AxolotlDPOTrainer)

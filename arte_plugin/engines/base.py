@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from arte_plugin.answer_types import AnswerType
+from arte_plugin.language.answer_types import AnswerType
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from arte_plugin.engines.base import Completion, Request
 from arte_plugin.errors import ServerError
-from arte_plugin.rendering import Renderer
+from arte_plugin.language.rendering import Renderer
 
 #: A checkpoint's own sampling settings are a server's defaults, unless every one of them is sent.
 _NEUTRAL = {"top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}

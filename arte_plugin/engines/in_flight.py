@@ -6,9 +6,9 @@ from typing import Literal
 
 import torch
 
-from arte_plugin.endings import ending_strings, reply_end
 from arte_plugin.engines.attention import Prefix, SplitAttention
 from arte_plugin.engines.base import Completion, Keep, Request, TokenRequest
+from arte_plugin.engines.endings import ending_strings, reply_end
 
 #: A common beginning of fewer tokens is computed with every row: it costs less than another part of attention.
 WORTH_SHARING = 16

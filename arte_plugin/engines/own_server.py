@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from arte_plugin import child
 from arte_plugin.errors import ServerError
 from arte_plugin.ranks import LOGGER
+from arte_plugin.training import child
 
 LOG = logging.getLogger(LOGGER)
 

@@ -6,9 +6,9 @@ on; and a thought, in which nothing ends a reply, is a call of its own.
 
 from dataclasses import replace
 
-from arte_plugin import prompts
-from arte_plugin.endings import reply_end
 from arte_plugin.engines.base import Completion, Request
+from arte_plugin.engines.endings import reply_end
+from arte_plugin.language import prompts
 
 #: Calls that may end at a mention of the closing tag. The next one goes on to the end of its tokens, and is cut here.
 MENTIONS = 3

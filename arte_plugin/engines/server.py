@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from arte_plugin.engine_args import ServerEngineArgs
+from arte_plugin.config.engines import ServerEngineArgs
 from arte_plugin.engines.base import Completion, Keep, Request
 from arte_plugin.engines.dialects import Writer
 from arte_plugin.engines.own_server import OwnServer

@@ -28,8 +28,8 @@ from arte_plugin.engines.shared_prefix import SharedPrefixModel, can_share, comp
 from arte_plugin.engines.varlen_attention import VarlenAttention, why_not
 from arte_plugin.engines.weighing import weigh
 from arte_plugin.errors import DataError
-from arte_plugin.loaded import describe_model
-from arte_plugin.memory import free_bytes, release
+from arte_plugin.models.loaded import describe_model
+from arte_plugin.models.memory import free_bytes, release
 from arte_plugin.ranks import LOGGER
 
 LOG = logging.getLogger(LOGGER)

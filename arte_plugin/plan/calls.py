@@ -4,13 +4,13 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from arte_plugin.align_args import CHECK_QUESTIONS, TRAINED, VALIDATION
-from arte_plugin.args import ArteArgs
+from arte_plugin.config.align import CHECK_QUESTIONS, TRAINED, VALIDATION
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.models.student_replies import ANSWER_TOKENS
 from arte_plugin.plan.lengths import ASSUMED, Lengths
 from arte_plugin.plan.rates import Rate
+from arte_plugin.run.trainings import trainings
 from arte_plugin.stages.arms import ARMS
-from arte_plugin.student_replies import ANSWER_TOKENS
-from arte_plugin.trainings import trainings
 
 #: Tokens of a page; half of one is lost, in the mean, at the end of what is shared.
 PAGE = 16

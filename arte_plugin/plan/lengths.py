@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from arte_plugin import prompts
-from arte_plugin.rendering import Renderer
-from arte_plugin.task_args import TaskArgs
-from arte_plugin.tasks import Task
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.data.tasks import Task
+from arte_plugin.language import prompts
+from arte_plugin.language.rendering import Renderer
 
 #: Texts that are measured, of each kind and task.
 SAMPLE = 50

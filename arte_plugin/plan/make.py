@@ -5,20 +5,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from arte_plugin import gpus_seen
-from arte_plugin.args import ArteArgs, StudentArgs
-from arte_plugin.auto_engine import Choice, Machine, settled
-from arte_plugin.engine_args import AutoEngineArgs, TransformersEngineArgs
+from arte_plugin.config.arte import ArteArgs, StudentArgs
+from arte_plugin.config.engines import AutoEngineArgs, TransformersEngineArgs
 from arte_plugin.errors import ConfigError
-from arte_plugin.manifest import Manifest
-from arte_plugin.models import student_dtype
+from arte_plugin.models import gpus_seen
+from arte_plugin.models.asking import student_dtype
+from arte_plugin.models.auto_engine import Choice, Machine, settled
 from arte_plugin.plan import disk, memory, rates, shapes, sizes
 from arte_plugin.plan.calls import Work, works
 from arte_plugin.plan.lengths import longest_rows
 from arte_plugin.plan.rates import Rate
-from arte_plugin.stages.precision import wanted
+from arte_plugin.run.manifest import Manifest
+from arte_plugin.run.trainings import trainings
 from arte_plugin.stages.sft import SHARED_KEYS, recipe
-from arte_plugin.trainings import trainings
+from arte_plugin.training.precision import wanted
 
 #: Bytes of a GPU's memory where none is seen here.
 _PLANNED = 80 * 10**9

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from arte_plugin.args import ArteArgs
+from arte_plugin.config.arte import ArteArgs
 from arte_plugin.plan import memory
 
 #: How well a figure is known, best first: ours, from a run; somebody's who has published it; worked out.

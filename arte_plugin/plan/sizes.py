@@ -5,17 +5,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from arte_plugin.args import ArteArgs, StudentArgs, TeacherArgs
+from arte_plugin.config.arte import ArteArgs, StudentArgs, TeacherArgs
+from arte_plugin.config.tasks import QuestionsArgs, TaskArgs
+from arte_plugin.data.local_files import is_local
+from arte_plugin.data.tasks import Task, load_task
 from arte_plugin.errors import ConfigError
-from arte_plugin.local_files import is_local
+from arte_plugin.language.rendering import Renderer
+from arte_plugin.models.prompt_style import found_style
 from arte_plugin.plan.calls import Sizes, works
 from arte_plugin.plan.lengths import ASSUMED, Lengths, measured, within
-from arte_plugin.prompt_style import found_style
-from arte_plugin.rendering import Renderer
-from arte_plugin.respondents import respondents
 from arte_plugin.stages import STAGES
-from arte_plugin.task_args import QuestionsArgs, TaskArgs
-from arte_plugin.tasks import Task, load_task
+from arte_plugin.stages.respondents import respondents
 
 #: Where a source is not at hand: validation questions, and test questions left of Big-Bench-Hard's 250.
 VALIDATION, TEST, SEEDS = 100, 140, 10

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from arte_plugin.args import ArteArgs
+from arte_plugin.config.arte import ArteArgs
 from arte_plugin.plan.calls import UNREADABLE, Work
 from arte_plugin.plan.make import Plan, serves
 from arte_plugin.plan.memory import GIB, Need
 from arte_plugin.plan.rates import Rate
 from arte_plugin.plan.sizes import Measured
-from arte_plugin.tables import Lines, format_table, wrap
-from arte_plugin.teacher_recipe import as_line
+from arte_plugin.show.tables import Lines, format_table, wrap
+from arte_plugin.training.teacher_recipe import as_line
 
 #: GiB of the GPUs that there are.
 CARDS = (8, 12, 16, 24, 32, 40, 48, 64, 80, 96, 141, 180)

@@ -6,9 +6,9 @@ that ends in the claimed target, or where most rationales end, is wrong less oft
 
 from collections.abc import Sequence
 
-from arte_plugin import answers
-from arte_plugin.args import Keep
-from arte_plugin.task_args import AnswerType
+from arte_plugin.config.arte import Keep
+from arte_plugin.config.tasks import AnswerType
+from arte_plugin.language import answers
 
 
 def majority(given: Sequence[str], kind: AnswerType) -> str | None:

@@ -14,23 +14,23 @@ from typing import Any
 
 import numpy as np
 
-from arte_plugin import prompts
-from arte_plugin.align_args import TRAINED, VALIDATION
-from arte_plugin.args import ElicitArgs, ProbeArgs, RegenerateArgs
+from arte_plugin.config.align import TRAINED, VALIDATION
+from arte_plugin.config.arte import ElicitArgs, ProbeArgs, RegenerateArgs
+from arte_plugin.data.same_question import comparable
+from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Reply
 from arte_plugin.errors import TeacherError
-from arte_plugin.generation import NewQuestion, first_wave, question_requests, write_questions, write_rationales
-from arte_plugin.likelihoods import ask_likelihoods
-from arte_plugin.models import Model
-from arte_plugin.rendering import Renderer
+from arte_plugin.language import prompts
+from arte_plugin.language.rendering import Renderer
+from arte_plugin.models.asking import Model
+from arte_plugin.models.likelihoods import ask_likelihoods
 from arte_plugin.rows import AnswerLikelihood, Draft, PreferencePair, PreferenceQuestion, Probe, wilson
-from arte_plugin.same_question import comparable
 from arte_plugin.stages.likelihood import weigh
 from arte_plugin.stages.liking import Paired, Table, paired, paired_shares, sign_flip_p
 from arte_plugin.stages.preference_set import preference_question
 from arte_plugin.stages.probe import probe
+from arte_plugin.stages.writing import NewQuestion, first_wave, question_requests, write_questions, write_rationales
 from arte_plugin.strategies.pairs import rendered
-from arte_plugin.tasks import Task
 
 STAGE = "align-check"
 #: The calls are those of stage 6, which need not be made twice.

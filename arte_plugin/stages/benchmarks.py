@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from arte_plugin import versions
-from arte_plugin.args import EvaluateArgs
+from arte_plugin.config.arte import EvaluateArgs
 from arte_plugin.errors import ConfigError
-from arte_plugin.manifest import hash_of
-from arte_plugin.models import student_dtype
-from arte_plugin.progress import progress_line
+from arte_plugin.models.asking import student_dtype
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rows import wilson, write_text
+from arte_plugin.run.manifest import hash_of
+from arte_plugin.show.progress import progress_line
+from arte_plugin.show.tables import Lines, markdown_table
 from arte_plugin.stages.student_lm import Advance, Candidate, attention, loaded_student, quiet
-from arte_plugin.tables import Lines, markdown_table
 
 LOG = logging.getLogger(LOGGER)
 

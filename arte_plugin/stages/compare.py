@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from arte_plugin.rows import Result
+from arte_plugin.show.tables import Lines
 from arte_plugin.stages.differences import difference
-from arte_plugin.tables import Lines
 
 #: Of two arms: the second has what is named here, the first has not, and in all else they are the same.
 SHOWS = {

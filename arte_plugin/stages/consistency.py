@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from arte_plugin.errors import DataError
-from arte_plugin.manifest import Manifest, hash_file
 from arte_plugin.rows import Draft, Probe, wilson
+from arte_plugin.run.manifest import Manifest, hash_file
 from arte_plugin.stages import STAGES, ties
 from arte_plugin.stages.stability import UNTOLD
 

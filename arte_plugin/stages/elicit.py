@@ -1,14 +1,14 @@
 """Stage 1, knowledge elicitation: the teacher drafts questions and, for each, a rationale a technique (section 3.1)."""
 
-from arte_plugin import prompts
-from arte_plugin.args import ElicitArgs
+from arte_plugin.config.arte import ElicitArgs
+from arte_plugin.config.tasks import AnswerType
+from arte_plugin.data.tasks import Task
 from arte_plugin.errors import TeacherError
-from arte_plugin.generation import write_questions, write_rationales
-from arte_plugin.models import Model
+from arte_plugin.language import prompts
+from arte_plugin.models.asking import Model
 from arte_plugin.rows import Draft, Dropped
 from arte_plugin.stages.agreement import majority, reason_to_drop
-from arte_plugin.task_args import AnswerType
-from arte_plugin.tasks import Task
+from arte_plugin.stages.writing import write_questions, write_rationales
 
 STAGE = "elicit"
 

@@ -14,22 +14,23 @@ from typing import Any
 
 import yaml
 
-from arte_plugin import prompts, versions
-from arte_plugin.answers import judge
-from arte_plugin.args import EvaluateArgs
-from arte_plugin.endings import cut, reply_end
+from arte_plugin import versions
+from arte_plugin.config.arte import EvaluateArgs
+from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Request
+from arte_plugin.engines.endings import cut, reply_end
 from arte_plugin.errors import DataError
-from arte_plugin.manifest import hash_of
-from arte_plugin.models import student_dtype
-from arte_plugin.progress import progress_line
-from arte_plugin.rendering import Renderer
+from arte_plugin.language import prompts
+from arte_plugin.language.answers import judge
+from arte_plugin.language.rendering import Renderer
+from arte_plugin.models.asking import student_dtype
+from arte_plugin.models.student_replies import ANSWER_TOKENS, StudentReply
 from arte_plugin.rows import Result, split_lines, wilson, write_text
+from arte_plugin.run.manifest import hash_of
+from arte_plugin.show.progress import progress_line
 from arte_plugin.stages.compare import Evaluated
 from arte_plugin.stages.sft import TrainedStudent
 from arte_plugin.stages.student_lm import Candidate, answered, attention, loaded_student, quiet
-from arte_plugin.student_replies import ANSWER_TOKENS, StudentReply
-from arte_plugin.tasks import Task
 
 TASKS_FOLDER = "lm_eval_tasks"
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from arte_plugin.rows import AnswerLikelihood, Draft, PreferencePair, Probe, Score, iter_rows
+from arte_plugin.show.tables import Lines
 from arte_plugin.stages import chance, ties
 from arte_plugin.stages.question_scores import incomplete, technique_effects
-from arte_plugin.tables import Lines
 
 #: What the student made of a preference question, 0..1, by student, draft and question.
 Cells = dict[tuple[str, str], dict[str, float]]

@@ -7,13 +7,13 @@ goes with the paper's score, is in `docs/fewer-calls.md`.
 import math
 from collections.abc import Sequence
 
-from arte_plugin import prompts
-from arte_plugin.args import ProbeArgs
+from arte_plugin.config.arte import ProbeArgs
+from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Reply
-from arte_plugin.likelihoods import ask_likelihoods
-from arte_plugin.models import Model
+from arte_plugin.language import prompts
+from arte_plugin.models.asking import Model
+from arte_plugin.models.likelihoods import ask_likelihoods
 from arte_plugin.rows import AnswerLikelihood, Draft, PreferenceQuestion, Score, wilson
-from arte_plugin.tasks import Task
 
 
 def weigh(

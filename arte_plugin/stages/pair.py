@@ -3,14 +3,14 @@
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from arte_plugin import answers
-from arte_plugin.args import PairArgs
+from arte_plugin.config.arte import PairArgs
+from arte_plugin.config.tasks import AnswerType
 from arte_plugin.errors import DataError
+from arte_plugin.language import answers
 from arte_plugin.rows import Draft, Dropped, Level, PreferencePair
 from arte_plugin.stages import question_pairs, ties
 from arte_plugin.stages.question_scores import question_scores
 from arte_plugin.stages.shrinkage import Belief, Shrunken, above
-from arte_plugin.task_args import AnswerType
 
 STAGE = "pair"
 

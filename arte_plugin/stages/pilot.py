@@ -10,13 +10,13 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from arte_plugin.args import ProbeArgs
-from arte_plugin.models import Model
+from arte_plugin.config.arte import ProbeArgs
+from arte_plugin.data.tasks import Task
+from arte_plugin.models.asking import Model
 from arte_plugin.rows import Draft, Response, iter_rows
 from arte_plugin.stages import STAGES
 from arte_plugin.stages.preference_set import preference_question
 from arte_plugin.stages.probe import probe
-from arte_plugin.tasks import Task
 
 #: Between the student and the draft in a respondent's name.
 _WITH = " with "

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from arte_plugin import irt
-from arte_plugin.args import PreferenceSetArgs
+from arte_plugin.config.arte import PreferenceSetArgs
 from arte_plugin.errors import DataError
 from arte_plugin.rows import PreferenceQuestion, Question, Response
+from arte_plugin.stages import irt
 from arte_plugin.stages.stability import UNTOLD, stability
 
 

@@ -4,16 +4,16 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
-from arte_plugin import answers, prompts
-from arte_plugin.args import ProbeArgs
+from arte_plugin.config.arte import ProbeArgs
+from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Request
 from arte_plugin.errors import DataError
-from arte_plugin.models import Model
+from arte_plugin.language import answers, prompts
+from arte_plugin.models.asking import Model
+from arte_plugin.models.student_replies import Ask, StudentReply, student_replies
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, Score, wilson
 from arte_plugin.stages import racing
 from arte_plugin.stages.readable import Readings, refuse_unreadable, sample_size
-from arte_plugin.student_replies import Ask, StudentReply, student_replies
-from arte_plugin.tasks import Task
 
 #: Probes in memory at a time.
 PART = 16384

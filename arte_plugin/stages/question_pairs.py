@@ -12,8 +12,8 @@ written: its prompt is the question-generation prompt with the reply up to there
 
 from typing import Literal, TypedDict
 
-from arte_plugin import prompts
-from arte_plugin.question_tags import place_behind
+from arte_plugin.language import prompts
+from arte_plugin.language.question_tags import place_behind
 from arte_plugin.rows import Draft
 
 

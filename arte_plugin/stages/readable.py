@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from arte_plugin.errors import StageError
 from arte_plugin.rows import Outcome, PreferenceQuestion, Probe, Response, wilson
-from arte_plugin.tables import Lines
+from arte_plugin.show.tables import Lines
 
 #: A run is stopped after so many of a task's probes, if hardly any can be read: this share, and not fewer than this.
 SAMPLE, LEAST = 0.05, 100

@@ -7,16 +7,16 @@ Other arms (`arms.py`) share what is written for ARTE's own data set, and ask fo
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from arte_plugin import prompts
-from arte_plugin.aligned_on import without_repeats
-from arte_plugin.args import Arm, ElicitArgs, RegenerateArgs
+from arte_plugin.config.arte import Arm, ElicitArgs, RegenerateArgs
+from arte_plugin.data.aligned_on import without_repeats
+from arte_plugin.data.tasks import Task
 from arte_plugin.errors import DataError, TeacherError
-from arte_plugin.generation import write_questions, write_rationales
-from arte_plugin.models import Model
+from arte_plugin.language import prompts
+from arte_plugin.models.asking import Model
 from arte_plugin.rows import Draft, Dropped, TailoredExample
 from arte_plugin.stages.agreement import majority, reason_to_drop
 from arte_plugin.stages.arms import ARMS, Source, cut_to_equal_size, drafted_examples, uses_drafts
-from arte_plugin.tasks import Task
+from arte_plugin.stages.writing import write_questions, write_rationales
 
 STAGE = "regenerate"
 

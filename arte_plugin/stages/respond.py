@@ -2,14 +2,14 @@
 
 import random
 
-from arte_plugin import answers, prompts
-from arte_plugin.args import ProbeArgs
+from arte_plugin.config.arte import ProbeArgs
+from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Request
 from arte_plugin.errors import DataError
-from arte_plugin.models import Model
+from arte_plugin.language import answers, prompts
+from arte_plugin.models.asking import Model
+from arte_plugin.models.student_replies import student_replies
 from arte_plugin.rows import Response
-from arte_plugin.student_replies import student_replies
-from arte_plugin.tasks import Task
 
 
 def respond(task: Task, respondent: Model, name: str, shots: int, settings: ProbeArgs, seed: int) -> list[Response]:

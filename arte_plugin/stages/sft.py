@@ -10,17 +10,18 @@ from typing import Any
 
 import yaml
 
-from arte_plugin import axolotl_keys, child
-from arte_plugin.args import StudentArgs
+from arte_plugin.config import axolotl_keys
+from arte_plugin.config.arte import StudentArgs
 from arte_plugin.errors import StageError
-from arte_plugin.fingerprints import fingerprint_model
-from arte_plugin.manifest import hash_file, hash_of
+from arte_plugin.language.rendering import Renderer, as_input_format, from_input_format
+from arte_plugin.models.identity import fingerprint_model
 from arte_plugin.ranks import LOGGER
-from arte_plugin.rendering import Renderer, as_input_format, from_input_format
 from arte_plugin.rows import Dropped, TailoredExample, content_id, write_text
+from arte_plugin.run.manifest import hash_file, hash_of
 from arte_plugin.stages import batch
-from arte_plugin.stages.precision import keeps_updates
-from arte_plugin.weight_change import change
+from arte_plugin.training import child
+from arte_plugin.training.precision import keeps_updates
+from arte_plugin.training.weight_change import change
 
 LOG = logging.getLogger(LOGGER)
 

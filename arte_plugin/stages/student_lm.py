@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from arte_plugin.args import StudentArgs
+from arte_plugin.config.arte import StudentArgs
 from arte_plugin.engines.base import Completion, Engine, Keep, Request, plan_batches
-from arte_plugin.memory import release
-from arte_plugin.models import student_dtype
+from arte_plugin.language.rendering import Renderer
+from arte_plugin.models.asking import student_dtype
+from arte_plugin.models.memory import release
+from arte_plugin.models.student_replies import StudentReply, student_replies
 from arte_plugin.ranks import LOGGER
-from arte_plugin.rendering import Renderer
 from arte_plugin.stages.sft import TrainedStudent
-from arte_plugin.student_replies import StudentReply, student_replies
 
 LOG = logging.getLogger(LOGGER)
 
@@ -62,7 +62,7 @@ def loaded_student(candidate: Candidate, cfg: Mapping[str, Any], plain_greedy: b
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-    from arte_plugin.attention_kernels import pin_flash_kernel
+    from arte_plugin.models.attention_kernels import pin_flash_kernel
 
     student, trust = candidate.trained, candidate.student.trust_remote_code
     LOG.info("loading %s%s", student.model, f" with {student.adapter}" if student.adapter else "")

@@ -7,13 +7,13 @@ The paper's shots are worked solutions. Where the data has none, a seed is other
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from arte_plugin import answers, prompts
-from arte_plugin.args import ElicitArgs
+from arte_plugin.config.arte import ElicitArgs
+from arte_plugin.data.tasks import Task
 from arte_plugin.errors import TeacherError
-from arte_plugin.generation import write_rationales
-from arte_plugin.models import Model
+from arte_plugin.language import answers, prompts
+from arte_plugin.models.asking import Model
 from arte_plugin.rows import Dropped, WorkedSeed
-from arte_plugin.tasks import Task
+from arte_plugin.stages.writing import write_rationales
 
 STAGE = "elicit/worked"
 FILE = "worked_seeds.jsonl"

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from arte_plugin.dpo_rows import MARK
-from arte_plugin.rendering import PromptStyle, Renderer
+from arte_plugin.language.rendering import PromptStyle, Renderer
 from arte_plugin.rows import PreferencePair
+from arte_plugin.training.dpo_rows import MARK
 
 _KEPT = ("prompt", "chosen", "rejected")
 

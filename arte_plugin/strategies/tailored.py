@@ -10,7 +10,7 @@ from typing import Any, get_args
 from axolotl.prompt_tokenizers import IGNORE_INDEX, PromptTokenizingStrategy
 
 from arte_plugin.errors import ConfigError, DataError
-from arte_plugin.rendering import PromptStyle, Renderer, from_input_format, token_ids
+from arte_plugin.language.rendering import PromptStyle, Renderer, from_input_format, token_ids
 
 
 class TailoredStrategy(PromptTokenizingStrategy):

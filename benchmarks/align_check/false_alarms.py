@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from arte_plugin.rows import wilson
+from arte_plugin.show.tables import Lines, format_table
 from arte_plugin.stages.liking import Paired, paired, paired_shares, sign_flip_p
-from arte_plugin.tables import Lines, format_table
 
 FIGURES = Path(__file__).with_name("false_alarms.json")
 RUNS = 2000

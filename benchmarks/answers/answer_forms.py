@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import NamedTuple
 
-from arte_plugin.answers import normalise
-from arte_plugin.task_args import AnswerType
+from arte_plugin.config.tasks import AnswerType
+from arte_plugin.language.answers import normalise
 
 
 class Form(NamedTuple):

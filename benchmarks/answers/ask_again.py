@@ -13,12 +13,12 @@ from pathlib import Path
 
 import yaml
 
-from arte_plugin.args import ArteArgs
-from arte_plugin.models import student_model
-from arte_plugin.request_cache import RequestCache
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.data.tasks import Task
+from arte_plugin.models.asking import student_model
+from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Draft, PreferenceQuestion, read_rows, write_text
 from arte_plugin.stages.probe import Tally, probe
-from arte_plugin.tasks import Task
 
 FIGURES = Path(__file__).with_name("ask_again.json")
 

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from answer_forms import forms
-from arte_plugin import presets
-from arte_plugin.answers import judge, same
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.data import presets
+from arte_plugin.data.sources import read_source
+from arte_plugin.language.answers import judge, same
 from arte_plugin.rows import Question, write_text
-from arte_plugin.sources import read_source
-from arte_plugin.tables import format_table
-from arte_plugin.task_args import TaskArgs
+from arte_plugin.show.tables import format_table
 
 COUNTS = Path(__file__).with_name("targets.json")
 

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from arte_plugin import prompts
 from arte_plugin.engines.base import Request
-from arte_plugin.rendering import PromptStyle, Renderer
+from arte_plugin.language import prompts
+from arte_plugin.language.rendering import PromptStyle, Renderer
 
 STYLES: tuple[PromptStyle, ...] = ("chat", "plain")
 TEMPERATURES = (0.0, 0.9)

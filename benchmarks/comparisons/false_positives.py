@@ -8,8 +8,8 @@ import argparse
 import numpy as np
 from scipy.stats import norm
 
+from arte_plugin.show.tables import markdown_table
 from arte_plugin.stages.differences import difference
-from arte_plugin.tables import markdown_table
 
 RESAMPLES = 400
 SEEDS = 3

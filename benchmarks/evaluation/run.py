@@ -141,7 +141,7 @@ def _compared(theirs: Found, ours: Found) -> dict[str, Any]:
 
 
 def _candidate(options: argparse.Namespace) -> Any:
-    from arte_plugin.args import StudentArgs
+    from arte_plugin.config.arte import StudentArgs
     from arte_plugin.stages.sft import TrainedStudent
     from arte_plugin.stages.student_lm import Candidate
 
@@ -150,10 +150,10 @@ def _candidate(options: argparse.Namespace) -> Any:
 
 
 def _demo(options: argparse.Namespace, ours: bool) -> Callable[[Path], Found]:
-    from arte_plugin.args import ArteArgs
+    from arte_plugin.config.arte import ArteArgs
+    from arte_plugin.data.tasks import load_tasks
     from arte_plugin.stages import evaluate
     from arte_plugin.stages.student_lm import loaded_student
-    from arte_plugin.tasks import load_tasks
 
     cfg = yaml.safe_load(QUICKSTART.read_text(encoding="utf-8"))
     for one in cfg["arte"]["tasks"]:

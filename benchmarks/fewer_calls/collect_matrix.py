@@ -12,13 +12,13 @@ from typing import Any
 
 import yaml
 
-from arte_plugin.args import ArteArgs, ProbeArgs
-from arte_plugin.models import Model, student_model
-from arte_plugin.request_cache import RequestCache
+from arte_plugin.config.arte import ArteArgs, ProbeArgs
+from arte_plugin.data.tasks import Task, load_task
+from arte_plugin.models.asking import Model, student_model
+from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, read_rows
-from arte_plugin.run_folder import RunFolder
+from arte_plugin.run.folder import RunFolder
 from arte_plugin.stages.likelihood import weigh
-from arte_plugin.tasks import Task, load_task
 from matrix import MATRIX, QUESTIONS
 
 CONFIG = Path(__file__).with_name("collect.yaml")

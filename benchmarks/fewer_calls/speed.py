@@ -19,13 +19,13 @@ from pathlib import Path
 
 import torch
 
-from arte_plugin.args import ProbeArgs, RacingArgs
-from arte_plugin.models import Model
-from arte_plugin.request_cache import RequestCache
+from arte_plugin.config.arte import ProbeArgs, RacingArgs
+from arte_plugin.data.tasks import Task
+from arte_plugin.models.asking import Model
+from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Draft, PreferenceQuestion
 from arte_plugin.stages.likelihood import weigh
 from arte_plugin.stages.probe import probe
-from arte_plugin.tasks import Task
 from collect_matrix import CONFIG, Collected
 
 SPEED = CONFIG.with_name("speed.json")

@@ -77,7 +77,7 @@ def try_layer(name: str, device: str, model: str) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from arte_plugin.attention_kernels import pin_flash_kernel
+    from arte_plugin.models.attention_kernels import pin_flash_kernel
 
     pin_flash_kernel()
     config = AutoConfig.from_pretrained(model)

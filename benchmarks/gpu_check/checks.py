@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from arte_plugin.memory import TOLERANCE
-from arte_plugin.weight_change import FEW, LITTLE
+from arte_plugin.models.memory import TOLERANCE
+from arte_plugin.training.weight_change import FEW, LITTLE
 
 #: Stages in which the teacher is loaded as it is trained.
 TEACHER = ("elicit", "align", "regenerate")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from arte_plugin.child import end_with_parent
+from arte_plugin.training.child import end_with_parent
 
 #: Seconds for a command to end by itself once it was asked to.
 GRACE = 15.0

@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from arte_plugin.manifest import Manifest
-from arte_plugin.memory import kept
+from arte_plugin.models.memory import kept
+from arte_plugin.run.manifest import Manifest
 from arte_plugin.stages import STAGES
 
 VERSIONED = (

@@ -133,7 +133,7 @@ def compare(
 
 def probes(tokenizer: Any) -> list[list[str]]:
     """Prompts of the probe stage, with what they share of the lengths `PREFIXES`."""
-    from arte_plugin.rendering import Renderer
+    from arte_plugin.language.rendering import Renderer
     from benchmarks.probing.work import make_work, read_task
 
     task, renderer = read_task(ROOT / "yaml_examples/data/boolean_expressions.jsonl"), Renderer(tokenizer, "auto")
@@ -145,7 +145,7 @@ def ask(model: Path, device: str, attention: str, four_bit: bool) -> Comparison:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-    from arte_plugin.attention_kernels import pin_flash_kernel
+    from arte_plugin.models.attention_kernels import pin_flash_kernel
 
     pin_flash_kernel()
     dtype = torch.bfloat16 if device == "cuda" else torch.float32

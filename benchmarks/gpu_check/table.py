@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from arte_plugin.tables import duration, markdown_table, size
+from arte_plugin.show.tables import duration, markdown_table, size
 
 
 def page(results: Mapping[str, Any], heading: str) -> str:

@@ -48,7 +48,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 def main() -> int:
     """Plan every example and keep what it says of memory, in GiB."""
-    from arte_plugin.config_check import check_config
+    from arte_plugin.config.check import check_config
     from arte_plugin.plan.make import make_plan
     from arte_plugin.plan.memory import GIB
     from arte_plugin.plan.text import as_text

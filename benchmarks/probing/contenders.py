@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
-from arte_plugin.engine_args import ServerEngineArgs
+from arte_plugin.config.engines import ServerEngineArgs
 from arte_plugin.engines.base import Request, plan_batches, plan_queue
 from arte_plugin.engines.dialects import Writer
 from arte_plugin.engines.server import ServerEngine
 from arte_plugin.engines.transformers import TransformersEngine
-from arte_plugin.rendering import Renderer
+from arte_plugin.language.rendering import Renderer
 from benchmarks.probing.replies import Output, read_reply
 from benchmarks.probing.work import Work
 

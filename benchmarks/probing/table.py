@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from arte_plugin.tables import markdown_table
+from arte_plugin.show.tables import markdown_table
 
 #: How much faster than whom the engine is to be, at a prefix of `TARGET_PREFIX` tokens, and how much of what it
 #: computes may be padding, at any.

@@ -7,10 +7,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
-from arte_plugin import prompts
-from arte_plugin.local_files import read_file
-from arte_plugin.presets import family
-from arte_plugin.rendering import Renderer
+from arte_plugin.data.local_files import read_file
+from arte_plugin.data.presets import family
+from arte_plugin.language import prompts
+from arte_plugin.language.rendering import Renderer
 
 Length = Literal["real", "fixed"]
 

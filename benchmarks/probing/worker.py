@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from arte_plugin.rendering import Renderer
+from arte_plugin.language.rendering import Renderer
 from benchmarks.probing import measure
 from benchmarks.probing.contenders import IN_PROCESS, Contender, Server
 from benchmarks.probing.replies import Output

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from arte_plugin import irt
+from arte_plugin.show.tables import markdown_table
+from arte_plugin.stages import irt
 from arte_plugin.stages.preference_set import _top
-from arte_plugin.tables import markdown_table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fewer_calls"))
 from matrix import load

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _one(what: str, rows: int) -> dict[str, Any]:
     # Imports are not what is measured.
-    import arte_plugin.before_training  # noqa: F401
+    import arte_plugin.loop.before_training  # noqa: F401
 
     before = _peak()
     with tempfile.TemporaryDirectory() as folder:
@@ -90,14 +90,14 @@ def _write_and_read(folder: Path, rows: int) -> dict[str, Any]:
 
 def _stage(folder: Path, rows: int) -> dict[str, Any]:
     """Stage 3 of one task with an engine that answers at once, and once more from the request cache."""
-    from arte_plugin.args import ProbeArgs
-    from arte_plugin.manifest import hash_file
-    from arte_plugin.models import Model
-    from arte_plugin.request_cache import RequestCache
+    from arte_plugin.config.arte import ProbeArgs
+    from arte_plugin.config.tasks import TaskArgs
+    from arte_plugin.data.tasks import Task
+    from arte_plugin.models.asking import Model
+    from arte_plugin.models.request_cache import RequestCache
     from arte_plugin.rows import Draft, PreferenceQuestion, write_rows
+    from arte_plugin.run.manifest import hash_file
     from arte_plugin.stages.probe import Tally, probe
-    from arte_plugin.task_args import TaskArgs
-    from arte_plugin.tasks import Task
 
     args = TaskArgs.model_validate(
         {"name": "task", "description": "Work it out.", "questions": {"path": "unread.jsonl"}, "answer": "boolean"}

@@ -23,12 +23,12 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from trl import DPOConfig, DPOTrainer
 
-from arte_plugin.answers import judge
-from arte_plugin.args import ArteArgs
-from arte_plugin.rendering import Renderer
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.data.tasks import Task, load_task
+from arte_plugin.language.answers import judge
+from arte_plugin.language.rendering import Renderer
 from arte_plugin.rows import PreferencePair, read_rows, wilson
 from arte_plugin.strategies.pairs import render_pair
-from arte_plugin.tasks import Task, load_task
 
 FOLDER = Path(__file__).parent
 CONFIG, RESULTS = FOLDER / "collect.yaml", FOLDER / "results.json"
@@ -168,7 +168,7 @@ class Sweep:
 
 def solve(task: Task, question: str) -> str:
     """The plain prompt."""
-    from arte_plugin.prompts import solve_prompt
+    from arte_plugin.language.prompts import solve_prompt
 
     return solve_prompt(task.args.description, task.args.answer, question)
 

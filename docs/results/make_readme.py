@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from arte_plugin import answers
-from arte_plugin.manifest import Manifest
+from arte_plugin.language import answers
 from arte_plugin.rows import Draft, PreferencePair, Probe, Score, TailoredExample, iter_rows, read_rows, wilson
-from arte_plugin.summary import summary
+from arte_plugin.run.manifest import Manifest
+from arte_plugin.show.summary import summary
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1] / "yaml_examples/demo_teacher"))

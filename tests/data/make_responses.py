@@ -15,12 +15,12 @@ from typing import Any
 
 import yaml
 
-from arte_plugin.args import ArteArgs
-from arte_plugin.models import student_model
-from arte_plugin.request_cache import RequestCache
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.data.tasks import load_task
+from arte_plugin.models.asking import student_model
+from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Response
 from arte_plugin.stages.respond import respond
-from arte_plugin.tasks import load_task
 
 EXAMPLE = Path(__file__).parents[2] / "benchmarks/gpu_check/loop.yaml"
 QUESTIONS = 40

@@ -18,8 +18,8 @@ MODULES = [
     "axolotl.cli.main",
     "axolotl.cli.preprocess",
     "axolotl.cli.train",
-    "arte_plugin.after_training",
-    "arte_plugin.before_training",
+    "arte_plugin.loop.after_training",
+    "arte_plugin.loop.before_training",
     "arte_plugin.plugin",
 ]
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 import yaml
 
-from arte_plugin import check_alignment
-from arte_plugin.alignment import alignment_report
-from arte_plugin.manifest import Manifest
+from arte_plugin.loop import check_alignment
 from arte_plugin.rows import Draft, PreferencePair, Score, TailoredExample, read_rows, write_rows
-from arte_plugin.run import Run
+from arte_plugin.run.manifest import Manifest
+from arte_plugin.run.run import Run
+from arte_plugin.show.alignment import alignment_report
 from arte_plugin.stages.align_check import Rewritten
 from tests.alive import alive_models, embedding_shape, watch_engines
 from tests.e2e.conftest import ROOT, arte, axolotl

@@ -2,9 +2,9 @@
 
 import json
 
-from arte_plugin.fingerprints import fingerprint_model
-from arte_plugin.manifest import Manifest
+from arte_plugin.models.identity import fingerprint_model
 from arte_plugin.rows import Draft, TailoredExample, read_rows
+from arte_plugin.run.manifest import Manifest
 from tests.alive import ALIVE_FILE
 from tests.e2e.conftest import axolotl
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from arte_plugin.errors import ArteError
-from arte_plugin.run import Run
+from arte_plugin.run.run import Run
 from tests.e2e.conftest import axolotl, command
 
 DUPLICATE = {"name": "x", "description": "d", "questions": {"path": "yaml_examples/data/kind_of_thing.jsonl"}}

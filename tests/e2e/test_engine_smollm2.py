@@ -3,8 +3,8 @@
 import pytest
 
 from arte_plugin.engines.base import Request
-from arte_plugin.prompts import ANSWER_END, NEXT_QUESTION, solve_prompt
-from arte_plugin.rendering import Renderer
+from arte_plugin.language.prompts import ANSWER_END, NEXT_QUESTION, solve_prompt
+from arte_plugin.language.rendering import Renderer
 
 STOP = (ANSWER_END, NEXT_QUESTION)
 DESCRIPTION = "Evaluate the truth value of a Boolean expression."

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from arte_plugin.args import ArteArgs
-from arte_plugin.config_check import check_config
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.config.check import check_config
 from arte_plugin.errors import ConfigError
-from arte_plugin.sharding import as_in_one_process, switched_off
 from arte_plugin.stages.sft import student_config
+from arte_plugin.training.sharding import as_in_one_process, switched_off
 from benchmarks.gpu_check.attention import WANTED
 from benchmarks.gpu_check.config import loop_config
 from tests.e2e.conftest import ROOT, arte

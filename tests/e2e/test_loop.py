@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from arte_plugin.config_check import check_config
-from arte_plugin.manifest import Manifest
+from arte_plugin.config.check import check_config
+from arte_plugin.data.same_question import comparable
 from arte_plugin.plan.make import make_plan
 from arte_plugin.rows import (
     Draft,
@@ -24,7 +24,7 @@ from arte_plugin.rows import (
     WorkedSeed,
     read_rows,
 )
-from arte_plugin.same_question import comparable
+from arte_plugin.run.manifest import Manifest
 from arte_plugin.stages import STAGES
 from arte_plugin.stages.consistency import preference_set_report
 from tests.e2e.conftest import arte, axolotl, command

@@ -2,9 +2,9 @@
 
 import pytest
 
-from arte_plugin.args import StudentArgs
-from arte_plugin.manifest import Manifest
+from arte_plugin.config.arte import StudentArgs
 from arte_plugin.rows import TailoredExample, write_rows
+from arte_plugin.run.manifest import Manifest
 from arte_plugin.stages import sft
 from tests.e2e.conftest import arte
 

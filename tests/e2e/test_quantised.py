@@ -10,8 +10,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from arte_plugin.fingerprints import fingerprint_model
-from arte_plugin.manifest import Manifest
+from arte_plugin.models.identity import fingerprint_model
+from arte_plugin.run.manifest import Manifest
 from tests.e2e.conftest import axolotl
 
 QLORA = {"adapter": "qlora", "load_in_4bit": True}

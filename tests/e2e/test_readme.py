@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from arte_plugin.teacher_recipe import missing
+from arte_plugin.training.teacher_recipe import missing
 from tests.e2e.conftest import ROOT, arte
 from tests.e2e.test_examples import as_a_user, assert_kept, validate
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from arte_plugin.manifest import Manifest
 from arte_plugin.rows import Draft, Probe, Score, read_rows
+from arte_plugin.run.manifest import Manifest
 from tests.e2e.conftest import arte, axolotl, start, write_changed
 
 ROWS = ["01-elicit/drafts.jsonl", "03-probe/probes.jsonl", "03-probe/scores.jsonl", "04-pair/pairs.jsonl"]

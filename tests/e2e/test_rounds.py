@@ -10,8 +10,8 @@ import yaml
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from arte_plugin.manifest import Manifest
 from arte_plugin.rows import Draft, Response, Score, read_rows
+from arte_plugin.run.manifest import Manifest
 from tests.e2e.conftest import ROOT, arte, axolotl
 
 LORA = {"adapter": "lora", "lora_r": 4, "lora_alpha": 8, "lora_target_linear": True, "learning_rate": 1e-3}

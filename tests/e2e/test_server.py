@@ -8,11 +8,11 @@ import time
 import pytest
 import yaml
 
-from arte_plugin.engine_args import TransformersEngineArgs
-from arte_plugin.models import student_model
-from arte_plugin.request_cache import RequestCache
+from arte_plugin.config.engines import TransformersEngineArgs
+from arte_plugin.models.asking import student_model
+from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, read_rows
-from arte_plugin.run import Run
+from arte_plugin.run.run import Run
 from arte_plugin.stages.probe import probe
 from tests.e2e.conftest import SERVE, arte, start
 from tests.servers import server_processes

@@ -6,7 +6,7 @@ import sys
 import torch
 from transformers import AutoModelForCausalLM
 
-from arte_plugin import aligned_weights
+from arte_plugin.training import aligned_weights
 
 #: Two ranks that shard a model with FSDP2 and write it as accelerate does with `SHARDED_STATE_DICT`.
 TWO_RANKS = """

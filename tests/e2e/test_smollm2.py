@@ -4,8 +4,8 @@ import math
 
 import yaml
 
-from arte_plugin.manifest import Manifest
 from arte_plugin.rows import Draft, TailoredExample, read_rows
+from arte_plugin.run.manifest import Manifest
 from benchmarks.gpu_check.config import changed, loop_config
 from tests.e2e.conftest import axolotl
 

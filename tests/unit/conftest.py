@@ -21,6 +21,6 @@ def tokenizer(folder):
 @pytest.fixture(scope="module")
 def renderer(tokenizer):
     """Of plain prompts."""
-    from arte_plugin.rendering import Renderer
+    from arte_plugin.language.rendering import Renderer
 
     return Renderer(tokenizer, "plain")

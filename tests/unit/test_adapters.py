@@ -9,9 +9,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from trl import DPOConfig, DPOTrainer
 
-from arte_plugin.adapters import in_float32, train_on, training
 from arte_plugin.errors import StageError
 from arte_plugin.plugin import ArtePlugin
+from arte_plugin.training.adapters import in_float32, train_on, training
 from tests.taught import TAUGHT
 
 LORA = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")

@@ -4,17 +4,17 @@ from typing import cast
 
 import pytest
 
-from arte_plugin.args import ElicitArgs, RegenerateArgs
+from arte_plugin.config.arte import ElicitArgs, RegenerateArgs
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Completion
 from arte_plugin.errors import TeacherError
-from arte_plugin.models import Model
-from arte_plugin.request_cache import RequestCache
+from arte_plugin.models.asking import Model
+from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Question
 from arte_plugin.stages.agreement import disagreement_note, majority
 from arte_plugin.stages.elicit import elicit
 from arte_plugin.stages.regenerate import Teachers, regenerate
-from arte_plugin.task_args import TaskArgs
-from arte_plugin.tasks import Task
 from tests.plain import PlainRenderer
 
 

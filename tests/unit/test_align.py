@@ -2,7 +2,8 @@
 
 import pytest
 
-from arte_plugin import align, versions
+from arte_plugin import versions
+from arte_plugin.training import align
 
 INPUTS = versions.stage_inputs(
     "align", {"pairs": "p", "teacher": "t", "prompt_style": "chat", "rendering": [{"date": "a"}], "training": "x"}

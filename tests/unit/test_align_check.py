@@ -6,10 +6,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from arte_plugin import loop
-from arte_plugin.align import describe
-from arte_plugin.align_args import TRAINED, VALIDATION
-from arte_plugin.alignment import (
+from arte_plugin.config.align import TRAINED, VALIDATION
+from arte_plugin.config.arte import ArteArgs, ElicitArgs, ProbeArgs, RegenerateArgs
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.data.tasks import Task
+from arte_plugin.engines.base import Completion, Likelihood
+from arte_plugin.errors import ConfigError, StageError
+from arte_plugin.loop import loop
+from arte_plugin.loop.check_alignment import _ask_teachers
+from arte_plugin.models.asking import Model
+from arte_plugin.models.request_cache import RequestCache
+from arte_plugin.rows import PreferencePair, PreferenceQuestion, Question
+from arte_plugin.run.manifest import Manifest
+from arte_plugin.show.alignment import (
     alignment_lines,
     alignment_report,
     alignment_report_of_source,
@@ -18,17 +27,8 @@ from arte_plugin.alignment import (
     require_change,
     verdict,
 )
-from arte_plugin.args import ArteArgs, ElicitArgs, ProbeArgs, RegenerateArgs
-from arte_plugin.check_alignment import _ask_teachers
-from arte_plugin.engines.base import Completion, Likelihood
-from arte_plugin.errors import ConfigError, StageError
-from arte_plugin.manifest import Manifest
-from arte_plugin.models import Model
-from arte_plugin.request_cache import RequestCache
-from arte_plugin.rows import PreferencePair, PreferenceQuestion, Question
 from arte_plugin.stages import align_check as stage
-from arte_plugin.task_args import TaskArgs
-from arte_plugin.tasks import Task
+from arte_plugin.training.align import describe
 from tests.plain import PlainRenderer
 from tests.unit.test_students import check
 

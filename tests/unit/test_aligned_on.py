@@ -7,15 +7,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from arte_plugin import check_alignment, prompts
-from arte_plugin.aligned_on import preference_set_of, without_repeats, without_what_was_aligned_on
-from arte_plugin.args import ArteArgs
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.data.aligned_on import preference_set_of, without_repeats, without_what_was_aligned_on
+from arte_plugin.data.tasks import Task, left_out
 from arte_plugin.errors import DataError
-from arte_plugin.manifest import hash_file
+from arte_plugin.language import prompts
+from arte_plugin.loop import check_alignment
 from arte_plugin.rows import Draft, PreferenceQuestion, Question, write_rows
+from arte_plugin.run.manifest import hash_file
 from arte_plugin.stages.align_check import Answers, Rewritten
-from arte_plugin.task_args import TaskArgs
-from arte_plugin.tasks import Task, left_out
 
 ARGS = TaskArgs(name="sums", description="Add.", questions={"path": "unread.jsonl"}, answer="number")
 #: What another run has shown its teacher, and measured its student's preference on.

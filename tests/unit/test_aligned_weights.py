@@ -9,8 +9,8 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from arte_plugin import aligned_weights
 from arte_plugin.errors import ConfigError, StageError
+from arte_plugin.training import aligned_weights
 from tests.tiny import tiny_model
 
 

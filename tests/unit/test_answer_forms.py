@@ -6,7 +6,7 @@ import pytest
 
 import check_targets
 from answer_forms import GIVEN, NOT_GIVEN, NOT_GIVEN_UNLESS_TEXT, forms
-from arte_plugin.answers import extract, judge
+from arte_plugin.language.answers import extract, judge
 
 OPTIONS = "Which of these grows on a tree?\nOptions:\n(A) I think (not sure) a pear\n(B) neither A nor C\n(I) a saw"
 #: Answer type, target, a wrong answer, question.

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from arte_plugin.answer_tags import find_tags
-from arte_plugin.answers import extract, judge, normalise, same, tagged
+from arte_plugin.language.answer_tags import find_tags
+from arte_plugin.language.answers import extract, judge, normalise, same, tagged
 
 KINDS = ("choice", "boolean", "number", "text")
 

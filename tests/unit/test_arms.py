@@ -2,16 +2,16 @@ from typing import cast, get_args
 
 import pytest
 
-from arte_plugin.args import Arm, ElicitArgs, RegenerateArgs
+from arte_plugin.config.arte import Arm, ElicitArgs, RegenerateArgs
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Completion, Request
 from arte_plugin.errors import DataError
-from arte_plugin.models import Model
-from arte_plugin.request_cache import RequestCache
+from arte_plugin.models.asking import Model
+from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Draft, Question
 from arte_plugin.stages.arms import ARMS, alike, cut_to_equal_size, drafted_examples
 from arte_plugin.stages.regenerate import Teachers, regenerate
-from arte_plugin.task_args import TaskArgs
-from arte_plugin.tasks import Task
 from tests.plain import PlainRenderer
 
 SCORES = {

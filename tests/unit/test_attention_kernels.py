@@ -3,9 +3,9 @@
 import pytest
 from transformers.integrations import hub_kernels
 
-from arte_plugin.args import ArteArgs, StudentArgs
-from arte_plugin.models import student_model
-from arte_plugin.request_cache import RequestCache
+from arte_plugin.config.arte import ArteArgs, StudentArgs
+from arte_plugin.models.asking import student_model
+from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.stages.sft import TrainedStudent
 from arte_plugin.stages.student_lm import Candidate, loaded_student
 from benchmarks.gpu_check.attention import try_layer

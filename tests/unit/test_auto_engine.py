@@ -8,15 +8,16 @@ import torch
 import yaml
 from click.testing import CliRunner
 
-from arte_plugin import auto_engine, rounds, serving
-from arte_plugin.args import ArteArgs
-from arte_plugin.auto_engine import Choice, Machine, choose, settled
 from arte_plugin.cli import cli
-from arte_plugin.config_check import check_config
-from arte_plugin.engine_args import ServerEngineArgs, TransformersEngineArgs
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.config.check import check_config
+from arte_plugin.config.engines import ServerEngineArgs, TransformersEngineArgs
 from arte_plugin.errors import ConfigError
-from arte_plugin.manifest import Count, Manifest
-from arte_plugin.run import Run
+from arte_plugin.loop import rounds
+from arte_plugin.models import auto_engine, serving
+from arte_plugin.models.auto_engine import Choice, Machine, choose, settled
+from arte_plugin.run.manifest import Count, Manifest
+from arte_plugin.run.run import Run
 from arte_plugin.stages.sft import TrainedStudent
 from tests.taught import TASK, TAUGHT
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from arte_plugin import axolotl_keys
-from arte_plugin.axolotl_keys import of_generation, of_training
+from arte_plugin.config import axolotl_keys
+from arte_plugin.config.axolotl_keys import of_generation, of_training
 
 BASE = {"base_model": "teacher", "rl": "dpo", "adapter": "lora", "lora_r": 8, "learning_rate": 1e-4}
 

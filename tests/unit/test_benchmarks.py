@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from arte_plugin.args import EvaluateArgs, StudentArgs
+from arte_plugin.config.arte import EvaluateArgs, StudentArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.rows import wilson
 from arte_plugin.stages import benchmarks as stage

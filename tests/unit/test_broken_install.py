@@ -7,7 +7,7 @@ from axolotl.integrations.base import PluginManager
 
 
 @pytest.mark.parametrize(
-    "name, module", [("ArtePlugin", "arte_plugin.plugin"), ("Float32Weights", "arte_plugin.float32_weights")]
+    "name, module", [("ArtePlugin", "arte_plugin.plugin"), ("Float32Weights", "arte_plugin.training.float32_weights")]
 )
 def test_a_plugin_that_can_t_be_imported_ends_the_run(name, module, monkeypatch):
     """And not: the teacher is trained as if the YAML had never asked for ARTE."""

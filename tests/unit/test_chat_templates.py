@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 from arte_plugin.errors import ConfigError
-from arte_plugin.rendering import Renderer
+from arte_plugin.language.rendering import Renderer
 from arte_plugin.strategies.pairs import render_pair
 from arte_plugin.strategies.tailored import tokenize
 from tests.dpo_tokens import as_trained_on

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from arte_plugin import aligned_weights, checkpoints
+from arte_plugin.training import aligned_weights, checkpoints
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The end of a child's log, as an error message shows it."""
 
-from arte_plugin import child
+from arte_plugin.training import child
 
 LEAKS = """nanobind: leaked 4 instances!
  - leaked instance 0x7f08bffb68c8 of type "triton._C.libtriton.ir.attribute"

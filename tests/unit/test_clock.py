@@ -2,8 +2,8 @@
 
 import pytest
 
-from arte_plugin import clock
 from arte_plugin.errors import ConfigError
+from arte_plugin.run import clock
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from arte_plugin.block import Block
-from arte_plugin.config_check import blocks, check_config
+from arte_plugin.config.block import Block
+from arte_plugin.config.check import blocks, check_config
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from arte_plugin.errors import DataError
-from arte_plugin.manifest import Manifest, hash_file
 from arte_plugin.rows import Draft, Probe
+from arte_plugin.run.manifest import Manifest, hash_file
+from arte_plugin.show.summary import preference_set_tables
 from arte_plugin.stages.consistency import (
     STAGE,
     Agreement,
@@ -16,7 +17,6 @@ from arte_plugin.stages.consistency import (
     preference_set_report,
 )
 from arte_plugin.stages.stability import UNTOLD
-from arte_plugin.summary import preference_set_tables
 
 
 def draft(question, number):
@@ -54,7 +54,7 @@ def test_agreement(on_set, on_whole, expected):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_ties_on_the_set_are_broken_as_in_pairing(seed):
-    from arte_plugin.args import PairArgs
+    from arte_plugin.config.arte import PairArgs
     from arte_plugin.stages.pair import pair
     from tests.unit.test_pair import everything_fits, table
 

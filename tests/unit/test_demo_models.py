@@ -5,11 +5,11 @@ import json
 import torch
 from transformers import AutoModelForCausalLM
 
-from arte_plugin import demo_models
+from arte_plugin.models import demo
 
 
 def test_a_model_from_a_gguf_is_saved_as_a_plain_one(tmp_path):
-    made = demo_models._plain_model(demo_models._gguf_file())
+    made = demo._plain_model(demo._gguf_file())
     made.save_pretrained(tmp_path)
     assert "quantization_config" not in json.loads((tmp_path / "config.json").read_text())
     again = AutoModelForCausalLM.from_pretrained(tmp_path, dtype="auto")

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from arte_plugin.alignment import enter_teacher
-from arte_plugin.args import ArteArgs
-from arte_plugin.earlier_config import enter_trainings, outdated
-from arte_plugin.manifest import Count, Manifest, hash_file
+from arte_plugin.config.arte import ArteArgs
 from arte_plugin.rows import Result
-from arte_plugin.summary import summary
+from arte_plugin.run.earlier_config import enter_trainings, outdated
+from arte_plugin.run.manifest import Count, Manifest, hash_file
+from arte_plugin.show.alignment import enter_teacher
+from arte_plugin.show.summary import summary
 
 RESULT = Result("sums", "", "base", "student", 0, 4, 2, 0, 0.5, 0.15, 0.85)
 MADE_BY = {

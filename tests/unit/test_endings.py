@@ -3,19 +3,19 @@
 import pytest
 from transformers import AutoTokenizer
 
-from arte_plugin import answers
-from arte_plugin.args import ProbeArgs
-from arte_plugin.endings import cut, reply_end
+from arte_plugin.config.arte import ProbeArgs
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Completion, Request, Thought
+from arte_plugin.engines.endings import cut, reply_end
 from arte_plugin.engines.in_flight import Row
 from arte_plugin.engines.parts import MENTIONS, Parts
-from arte_plugin.prompts import RATIONALE_STOP
-from arte_plugin.request_cache import request_key
+from arte_plugin.language import answers
+from arte_plugin.language.prompts import RATIONALE_STOP
+from arte_plugin.models.request_cache import request_key
 from arte_plugin.rows import Draft, PreferenceQuestion
 from arte_plugin.stages.evaluate import judge_response
 from arte_plugin.stages.probe import probe_request
-from arte_plugin.task_args import TaskArgs
-from arte_plugin.tasks import Task
 from tests.tiny import tiny_model
 
 MENTION = " I put the final answer between <ans> and </ans>."

@@ -8,17 +8,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from arte_plugin import answers, prompts, versions
-from arte_plugin.args import EvaluateArgs, StudentArgs
+from arte_plugin import versions
+from arte_plugin.config.arte import EvaluateArgs, StudentArgs
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.data.tasks import Task
 from arte_plugin.errors import DataError
-from arte_plugin.rendering import Renderer
+from arte_plugin.language import answers, prompts
+from arte_plugin.language.rendering import Renderer
+from arte_plugin.models.student_replies import StudentReply
 from arte_plugin.rows import Question, wilson
 from arte_plugin.stages import evaluate as stage
 from arte_plugin.stages.sft import TrainedStudent
 from arte_plugin.stages.student_lm import Candidate
-from arte_plugin.student_replies import StudentReply
-from arte_plugin.task_args import TaskArgs
-from arte_plugin.tasks import Task
 from tests.tiny import BOS, tiny_model
 
 NUMBER = {"prompt": "What is 1 + 1?", "target": "2", "answer_type": "number"}

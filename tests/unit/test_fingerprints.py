@@ -6,9 +6,9 @@ import struct
 
 import pytest
 
-from arte_plugin import fingerprints
 from arte_plugin.errors import ConfigError
-from arte_plugin.fingerprints import fingerprint_files, fingerprint_model, same_model
+from arte_plugin.models import identity
+from arte_plugin.models.identity import fingerprint_files, fingerprint_model, same_model
 from tests.hub_cache import put_model
 
 FIRST, SECOND = "1" * 40, "2" * 40
@@ -18,9 +18,9 @@ MIB = 1 << 20
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    fingerprints._hub_revision.cache_clear()
+    identity._hub_revision.cache_clear()
     yield tmp_path / "hub"
-    fingerprints._hub_revision.cache_clear()
+    identity._hub_revision.cache_clear()
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_file_that_is_no_safetensors_file_is_no_reason_to_stop(model):
 
 def test_what_the_first_version_recorded_of_a_large_file_is_known_again(model):
     large(model / "model.safetensors", LAYERS)
-    recorded = fingerprints._combined(fingerprints.digests(model, fingerprints._as_at_first))
+    recorded = identity._combined(identity.digests(model, identity._as_at_first))
     assert recorded != fingerprint_files(model)
     assert same_model(recorded, str(model)) and same_model(fingerprint_files(model), str(model))
     assert not same_model("another", str(model))

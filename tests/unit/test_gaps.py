@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from arte_plugin.args import PairArgs
+from arte_plugin.config.arte import PairArgs
 from arte_plugin.rows import AnswerLikelihood, Probe, Response, Score, write_rows
+from arte_plugin.show.tables import format_table
 from arte_plugin.stages.gaps import (
     NO_PROBES,
     gap_lines,
@@ -22,7 +23,6 @@ from arte_plugin.stages.pair import pair, rationale_ranks
 from arte_plugin.stages.pilot import drafts_that_chose
 from arte_plugin.stages.probe import Tally, preference_scores
 from arte_plugin.stages.shrinkage import Belief, Shrunken
-from arte_plugin.tables import format_table
 from tests.unit.test_pair import draft, everything_fits
 
 TECHNIQUES = ("rule_first", "solve_then_check", "split", "step_by_step")

@@ -3,17 +3,17 @@
 import pytest
 from transformers import AutoTokenizer
 
-from arte_plugin.args import ElicitArgs
+from arte_plugin.config.arte import ElicitArgs
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.data.same_question import comparable
+from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Completion
 from arte_plugin.errors import TeacherError
-from arte_plugin.generation import write_questions, write_rationales
-from arte_plugin.models import Model
-from arte_plugin.rendering import Renderer
-from arte_plugin.request_cache import RequestCache
+from arte_plugin.language.rendering import Renderer
+from arte_plugin.models.asking import Model
+from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Question
-from arte_plugin.same_question import comparable
-from arte_plugin.task_args import TaskArgs
-from arte_plugin.tasks import Task
+from arte_plugin.stages.writing import write_questions, write_rationales
 from tests.tiny import tiny_model
 
 ASKS = [("q1-a", "What is 2 + 2?"), ("q1-b", "And 2 + 3?")]

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from arte_plugin import answers
+from arte_plugin.language import answers
 from generators import ALSO, KIND_OF, KINDS, TASKS, TECHNIQUES
 
 

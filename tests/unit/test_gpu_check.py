@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from arte_plugin.config_check import check_config
-from arte_plugin.teacher_recipe import check_it_trains
-from arte_plugin.teacher_recipe import missing as missing_keys
-from arte_plugin.weight_change import FEW
+from arte_plugin.config.check import check_config
+from arte_plugin.training.teacher_recipe import check_it_trains
+from arte_plugin.training.teacher_recipe import missing as missing_keys
+from arte_plugin.training.weight_change import FEW
 from benchmarks.gpu_check import __main__ as gpu_check
 from benchmarks.gpu_check.attention import choose_attention, missing, try_layer
 from benchmarks.gpu_check.checks import check, failures

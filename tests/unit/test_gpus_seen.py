@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from arte_plugin import gpus_seen
-from arte_plugin.args import StudentArgs
-from arte_plugin.auto_engine import Machine
-from arte_plugin.models import student_dtype
+from arte_plugin.config.arte import StudentArgs
+from arte_plugin.models import gpus_seen
+from arte_plugin.models.asking import student_dtype
+from arte_plugin.models.auto_engine import Machine
 from arte_plugin.plan.make import probing_dtype
 
 STUDENT = StudentArgs(base_model="org/student")

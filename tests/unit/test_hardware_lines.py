@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from transformers import GemmaConfig, LlamaConfig
 
-from arte_plugin.config_check import check_config
+from arte_plugin.config.check import check_config
 from arte_plugin.plan import make, shapes
 
 ROOT = Path(__file__).parents[2]

@@ -4,9 +4,9 @@ import pytest
 from axolotl.utils.dict import DictDefault
 
 from arte_plugin import versions
-from arte_plugin.args import ArteArgs
-from arte_plugin.models import student_model, teacher_model
-from arte_plugin.request_cache import RequestCache
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.models.asking import student_model, teacher_model
+from arte_plugin.models.request_cache import RequestCache
 from tests.tiny import tiny_model
 
 

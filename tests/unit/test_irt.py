@@ -8,8 +8,8 @@ from scipy.optimize import check_grad
 from scipy.special import expit
 from scipy.stats import spearmanr
 
-from arte_plugin import irt
 from arte_plugin.errors import DataError
+from arte_plugin.stages import irt
 
 #: Made by tests/data/make_responses.py: 16 respondents from two real models, 40 of our own questions a task.
 RESPONSES = Path(__file__).parents[1] / "data/responses.json"

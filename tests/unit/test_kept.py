@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from arte_plugin import after_training
-from arte_plugin.engine_args import ServerEngineArgs
+from arte_plugin.config.engines import ServerEngineArgs
 from arte_plugin.engines.base import Completion, Request
 from arte_plugin.engines.dialects import Writer
 from arte_plugin.engines.own_server import OwnServer
 from arte_plugin.engines.server import ServerEngine
-from arte_plugin.manifest import Count
-from arte_plugin.models import Model
-from arte_plugin.request_cache import RequestCache
-from arte_plugin.run import Run
-from arte_plugin.run_folder import RunFolder
+from arte_plugin.loop import after_training
+from arte_plugin.models.asking import Model
+from arte_plugin.models.request_cache import RequestCache
+from arte_plugin.run.folder import RunFolder
+from arte_plugin.run.manifest import Count
+from arte_plugin.run.run import Run
 from arte_plugin.stages import benchmarks
 from tests.plain import PlainRenderer
 from tests.unit.test_memory import MB, device  # noqa: F401

@@ -13,10 +13,10 @@ from arte_plugin.engines.base import Likelihood, Reply  # noqa: E402
 from arte_plugin.engines.likelihood import log_likelihoods, reply_tokens  # noqa: E402
 from arte_plugin.engines.transformers import TransformersEngine  # noqa: E402
 from arte_plugin.errors import DataError  # noqa: E402
-from arte_plugin.likelihoods import ask_likelihoods  # noqa: E402
-from arte_plugin.models import Model  # noqa: E402
-from arte_plugin.rendering import Renderer  # noqa: E402
-from arte_plugin.request_cache import LIKELIHOODS, RequestCache, reply_key  # noqa: E402
+from arte_plugin.language.rendering import Renderer  # noqa: E402
+from arte_plugin.models.asking import Model  # noqa: E402
+from arte_plugin.models.likelihoods import ask_likelihoods  # noqa: E402
+from arte_plugin.models.request_cache import LIKELIHOODS, RequestCache, reply_key  # noqa: E402
 from arte_plugin.rows import AnswerLikelihood, Draft  # noqa: E402
 from arte_plugin.stages.likelihood import likelihood_scores  # noqa: E402
 

@@ -6,7 +6,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from arte_plugin.engines.transformers import TransformersEngine
-from arte_plugin.loaded import describe_model
+from arte_plugin.models.loaded import describe_model
 from tests.taught import TAUGHT
 
 

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from arte_plugin import loop, manifest
-from arte_plugin.manifest import Count, Manifest, upgraded
+from arte_plugin.loop import loop
+from arte_plugin.run import manifest
+from arte_plugin.run.manifest import Count, Manifest, upgraded
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from arte_plugin import memory
-from arte_plugin.manifest import Count, Manifest
-from arte_plugin.memory import TOLERANCE, Meter, check_given_back, kept, logged_peaks
-from arte_plugin.tables import stage_table
+from arte_plugin.models import memory
+from arte_plugin.models.memory import TOLERANCE, Meter, check_given_back, kept, logged_peaks
+from arte_plugin.run.manifest import Count, Manifest
+from arte_plugin.show.tables import stage_table
 
 MB = 10**6
 

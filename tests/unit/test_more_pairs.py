@@ -5,10 +5,10 @@ import os
 
 import pytest
 
-from arte_plugin.align import prepared_folder
-from arte_plugin.local_files import hashes_of_datasets
-from arte_plugin.manifest import hash_of
-from arte_plugin.run import Run
+from arte_plugin.data.local_files import hashes_of_datasets
+from arte_plugin.run.manifest import hash_of
+from arte_plugin.run.run import Run
+from arte_plugin.training.align import prepared_folder
 from tests.unit.test_run_rendering import config, dated  # noqa: F401
 
 GOOD = json.dumps({"prompt": "a", "chosen": "good", "rejected": "bad"}) + "\n"

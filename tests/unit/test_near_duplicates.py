@@ -3,12 +3,12 @@ import random
 
 import pytest
 
-from arte_plugin.manifest import Manifest
-from arte_plugin.near_duplicates import FILE, NearDuplicates, as_json, near_generated, near_lines, near_splits
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.data.tasks import Task
 from arte_plugin.rows import Question
-from arte_plugin.summary import summary
-from arte_plugin.task_args import TaskArgs
-from arte_plugin.tasks import Task
+from arte_plugin.run.manifest import Manifest
+from arte_plugin.show.summary import summary
+from arte_plugin.stages.near_duplicates import FILE, NearDuplicates, as_json, near_generated, near_lines, near_splits
 
 STORY = (
     "Anna packed {} boxes of apples on Monday, each with twelve apples in it, then sold {} of them at the market and "

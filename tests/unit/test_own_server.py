@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from arte_plugin.engine_args import ServerEngineArgs
+from arte_plugin.config.engines import ServerEngineArgs
 from arte_plugin.engines.dialects import Writer
 from arte_plugin.engines.own_server import OwnServer, command_words
 from arte_plugin.engines.server import ServerEngine
@@ -154,7 +154,7 @@ def test_ctrl_c_ends_the_run_and_our_server(own_server, tmp_path):
     """While the server starts, and while requests are in flight."""
     own = own_server(last="wait")
     code = (
-        "import sys; from pathlib import Path; from arte_plugin.engine_args import ServerEngineArgs\n"
+        "import sys; from pathlib import Path; from arte_plugin.config.engines import ServerEngineArgs\n"
         "from arte_plugin.engines.base import Request; from arte_plugin.engines.own_server import OwnServer\n"
         "from arte_plugin.engines.server import ServerEngine\n"
         "class W:\n"

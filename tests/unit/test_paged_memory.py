@@ -4,7 +4,7 @@ import pytest
 import torch
 from bitsandbytes import functional, optim
 
-from arte_plugin import paged_memory
+from arte_plugin.models import paged_memory
 from arte_plugin.plugin import ArtePlugin
 
 

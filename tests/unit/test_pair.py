@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from arte_plugin import prompts
-from arte_plugin.args import PairArgs
+from arte_plugin.config.arte import PairArgs
 from arte_plugin.errors import DataError
+from arte_plugin.language import prompts
 from arte_plugin.rows import Draft
 from arte_plugin.stages.pair import pair
 from arte_plugin.stages.shrinkage import Belief, Shrunken

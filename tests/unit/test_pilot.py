@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 from pydantic import ValidationError
 
-from arte_plugin.args import ArteArgs
-from arte_plugin.respondents import respondents
+from arte_plugin.config.arte import ArteArgs
 from arte_plugin.rows import Probe
 from arte_plugin.stages import pilot as stage
 from arte_plugin.stages.pilot import drawn
+from arte_plugin.stages.respondents import respondents
 from tests.unit.test_pair import draft
 
 DRAFTS = [draft(f"q{i}", f"t{j}") for i in range(10) for j in range(4)]

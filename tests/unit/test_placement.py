@@ -10,14 +10,14 @@ from axolotl.utils.config import choose_device, normalize_config, validate_confi
 from axolotl.utils.dict import DictDefault
 from transformers import AutoModelForCausalLM
 
-from arte_plugin import placement
-from arte_plugin.args import ArteArgs
+from arte_plugin.config.arte import ArteArgs
 from arte_plugin.engines.base import Request
 from arte_plugin.engines.transformers import TransformersEngine
 from arte_plugin.errors import StageError
-from arte_plugin.models import teacher_model
+from arte_plugin.models import placement
+from arte_plugin.models.asking import teacher_model
+from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.plugin import ArtePlugin
-from arte_plugin.request_cache import RequestCache
 from tests.tiny import tiny_model
 
 GIB = 2**30
@@ -207,7 +207,7 @@ def test_a_teacher_trained_in_full_writes_in_bfloat16(attention, config, load, m
 @pytest.mark.parametrize(("bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)], ids=["gpu", "cpu"])
 def test_float32_weights_write_as_the_training_computes(bf16, dtype, config, load, monkeypatch):
     """By autocast it computes in bfloat16, and flash attention takes no float32."""
-    monkeypatch.setattr("arte_plugin.child.has_bf16", lambda: bf16)
+    monkeypatch.setattr("arte_plugin.training.child.has_bf16", lambda: bf16)
     keys = {"bf16": False, "micro_batch_size": 1, "gradient_accumulation_steps": 1, "learning_rate": 1e-6}
     data = {"datasets": [{"path": "x", "type": "alpaca"}], "model_config_type": "llama", "sequence_len": 512}
     cfg = validate_config(DictDefault({**config(), **data, **keys, "attn_implementation": "sdpa"}))

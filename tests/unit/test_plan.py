@@ -12,9 +12,10 @@ from click.testing import CliRunner
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Gemma2Config, GemmaConfig, LlamaConfig
 
-from arte_plugin.args import ArteArgs
 from arte_plugin.cli import cli
-from arte_plugin.config_check import check_config
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.config.check import check_config
+from arte_plugin.data.tasks import load_task
 from arte_plugin.engines import varlen_attention
 from arte_plugin.engines.base import TokenRequest
 from arte_plugin.engines.in_flight import Row, families
@@ -22,13 +23,12 @@ from arte_plugin.engines.plain_attention import PlainAttention
 from arte_plugin.engines.transformers import MOST_ROWS, MOST_VARLEN_ROWS, TransformersEngine
 from arte_plugin.engines.varlen_attention import VarlenAttention
 from arte_plugin.errors import ConfigError
+from arte_plugin.language.prompts import question_prompt, solve_prompt
+from arte_plugin.language.rendering import Renderer
 from arte_plugin.plan import calls, disk, lengths, memory, shapes, sizes, trace
 from arte_plugin.plan.make import make_plan, probing_dtype, student_training
 from arte_plugin.plan.rates import Rate
 from arte_plugin.plan.text import as_text
-from arte_plugin.prompts import question_prompt, solve_prompt
-from arte_plugin.rendering import Renderer
-from arte_plugin.tasks import load_task
 from benchmarks.plan_memory.check import allocated_peak
 from tests.taught import TAUGHT
 

@@ -9,8 +9,8 @@ import yaml
 from click.testing import CliRunner
 from transformers import LlamaConfig
 
-from arte_plugin.args import ArteArgs
 from arte_plugin.cli import cli
+from arte_plugin.config.arte import ArteArgs
 from arte_plugin.plan import rates
 from arte_plugin.plan.rates import POINTS, Rate, rate_of
 
@@ -142,7 +142,7 @@ def test_float32_weights_of_a_student_are_in_the_plan(tmp_path, monkeypatch):
     )  # fmt: skip
     file = tmp_path / "config.json"
     config.to_json_file(file, use_diff=False)
-    from arte_plugin.config_check import check_config
+    from arte_plugin.config.check import check_config
     from arte_plugin.plan.make import make_plan
 
     monkeypatch.chdir(ROOT)

@@ -5,13 +5,12 @@ import importlib.util
 import pytest
 from transformers import LlamaConfig
 
-from arte_plugin import child
-from arte_plugin.args import StudentArgs
+from arte_plugin.config.arte import StudentArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.plan import memory
 from arte_plugin.plan.shapes import shape_of
-from arte_plugin.stages import precision
-from arte_plugin.stages.precision import FLOAT32_WEIGHTS, KAHAN, check_installed, keeps_updates
+from arte_plugin.training import child, precision
+from arte_plugin.training.precision import FLOAT32_WEIGHTS, KAHAN, check_installed, keeps_updates
 
 BF16 = {"base_model": "student", "bf16": True, "sequence_len": 512, "optimizer": "adamw_torch"}
 

@@ -5,13 +5,13 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from arte_plugin import presets
-from arte_plugin.args import ArteArgs
 from arte_plugin.cli import cli
-from arte_plugin.config_check import check_config
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.config.check import check_config
+from arte_plugin.config.tasks import QuestionsArgs, TaskArgs
+from arte_plugin.data import presets
+from arte_plugin.data.tasks import load_task
 from arte_plugin.errors import ConfigError
-from arte_plugin.task_args import QuestionsArgs, TaskArgs
-from arte_plugin.tasks import load_task
 
 ALL = [name for one in presets.FAMILIES for name in presets.members(one)]
 CONFIG = {

@@ -5,15 +5,15 @@ from collections import deque
 
 import pytest
 
-from arte_plugin.args import ProbeArgs
+from arte_plugin.config.arte import ProbeArgs
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Completion
-from arte_plugin.models import Model
-from arte_plugin.request_cache import RequestCache
+from arte_plugin.models.asking import Model
+from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, iter_rows, read_rows, write_rows
 from arte_plugin.stages import probe as stage
 from arte_plugin.stages.probe import Tally, probe, probe_racing
-from arte_plugin.task_args import TaskArgs
-from arte_plugin.tasks import Task
 
 TASK = Task(
     TaskArgs(name="sums", description="Add.", questions={"path": "unread.jsonl"}, answer="number"), [], [], [], 0

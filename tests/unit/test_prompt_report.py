@@ -2,13 +2,13 @@
 
 import pytest
 
-from arte_plugin.args import StudentArgs
-from arte_plugin.prompt_report import prompt_lines
-from arte_plugin.prompt_style import Asked, _warnings
-from arte_plugin.rendering import Renderer
+from arte_plugin.config.arte import StudentArgs
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.data.tasks import Task
+from arte_plugin.language.rendering import Renderer
+from arte_plugin.models.prompt_style import Asked, _warnings
 from arte_plugin.rows import Question
-from arte_plugin.task_args import TaskArgs
-from arte_plugin.tasks import Task
+from arte_plugin.show.prompt_report import prompt_lines
 from tests.shipped_templates import shipped, tokenizer_for
 
 

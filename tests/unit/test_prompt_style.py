@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from arte_plugin.args import ArteArgs, StudentArgs
+from arte_plugin.config.arte import ArteArgs, StudentArgs
 from arte_plugin.errors import ConfigError
-from arte_plugin.prompt_style import found_style, settle
+from arte_plugin.models.prompt_style import found_style, settle
 from tests.shipped_templates import shipped, tokenizer_for
 from tests.tiny import tiny_model
 

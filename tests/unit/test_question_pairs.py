@@ -5,14 +5,14 @@ from collections import Counter
 import pytest
 from transformers import AutoTokenizer
 
-from arte_plugin import prompts
-from arte_plugin.args import PairArgs
-from arte_plugin.dpo_rows import ids
-from arte_plugin.question_tags import begun_before, parse_questions, place_behind
+from arte_plugin.config.arte import PairArgs
+from arte_plugin.language import prompts
+from arte_plugin.language.question_tags import begun_before, parse_questions, place_behind
 from arte_plugin.rows import Draft
 from arte_plugin.stages.pair import pair
 from arte_plugin.stages.question_pairs import prompts_note
 from arte_plugin.strategies.pairs import render_pair
+from arte_plugin.training.dpo_rows import ids
 from tests.tiny import tiny_model
 
 CALLS = 16

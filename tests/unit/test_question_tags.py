@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arte_plugin import prompts
-from arte_plugin.question_tags import ParsedQuestion, parse_questions
+from arte_plugin.language import prompts
+from arte_plugin.language.question_tags import ParsedQuestion, parse_questions
 
 TEXT = st.text(alphabet=st.characters(exclude_characters="<>"), min_size=1).filter(str.strip)
 PIECES = st.sampled_from(

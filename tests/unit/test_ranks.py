@@ -9,17 +9,17 @@ import time
 
 import pytest
 
-from arte_plugin.heartbeat import Heartbeat
+from arte_plugin.ranks.heartbeat import Heartbeat
 
 #: A rank that asks for five parts of six requests: rank 0 answers its share at once, rank 1 does what the test wants.
 RANK = """
 import sys, time
 from pathlib import Path
-from arte_plugin import heartbeat, ranks
+from arte_plugin import ranks; from arte_plugin.ranks import heartbeat
 from arte_plugin.engines.base import Completion, Request
 from arte_plugin.errors import StageError, shown_errors
-from arte_plugin.models import Model
-from arte_plugin.request_cache import RequestCache
+from arte_plugin.models.asking import Model
+from arte_plugin.models.request_cache import RequestCache
 
 folder, place, end = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 

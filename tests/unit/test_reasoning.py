@@ -3,18 +3,18 @@
 import pytest
 from datasets import Dataset
 
-from arte_plugin.args import ArteArgs, ElicitArgs
+from arte_plugin.config.arte import ArteArgs, ElicitArgs
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Completion
 from arte_plugin.errors import ConfigError, TeacherError
-from arte_plugin.models import Model
-from arte_plugin.prompt_style import settle
-from arte_plugin.rendering import Renderer
-from arte_plugin.request_cache import RequestCache
+from arte_plugin.language.rendering import Renderer
+from arte_plugin.models.asking import Model
+from arte_plugin.models.prompt_style import settle
+from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Question
 from arte_plugin.stages.elicit import elicit
 from arte_plugin.strategies.pairs import preference_pairs
-from arte_plugin.task_args import TaskArgs
-from arte_plugin.tasks import Task
 from tests.dpo_tokens import as_trained_on
 from tests.shipped_templates import shipped, tokenizer_for
 from tests.tiny import tiny_model

@@ -2,8 +2,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from arte_plugin.errors import ConfigError
-from arte_plugin.rendering import Renderer, as_input_format, from_input_format, token_ids
-from arte_plugin.special_text import SpecialText
+from arte_plugin.language.rendering import Renderer, as_input_format, from_input_format, token_ids
+from arte_plugin.language.special_text import SpecialText
 from tests.shipped_templates import shipped, tokenizer_for
 from tests.tiny import CHATML, tiny_model
 

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from arte_plugin import loop, ranks
+from arte_plugin import ranks
 from arte_plugin.engines.base import Completion, Request, plan_batches
 from arte_plugin.errors import StageError
-from arte_plugin.manifest import Manifest
-from arte_plugin.request_cache import RequestCache, request_key
+from arte_plugin.loop import loop
+from arte_plugin.models.request_cache import RequestCache, request_key
+from arte_plugin.run.manifest import Manifest
 
 MODEL = {"model": "abc", "dtype": "float32"}
 REQUEST = Request("prompt", "group", 16, 1.0, 7, ("</ans>",))

@@ -4,8 +4,8 @@ from statistics import stdev
 
 import pytest
 
-from arte_plugin.results import result_lines
 from arte_plugin.rows import Result, wilson
+from arte_plugin.show.results import result_lines
 
 
 def row(task="a", arm="base", correct=40, n=100, student="s", seed=None) -> Result:

@@ -8,20 +8,20 @@ import pytest
 from axolotl.utils.dict import DictDefault
 from pydantic import ValidationError
 
-from arte_plugin import fingerprints, serving
-from arte_plugin.args import ArteArgs, RespondentArgs, StudentArgs
-from arte_plugin.engine_args import check_aligned_teacher_can_be_served
+from arte_plugin.config.arte import ArteArgs, RespondentArgs, StudentArgs
+from arte_plugin.config.engines import check_aligned_teacher_can_be_served
+from arte_plugin.config.tasks import QuestionsArgs, TaskArgs
+from arte_plugin.data.sources import read_source
 from arte_plugin.errors import ConfigError
-from arte_plugin.fingerprints import fingerprint_files
-from arte_plugin.models import student_model, teacher_model
+from arte_plugin.models import identity, serving
+from arte_plugin.models.asking import student_model, teacher_model
+from arte_plugin.models.identity import fingerprint_files
+from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.plan import shapes
-from arte_plugin.request_cache import RequestCache
-from arte_plugin.source_run import SourceRun
-from arte_plugin.sources import read_source
+from arte_plugin.run.source import SourceRun
 from arte_plugin.stages import sft
 from arte_plugin.stages.sft import TrainedStudent
 from arte_plugin.stages.student_lm import Candidate, loaded_student
-from arte_plugin.task_args import QuestionsArgs, TaskArgs
 from tests.hub_cache import put_model
 from tests.tiny import tiny_model
 
@@ -35,11 +35,11 @@ def hub(tmp_path, monkeypatch):
     cache = tmp_path / "hub"
     for place in ("huggingface_hub.constants.HF_HUB_CACHE", "transformers.utils.hub.constants.HF_HUB_CACHE"):
         monkeypatch.setattr(place, str(cache))
-    fingerprints._hub_revision.cache_clear()
+    identity._hub_revision.cache_clear()
     for seed, commit, branch in ((0, FIRST, "main"), (1, SECOND, "next")):
         put_model(cache, NAME, tiny_model(tmp_path / f"tiny-{seed}", seed=seed), commit, branch)
     yield tmp_path
-    fingerprints._hub_revision.cache_clear()
+    identity._hub_revision.cache_clear()
 
 
 def make_args(**block) -> ArteArgs:

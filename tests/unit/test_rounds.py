@@ -9,12 +9,12 @@ from axolotl.cli.config import load_cfg
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from arte_plugin import rounds
-from arte_plugin.config_check import raw_config
+from arte_plugin.config.check import raw_config
 from arte_plugin.errors import ConfigError
-from arte_plugin.manifest import Count, Manifest
-from arte_plugin.rounds import _as_started, _merge_student, round_lines
-from arte_plugin.run import Run
+from arte_plugin.loop import rounds
+from arte_plugin.loop.rounds import _as_started, _merge_student, round_lines
+from arte_plugin.run.manifest import Count, Manifest
+from arte_plugin.run.run import Run
 from arte_plugin.stages.sft import TrainedStudent
 from tests.taught import TAUGHT
 from tests.unit.test_students import check

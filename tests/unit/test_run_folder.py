@@ -4,13 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from arte_plugin import after_training
-from arte_plugin.args import StudentArgs
-from arte_plugin.manifest import Count, Manifest
+from arte_plugin.config.arte import StudentArgs
+from arte_plugin.loop import after_training
 from arte_plugin.rows import TailoredExample, write_rows
-from arte_plugin.run_folder import RunFolder
+from arte_plugin.run.folder import RunFolder
+from arte_plugin.run.manifest import Count, Manifest
+from arte_plugin.run.trainings import Training
 from arte_plugin.stages import sft
-from arte_plugin.trainings import Training
 
 
 class Killed(BaseException):

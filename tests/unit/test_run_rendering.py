@@ -6,16 +6,17 @@ import pytest
 from axolotl.utils.dict import DictDefault
 from transformers import AutoTokenizer
 
-from arte_plugin import after_training, clock
-from arte_plugin.align import prepare_training
 from arte_plugin.errors import ConfigError
-from arte_plugin.models import student_model, teacher_model
-from arte_plugin.run import Run
+from arte_plugin.loop import after_training
+from arte_plugin.models.asking import student_model, teacher_model
+from arte_plugin.run import clock
+from arte_plugin.run.run import Run
 from arte_plugin.stages import benchmarks
 from arte_plugin.stages.sft import TrainedStudent, student_config
 from arte_plugin.stages.student_lm import Candidate
 from arte_plugin.strategies import tailored
 from arte_plugin.strategies.pairs import preference_pairs
+from arte_plugin.training.align import prepare_training
 from tests.tiny import CHATML, tiny_model
 
 DATED = '{{ strftime_now("%d %b %Y") }}\n' + CHATML

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arte_plugin.data.same_question import comparable, is_same, split_options, strictly, targets_an_option
 from arte_plugin.rows import Question
-from arte_plugin.same_question import comparable, is_same, split_options, strictly, targets_an_option
 
 SAME = [
     ("not ( True ) and ( True ) is", "not (True) and (True) is"),

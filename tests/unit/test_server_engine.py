@@ -11,16 +11,16 @@ from email.utils import formatdate
 
 import pytest
 
-from arte_plugin.engine_args import ServerEngineArgs
+from arte_plugin.config.engines import ServerEngineArgs
 from arte_plugin.engines.base import Completion, Thought, plan_queue
 from arte_plugin.engines.dialects import Writer
 from arte_plugin.engines.server import ServerEngine
 from arte_plugin.engines.server_queue import ServerQueue
 from arte_plugin.errors import ServerError
-from arte_plugin.models import Model
+from arte_plugin.language.rendering import Renderer
+from arte_plugin.models.asking import Model
+from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.ranks import LOGGER
-from arte_plugin.rendering import Renderer
-from arte_plugin.request_cache import RequestCache
 from tests.shipped_templates import shipped, tokenizer_for
 from tests.staged_server import Staged, answer, ask
 

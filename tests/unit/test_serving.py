@@ -3,15 +3,15 @@
 import pytest
 
 from arte_plugin import versions
-from arte_plugin.args import ArteArgs
-from arte_plugin.config_check import check_config
-from arte_plugin.engine_args import ServerEngineArgs
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.config.check import check_config
+from arte_plugin.config.engines import ServerEngineArgs
 from arte_plugin.engines.base import Request
 from arte_plugin.engines.own_server import command_words
 from arte_plugin.errors import ConfigError
-from arte_plugin.models import student_model
-from arte_plugin.request_cache import RequestCache, request_key
-from arte_plugin.serving import requests_at_a_time, served_by, server_identity, server_loader
+from arte_plugin.models.asking import student_model
+from arte_plugin.models.request_cache import RequestCache, request_key
+from arte_plugin.models.serving import requests_at_a_time, served_by, server_identity, server_loader
 from tests.tiny import tiny_model
 
 TASK = {"name": "sums", "description": "Add.", "questions": {"path": "none.jsonl"}}

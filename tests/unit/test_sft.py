@@ -8,11 +8,11 @@ import sys
 import pytest
 import yaml
 
-from arte_plugin import child as child_process
-from arte_plugin.args import StudentArgs
+from arte_plugin.config.arte import StudentArgs
 from arte_plugin.errors import StageError
 from arte_plugin.rows import TailoredExample, write_rows
 from arte_plugin.stages import batch, sft
+from arte_plugin.training import child as child_process
 from tests.tiny import tiny_model
 
 TEACHER = {
@@ -272,7 +272,7 @@ def test_weights_are_trained_in_float32_unless_told_otherwise(tailored, own):
 def gpus(monkeypatch):
     """`gpus(4)`: so many on this machine."""
     monkeypatch.setattr(child_process, "has_bf16", lambda: True)
-    monkeypatch.setattr("arte_plugin.stages.precision._memory", lambda: None)
+    monkeypatch.setattr("arte_plugin.training.precision._memory", lambda: None)
     return lambda count: monkeypatch.setattr(child_process, "gpus", lambda: count)
 
 

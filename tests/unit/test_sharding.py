@@ -1,7 +1,7 @@
 import pytest
 
 from arte_plugin.errors import StageError
-from arte_plugin.sharding import as_in_one_process, refuse_zero3, switched_off
+from arte_plugin.training.sharding import as_in_one_process, refuse_zero3, switched_off
 
 TRAINING = {
     "learning_rate": 1e-6,

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from arte_plugin import after_training
-from arte_plugin.args import ArteArgs
-from arte_plugin.manifest import Manifest
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.loop import after_training
 from arte_plugin.rows import TailoredExample, write_rows
-from arte_plugin.run_folder import RunFolder
-from arte_plugin.source_run import SourceRun
+from arte_plugin.run.folder import RunFolder
+from arte_plugin.run.manifest import Manifest
+from arte_plugin.run.source import SourceRun
+from arte_plugin.run.trainings import trainings
 from arte_plugin.stages import sft
-from arte_plugin.trainings import trainings
 
 TASK = {"name": "sums", "description": "Add.", "questions": {"path": "none.jsonl"}}
 

@@ -2,15 +2,15 @@
 
 import pytest
 
-from arte_plugin.args import ElicitArgs, RegenerateArgs
+from arte_plugin.config.arte import ElicitArgs, RegenerateArgs
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.data.tasks import Task
 from arte_plugin.errors import ConfigError, DataError
-from arte_plugin.fingerprints import fingerprint_model
-from arte_plugin.manifest import Count, Manifest, hash_of
+from arte_plugin.models.identity import fingerprint_model
 from arte_plugin.rows import Draft, Question, Score, write_rows
-from arte_plugin.source_run import SourceRun
+from arte_plugin.run.manifest import Count, Manifest, hash_of
+from arte_plugin.run.source import SourceRun
 from arte_plugin.stages.regenerate import Teachers, regenerate
-from arte_plugin.task_args import TaskArgs
-from arte_plugin.tasks import Task
 
 
 @pytest.fixture

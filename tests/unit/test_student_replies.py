@@ -6,19 +6,19 @@ from dataclasses import asdict
 
 import pytest
 
-from arte_plugin import prompts
-from arte_plugin.args import ProbeArgs
+from arte_plugin.config.arte import ProbeArgs
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Completion, Request
 from arte_plugin.errors import StageError
-from arte_plugin.models import Model
-from arte_plugin.request_cache import RequestCache
+from arte_plugin.language import prompts
+from arte_plugin.models.asking import Model
+from arte_plugin.models.request_cache import RequestCache
+from arte_plugin.models.student_replies import ANSWER_TOKENS, student_replies
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, Question, Response, Score, read_rows, write_rows
 from arte_plugin.stages.probe import Tally, probe, probe_racing
 from arte_plugin.stages.readable import Readings, readable_lines, refuse_unreadable, sample_size
 from arte_plugin.stages.respond import respond
-from arte_plugin.student_replies import ANSWER_TOKENS, student_replies
-from arte_plugin.task_args import TaskArgs
-from arte_plugin.tasks import Task
 
 ARGS = TaskArgs(name="sums", description="Add.", questions={"path": "unread.jsonl"}, answer="number")
 SEEDS = [Question(f"s{i}", "sums", f"What is {i} + 1?", str(i + 1)) for i in range(2)]

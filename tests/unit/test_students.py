@@ -2,12 +2,12 @@
 
 import pytest
 
-from arte_plugin.args import ArteArgs
-from arte_plugin.config_check import check_config
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.config.check import check_config
 from arte_plugin.errors import ConfigError, DataError
 from arte_plugin.rows import Score
+from arte_plugin.run.trainings import trainings
 from arte_plugin.stages.probe import preference_scores
-from arte_plugin.trainings import trainings
 
 TASK = {"name": "sums", "description": "Add.", "questions": {"path": "none.jsonl"}}
 

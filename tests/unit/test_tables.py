@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from arte_plugin.manifest import Count, Manifest
+from arte_plugin.run.manifest import Count, Manifest
+from arte_plugin.show.tables import WIDTH, format_table, stage_table, wrap
 from arte_plugin.stages.compare import Comparison, comparison_lines
-from arte_plugin.tables import WIDTH, format_table, stage_table, wrap
 
 
 @pytest.fixture(autouse=True)

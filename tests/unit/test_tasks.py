@@ -2,10 +2,10 @@ import json
 
 import pytest
 
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.data.tasks import load_task, load_tasks
 from arte_plugin.errors import ConfigError, DataError
 from arte_plugin.rows import content_id
-from arte_plugin.task_args import TaskArgs
-from arte_plugin.tasks import load_task, load_tasks
 
 
 def rows(count, start=0):

@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from arte_plugin.rows import PreferencePair
-from arte_plugin.teacher_recipe import ADAPTER, missing
+from arte_plugin.training.teacher_recipe import ADAPTER, missing
 from benchmarks.teacher_rate.run import CELLS, HELD_OUT, RESULTS, mean_and_error, moved, relative_update, split
 from tests.taught import TAUGHT
 

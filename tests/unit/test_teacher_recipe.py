@@ -2,9 +2,9 @@
 
 import pytest
 
-from arte_plugin import child
 from arte_plugin.errors import ConfigError
-from arte_plugin.teacher_recipe import BATCH, as_line, check_it_trains, fill_in, missing
+from arte_plugin.training import child
+from arte_plugin.training.teacher_recipe import BATCH, as_line, check_it_trains, fill_in, missing
 
 BARE = {"base_model": "teacher", "rl": "dpo", "arte": {"tasks": []}}
 LORA = BARE | {"adapter": "lora"}

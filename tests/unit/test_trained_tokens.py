@@ -7,8 +7,8 @@ from types import ModuleType
 
 import pytest
 
-from arte_plugin import child
-from arte_plugin.trained_tokens import skip_other_logits, with_trained_only
+from arte_plugin.training import child
+from arte_plugin.training.trained_tokens import skip_other_logits, with_trained_only
 from tests.tiny import tiny_model
 
 

@@ -22,7 +22,7 @@ from arte_plugin.engines.plain_attention import PlainAttention  # noqa: E402
 from arte_plugin.engines.shared_prefix import NAME, SharedPrefixModel, compare, token_bytes  # noqa: E402
 from arte_plugin.engines.transformers import TransformersEngine  # noqa: E402
 from arte_plugin.engines.varlen_attention import Pool, VarlenAttention, why_not  # noqa: E402
-from arte_plugin.memory import free_bytes  # noqa: E402
+from arte_plugin.models.memory import free_bytes  # noqa: E402
 from tests.flash_reference import flash_on_the_cpu  # noqa: E402
 from tests.played_rows import LENGTHS, mistral, off, played, some  # noqa: E402
 

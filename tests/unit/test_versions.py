@@ -4,8 +4,9 @@ import inspect
 
 import pytest
 
-from arte_plugin import prompts, versions
-from arte_plugin.run_folder import RunFolder
+from arte_plugin import versions
+from arte_plugin.language import prompts
+from arte_plugin.run.folder import RunFolder
 from arte_plugin.stages import STAGES
 from tests import behaviour
 

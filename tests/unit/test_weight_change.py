@@ -6,10 +6,10 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from arte_plugin import weight_change
 from arte_plugin.errors import StageError
-from arte_plugin.merging import refuse_lossy
-from arte_plugin.weight_change import Change, change, lost_by_merging
+from arte_plugin.run.merging import refuse_lossy
+from arte_plugin.training import weight_change
+from arte_plugin.training.weight_change import Change, change, lost_by_merging
 from tests.tiny import tiny_model
 
 

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from arte_plugin import align, checkpoints, weights_left
-from arte_plugin.args import ArteArgs
+from arte_plugin.config.arte import ArteArgs
 from arte_plugin.errors import ConfigError
-from arte_plugin.fingerprints import fingerprint_model
-from arte_plugin.manifest import Count, Manifest
-from arte_plugin.source_run import SourceRun
+from arte_plugin.models.identity import fingerprint_model
+from arte_plugin.run.manifest import Count, Manifest
+from arte_plugin.run.source import SourceRun
+from arte_plugin.training import align, checkpoints, weights_left
 
 CONFIG = {"lora_alpha": 16, "r": 8, "base_model_name_or_path": "teacher"}
 

@@ -2,18 +2,18 @@
 
 import pytest
 
-from arte_plugin import prompts
-from arte_plugin.args import ElicitArgs, ProbeArgs
+from arte_plugin.config.arte import ElicitArgs, ProbeArgs
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Completion
 from arte_plugin.errors import TeacherError
-from arte_plugin.models import Model
-from arte_plugin.request_cache import RequestCache
+from arte_plugin.language import prompts
+from arte_plugin.models.asking import Model
+from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Question
 from arte_plugin.stages.evaluate import question_rows
 from arte_plugin.stages.respond import respond
 from arte_plugin.stages.worked_examples import solve_seeds, with_worked_examples
-from arte_plugin.task_args import TaskArgs
-from arte_plugin.tasks import Task
 from tests.plain import PlainRenderer
 
 ARGS = TaskArgs(name="sums", description="Add.", questions={"path": "unread.jsonl"}, answer="number")

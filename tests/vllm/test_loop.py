@@ -8,13 +8,13 @@ import time
 import pytest
 import yaml
 
-from arte_plugin.engine_args import TransformersEngineArgs
+from arte_plugin.config.engines import TransformersEngineArgs
 from arte_plugin.engines.base import Request
-from arte_plugin.models import student_model, teacher_model
-from arte_plugin.prompts import RATIONALE_STOP
-from arte_plugin.request_cache import RequestCache
+from arte_plugin.language.prompts import RATIONALE_STOP
+from arte_plugin.models.asking import student_model, teacher_model
+from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, TailoredExample, read_rows
-from arte_plugin.run import Run
+from arte_plugin.run.run import Run
 from arte_plugin.stages.probe import probe_request
 from tests.e2e.conftest import start, write_changed
 from tests.servers import server_processes

@@ -10,7 +10,7 @@ import json
 import random
 from pathlib import Path
 
-from arte_plugin import prompts
+from arte_plugin.language import prompts
 from generators import TASKS, TECHNIQUES, Generator
 
 SEEDS, QUESTIONS = 3, 5

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from arte_plugin import answers, prompts
 from arte_plugin.engines.base import Request, plan_batches
 from arte_plugin.engines.transformers import TransformersEngine
-from arte_plugin.question_tags import parse_questions
-from arte_plugin.rendering import Renderer
+from arte_plugin.language import answers, prompts
+from arte_plugin.language.question_tags import parse_questions
+from arte_plugin.language.rendering import Renderer
 from generators import TASKS, TECHNIQUES
 from make_training_data import QUESTIONS, SEEDS, distinct
 

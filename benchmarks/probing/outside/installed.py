@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from arte_plugin.fingerprints import fingerprint_model
+from arte_plugin.models.identity import fingerprint_model
 from benchmarks.probing.work import Work
 
 ROOT = Path(__file__).parents[3]

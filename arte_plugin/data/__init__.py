@@ -1,0 +1,1 @@
+"""Tasks and where their questions come from."""

@@ -1,0 +1,1 @@
+"""Models that are asked: who they are, where they lie, and every answer kept."""

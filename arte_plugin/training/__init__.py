@@ -1,0 +1,1 @@
+"""What touches Axolotl's training, of the teacher and of students."""
