@@ -176,13 +176,14 @@ def _stage_command(name: str, number: int) -> click.Command:
     def command(config: str) -> None:
         with shown_errors():
             from arte_plugin.loop import loop
+            from arte_plugin.show.summary import summary
 
             made = _run(config)
             loop.until(made, name)
             if list(STAGES).index(name) > list(STAGES).index("align"):
                 loop.after_align(made, name)
             if ranks.is_first():
-                click.echo(made.summary())
+                click.echo(summary(made.out.path, made.args))
             last_word.is_said()
 
     return command

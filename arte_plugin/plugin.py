@@ -15,6 +15,7 @@ from arte_plugin.models import memory, paged_memory, placement
 from arte_plugin.ranks import LOGGER, peers
 from arte_plugin.run import merging
 from arte_plugin.run.run import Run
+from arte_plugin.show.summary import summary
 from arte_plugin.training import adapters, align, sharding, teacher_recipe
 
 LOG = logging.getLogger(LOGGER)
@@ -142,7 +143,7 @@ class ArtePlugin(BasePlugin):
             if ranks.is_first() and run.args.rounds > 1 and run.args.round == 1:
                 rounds.go_on(run)
         if ranks.is_first():
-            print(run.summary(), flush=True)
+            print(summary(run.out.path, run.args), flush=True)
         last_word.is_said()
 
 

@@ -25,7 +25,6 @@ from arte_plugin.run.clock import run_date
 from arte_plugin.run.folder import RunFolder
 from arte_plugin.run.manifest import Count, hash_file, hash_of
 from arte_plugin.run.source import SourceRun
-from arte_plugin.show.summary import summary
 from arte_plugin.stages import STAGES, benchmarks, worked_examples
 from arte_plugin.stages.arms import uses_drafts
 from arte_plugin.stages.respondents import Respondent, respondents
@@ -286,10 +285,6 @@ class Run:
                 memory=memory, loaded={self.cfg["base_model"]: dict(loaded)},
             )  # fmt: skip
         self.out.wait_for("align", hash_of(inputs))
-
-    def summary(self) -> str:
-        """The stage table and, once it is there, the accuracy table."""
-        return summary(self.out.path, self.args)
 
     # --- What stages depend on ------------------------------------------------------------------------------
 
