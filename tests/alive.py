@@ -20,13 +20,14 @@ def alive_models(shape: tuple[int, int]) -> int:
 
     gc.unfreeze()
     gc.collect()
-    found = {
-        one.untyped_storage().data_ptr(): one
-        for one in gc.get_objects()
+    matrices = [
+        one for one in gc.get_objects()
         # Not `isinstance`: it would wake up modules that are imported when they are first used.
         if issubclass(type(one), torch.Tensor) and tuple(one.shape) == shape and one.device.type != "meta"
-    }
-    return len(found)
+    ]  # fmt: skip
+    # Of the weights that an engine has packed, one lies beside its model; it must be gone with it.
+    packed = sum(one.is_mkldnn for one in matrices)
+    return max(packed, len({one.untyped_storage().data_ptr() for one in matrices if not one.is_mkldnn}))
 
 
 def embedding_shape(folder: Path) -> tuple[int, int]:

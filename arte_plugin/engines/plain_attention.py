@@ -1,8 +1,8 @@
 """Attention over a shared prefix and own tokens in matmuls: for CPUs, old GPUs, float32 and capped scores.
 
 Each family's part and the rows' own part are put together by their log-sum-exp (Juravsky et al., "Hydragen", 2024,
-section 3.1). The prefix is read once for all its rows, and never copied. On a CPU a part is one call of torch's own
-flash attention, which gives that sum too; capped scores and windows it doesn't know.
+section 3.1). The prefix is read once for all its rows, and never copied. On a CPU, in float32, a part is one call of
+torch's own flash attention, which gives that sum too; capped scores and windows it doesn't know.
 """
 
 from collections.abc import Sequence
@@ -261,7 +261,9 @@ class _Part:
 
 
 def _can_flash(queries: torch.Tensor, values: torch.Tensor, softcap: float | None) -> bool:
-    return queries.device.type == "cpu" and softcap is None and queries.shape[-1] == values.shape[-1]
+    # In half precision it rounds its output before the parts are put together.
+    plain = queries.device.type == "cpu" and queries.dtype == torch.float32
+    return plain and softcap is None and queries.shape[-1] == values.shape[-1]
 
 
 def _flash(queries, keys, values, mask: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -269,7 +271,7 @@ def _flash(queries, keys, values, mask: torch.Tensor | None = None) -> tuple[tor
     output, total = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         queries, keys, values, attn_mask=mask, scale=1.0
     )
-    return output.float(), total
+    return output, total
 
 
 def _weigh(scores: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
