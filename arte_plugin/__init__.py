@@ -31,9 +31,13 @@ def __getattr__(name: str) -> Any:
 
             return preference_pairs
     except ImportError as error:
-        # Of a plugin that raises ImportError Axolotl only prints that, and goes on without it.
-        raise RuntimeError(
-            f"arte_plugin.{name} can't be imported: {error}. Is all that it needs installed, in the versions that it "
-            "needs (`pip check`)?"
-        ) from error
+        from arte_plugin.errors import ConfigError, shown_errors
+
+        # Of a plugin that raises ImportError Axolotl 0.19 only logs that, and goes on without it; 0.21 does so whatever
+        # the exception.
+        with shown_errors():
+            raise ConfigError(
+                f"arte_plugin.{name} can't be imported: {error}. Is all that it needs installed, in the versions that "
+                "it needs (`pip check`)?"
+            ) from error
     raise AttributeError(f"module 'arte_plugin' has no attribute {name!r}")
