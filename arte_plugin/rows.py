@@ -151,6 +151,62 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """A model's own answer to a question, without any example."""
+
+    attempt_id: str
+    #: Who answered, by its name; a tuned student by its name and its arm, `gemma-2b/arte`.
+    who: str
+    task: str
+    question_id: str
+    #: 0: greedy; 1, 2, …: sampled.
+    sample: int
+    prompt: str
+    response: str
+    answer: str
+    #: Against the question's target: a draft's is what the teacher claims.
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number that a signal gives a draft or a question."""
+
+    signal: str
+    of: Literal["draft", "question"]
+    #: `draft_id` or `question_id`.
+    id: str
+    task: str
+    student: str
+    #: 0..1, higher is better; and on the signal's own scale.
+    value: float
+    raw: float
+    #: What it is a mean of, and a 95 % interval of `value`; (0, 1) where none is known.
+    n: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Order:
+    """One thing that the teacher is asked for. A kill, a cache and the rows that come of it all go by `order_id`."""
+
+    order_id: str
+    task: str
+    operator: str
+    #: Questions that the reply should hold; 1 for a rationale.
+    wanted: int = 1
+    #: Shown as examples.
+    seeds: tuple[Question, ...] = ()
+    #: What it starts from.
+    parent: Question | None = None
+    rationale: str = ""
+    attempt: Attempt | None = None
+    #: Words for the teacher alone (skills, reports, principles, passages): no student ever sees them.
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class PreferencePair:
     """One DPO row, as plain text: the strategy puts the teacher's chat template around it."""
 

@@ -19,10 +19,11 @@ from generated import fill_or_check
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.tasks import TaskArgs
 from arte_plugin.language.prompts import DEFAULT_TECHNIQUES
-from arte_plugin.plan.calls import Sizes, Work, works
+from arte_plugin.plan.calls import works
 from arte_plugin.plan.disk import Bytes, rows_and_cache
 from arte_plugin.plan.lengths import Lengths
 from arte_plugin.plan.rates import Rate, rate_of
+from arte_plugin.plan.work import Sizes, Work
 from arte_plugin.show.tables import markdown_table
 
 TARGET = Path(__file__).with_name("scaling.md")

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from arte_plugin.config.align import CHECK_QUESTIONS, TRAINED, VALIDATION
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.models.student_replies import ANSWER_TOKENS
-from arte_plugin.plan.lengths import ASSUMED, Lengths
-from arte_plugin.plan.rates import Rate
+from arte_plugin.plan.work import Sizes, Work
 from arte_plugin.run.trainings import trainings
 from arte_plugin.stages.arms import ARMS
 
@@ -20,58 +19,6 @@ BARE = 8
 
 #: Of a student's replies, how many are assumed to be asked for their answer (`probe.ask_again`).
 UNREADABLE = 0.2
-
-
-@dataclass(frozen=True)
-class Work:
-    """Calls of one kind; tokens are of all of them together."""
-
-    stage: str
-    what: str
-    #: `teacher` or `student`: whose rates count.
-    who: str
-    calls: float
-    asked: float
-    computed: float
-    #: New tokens as expected, and if every reply were as long as it may be.
-    new: float
-    most: float = 0.0
-
-    def times(self, factor: float) -> "Work":
-        """So many times as much."""
-        calls, asked, computed = self.calls * factor, self.asked * factor, self.computed * factor
-        return replace(
-            self, calls=calls, asked=asked, computed=computed, new=self.new * factor, most=self.most * factor
-        )
-
-    def hours(self, rate: Rate) -> float:
-        """GPU-hours at this rate."""
-        return (self.computed / rate.prompts + self.new / rate.replies) / 3600
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much of everything one task has, and the lengths of its texts."""
-
-    questions: int
-    techniques: int
-    validation: int
-    size: int
-    #: Numbers of examples, one for each respondent.
-    shots: Sequence[int]
-    #: Tailored examples; a mean over tasks may have a fraction.
-    examples: float
-    teacher: Lengths = ASSUMED
-    student: Lengths = ASSUMED
-    test: int = 0
-    held_out: int = 0
-    #: Seed questions that come without a worked solution.
-    seeds: int = 0
-
-    @property
-    def drafts(self) -> int:
-        """Questions × techniques."""
-        return self.questions * self.techniques
 
 
 def question_calls(questions: float, per_call: int) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from arte_plugin.plan.calls import Work
+from arte_plugin.plan.work import Work
 
 
 @dataclass(frozen=True)

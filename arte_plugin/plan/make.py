@@ -12,9 +12,10 @@ from arte_plugin.models import gpus_seen
 from arte_plugin.models.asking import student_dtype
 from arte_plugin.models.auto_engine import Choice, Machine, settled
 from arte_plugin.plan import disk, memory, rates, shapes, sizes
-from arte_plugin.plan.calls import Work, works
+from arte_plugin.plan.calls import works
 from arte_plugin.plan.lengths import longest_rows
 from arte_plugin.plan.rates import Rate
+from arte_plugin.plan.work import Work
 from arte_plugin.run.manifest import Manifest
 from arte_plugin.run.trainings import trainings
 from arte_plugin.stages.sft import SHARED_KEYS, recipe

@@ -25,7 +25,7 @@ from arte_plugin.engines.varlen_attention import VarlenAttention
 from arte_plugin.errors import ConfigError
 from arte_plugin.language.prompts import question_prompt, solve_prompt
 from arte_plugin.language.rendering import Renderer
-from arte_plugin.plan import calls, disk, lengths, memory, shapes, sizes, trace
+from arte_plugin.plan import calls, disk, lengths, memory, shapes, sizes, trace, work
 from arte_plugin.plan.make import make_plan, probing_dtype, student_training
 from arte_plugin.plan.rates import Rate
 from arte_plugin.plan.text import as_text
@@ -63,7 +63,7 @@ def block(**changes) -> ArteArgs:
 
 def counted(args: ArteArgs, **more) -> dict[str, float]:
     task = {"questions": 250, "techniques": 4, "validation": 100, "size": 40, "shots": [0, 1, 2, 3], "examples": 250}
-    planned = calls.works(args, [calls.Sizes(**{**task, "test": 140, "seeds": 10, **more})])
+    planned = calls.works(args, [work.Sizes(**{**task, "test": 140, "seeds": 10, **more})])
     return {one.what: one.calls for one in planned}
 
 
@@ -152,13 +152,13 @@ def test_drafts_as_respondents_are_not_asked_again_in_stage_3():
 
 
 def test_likelihoods_are_read_and_not_written():
-    task = calls.Sizes(10, 2, 20, 5, [0], 10)
+    task = work.Sizes(10, 2, 20, 5, [0], 10)
     [probes] = [one for one in calls.works(block(probe={"score": "likelihood"}), [task]) if one.what == "probes"]
     assert (probes.calls, probes.new, probes.most) == (100, 0, 0)
 
 
 def test_shared_part_is_computed_once_for_a_draft():
-    task = calls.Sizes(10, 2, 20, 5, [0], 10)
+    task = work.Sizes(10, 2, 20, 5, [0], 10)
     [probes] = [one for one in calls.works(block(), [task]) if one.what == "probes"]
     of = task.student
     shared, own = of.before + of.question + of.frame + of.rationale, of.question + of.frame

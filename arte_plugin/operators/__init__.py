@@ -1,0 +1,6 @@
+"""How an order is put into words, and what rows the reply makes: one file a strategy (`plugs.Operator`)."""
+
+from arte_plugin.plugs import Operator
+
+#: By the name in the YAML.
+OPERATORS: dict[str, type[Operator]] = {}

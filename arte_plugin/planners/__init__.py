@@ -1,0 +1,6 @@
+"""What the teacher is asked for next: one file a strategy (`plugs.Planner`)."""
+
+from arte_plugin.plugs import Planner
+
+#: By the name in the YAML.
+PLANNERS: dict[str, type[Planner]] = {}

@@ -1,0 +1,267 @@
+"""The plug points: what a strategy of each kind is given, and what it gives back.
+
+A strategy is one file: a block of settings, a class, and a line in the plain dictionary of its package. A user's own is
+named in the YAML by its import path, `my_package.my_signal:Surprise`, and lies wherever Python finds it.
+
+| package | the question that it answers |
+|---|---|
+| `signals` | what is a draft, or a question, worth to this student? |
+| `pairings` | which preference pairs follow from that? |
+| `planners` | what is the teacher asked for next? |
+| `operators` | how is it asked, and what rows does the reply make? |
+| `selectors` | which examples stay, and in what form? |
+| `diagnostics` | what must a reader know before believing a result? |
+
+What keeps a strategy safe: it opens no model and no file (models are reached through `Asking`, which caches, counts and
+shares the work among ranks); whatever it drops, it drops with a reason; it asks the same in the same order whatever
+interrupted the run before (`Asking.rng`, never a clock or a set's order); what is meant for the teacher (`Order.notes`)
+never reaches a student; its settings and its `version` are among the inputs of the stage that it works in.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+from arte_plugin.config.block import Block
+from arte_plugin.config.tasks import TaskArgs
+from arte_plugin.data.tasks import Task
+from arte_plugin.engines.base import Completion, Likelihood, Reply
+from arte_plugin.language.answer_types import AnswerType
+from arte_plugin.plan.work import Sizes, Work
+from arte_plugin.rows import (
+    Attempt,
+    Draft,
+    Dropped,
+    Measure,
+    Order,
+    PreferencePair,
+    PreferenceQuestion,
+    Probe,
+    Question,
+    Response,
+    Result,
+    TailoredExample,
+)  # fmt: skip
+
+#: A table: a row a list of cells, the head first.
+Lines = Sequence[Sequence[str]]
+
+
+class NoSettings(Block):
+    """A strategy without settings."""
+
+
+class Plug(Protocol):
+    """What strategies of all kinds have in common. An instance is made once a run, of its settings."""
+
+    #: Its keys in the YAML with defaults, bounds and descriptions: docs/configuration.md is made from them.
+    Settings: ClassVar[type[Block]]
+    #: Raised when the same inputs come out otherwise; it is among the inputs of the stage.
+    version: ClassVar[int]
+
+    def __init__(self, settings: Any) -> None: ...
+
+    def calls(self, sizes: Sizes) -> Iterable[Work]:
+        """What it asks of models for one task of these sizes, beyond what the stage asks without it."""
+        ...
+
+
+class Asked(Protocol):
+    """A model as a strategy sees it."""
+
+    name: str
+
+    @property
+    def renderer(self) -> Any:
+        """How prompts and replies become text: `language.rendering.Renderer`."""
+        ...
+
+
+class Asking(Protocol):
+    """The only door to models: what is asked is cached, counted, shared among ranks and the same on each of them.
+
+    Nothing is loaded before something is asked that is not in the cache. One model at a time holds the machine: ask
+    all of one, for all that you need, before you ask another.
+    """
+
+    #: The teacher that this stage asks: as it was in stage 3, the aligned one in stage 6.
+    teacher: Asked
+    #: The student at hand, where a strategy is called once for each; otherwise the first.
+    student: Asked
+    students: Sequence[Asked]
+    seed: int
+
+    def probes(self, task: Task, cells: Sequence[tuple[Draft, PreferenceQuestion]]) -> list[Probe]:
+        """The answers of the student at hand to each question with the draft as its one example (paper, eq. 3)."""
+        ...
+
+    def attempts(
+        self, who: Asked, task: Task, questions: Sequence[Question], *, samples: int = 0, temperature: float = 0.7
+    ) -> list[Attempt]:
+        """Who's own answers to questions without any example: the greedy one, and `samples` sampled ones behind it."""
+        ...
+
+    def likelihoods(self, who: Asked, replies: Sequence[Reply], what: str) -> list[Likelihood]:
+        """How likely each reply is. Raises `ConfigError` where a server stands in for the model."""
+        ...
+
+    def texts(
+        self, who: Asked, prompts: Sequence[str], *, what: str, max_new_tokens: int, temperature: float = 0.0
+    ) -> list[Completion]:
+        """Replies to prompts given as plain text: the model's own chat template is put around them."""
+        ...
+
+    def rng(self, *parts: str) -> random.Random:
+        """Chance that only the run's seed and `parts` decide."""
+        ...
+
+
+def _none() -> Iterator[Any]:
+    return iter(())
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is there already of one task: to read it asks nobody. Empty where the stage comes before it is made."""
+
+    responses: Sequence[Response] = ()
+    drafts: Sequence[Draft] = ()
+    preference_set: Sequence[PreferenceQuestion] = ()
+    #: Of the student at hand; each call begins anew, for they may be too many to be held.
+    probes: Callable[[], Iterator[Probe]] = _none
+    measures: Sequence[Measure] = ()
+    attempts: Sequence[Attempt] = ()
+    #: s_r by draft id (`Scored.drafts`).
+    scores: Mapping[str, float] = field(default_factory=dict)
+    #: Tailored examples of this run by arm, and those that earlier rounds left to be kept.
+    examples: Mapping[str, Sequence[TailoredExample]] = field(default_factory=dict)
+    kept: Sequence[TailoredExample] = ()
+
+
+class Signal(Plug, Protocol):
+    """What a draft, or a question, is worth to a student. It works in stage 3, once for each student and task."""
+
+    #: `draft`: its measures make s_r; `question`: they make s_q, which otherwise is the mean of a question's s_r.
+    of: ClassVar[Literal["draft", "question"]]
+
+    def measure(
+        self, task: Task, drafts: Sequence[Draft], preference_set: Sequence[PreferenceQuestion], evidence: Evidence,
+        asking: Asking,
+    ) -> Iterator[Measure]:  # fmt: skip
+        """One measure for each draft (or question) that it has something to say of."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What pairings read, higher is better: the weighted mean of the signals, and of the students."""
+
+    drafts: Mapping[str, float]
+    questions: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What holds for every pairing, whichever is chosen (`arte.pair`)."""
+
+    seed: int
+    #: Whether a prompt and a completion fit into the teacher's `sequence_len`.
+    fits: Callable[[str, str], bool]
+    #: What an answer of the task is.
+    answer: AnswerType
+    #: Pairs of each level at most, and the least gap that makes one.
+    question_pairs: int
+    rationale_pairs: int
+    margin: float
+
+
+class Pairing(Plug, Protocol):
+    """Which preference pairs follow, of one task. It asks nobody."""
+
+    #: Whose training the pairs are for: the teacher's DPO (stage 5) or the student's (`student.dpo`).
+    trains: ClassVar[Literal["teacher", "student"]]
+
+    def pairs(
+        self, task: Task, drafts: Sequence[Draft], scored: Scored, evidence: Evidence, bounds: Bounds,
+        rng: random.Random,
+    ) -> Iterator[PreferencePair | Dropped]:  # fmt: skip
+        """The pairs, and with its reason what might have been one."""
+        ...
+
+
+class Planner(Plug, Protocol):
+    """What the teacher is asked for next. Planners are chained: each is given the orders of the one before."""
+
+    def plan(
+        self, tasks: Sequence[Task], orders: Iterable[Order], evidence: Mapping[str, Evidence], asking: Asking,
+        wanted: int,
+    ) -> Iterator[Order]:  # fmt: skip
+        """Orders without end, or as many as there are: they are taken until each task has its questions.
+
+        `orders` are those of the planner before (of the first: none); `evidence` is by task; `wanted` the questions
+        that the stage is to bring home a task, before selectors.
+        """
+        ...
+
+
+class Operator(Plug, Protocol):
+    """One order as words, and the reply to it as rows. Text only: it knows no model."""
+
+    #: `questions`: each of its replies may hold several new ones; `rationale`: one for `Order.parent`.
+    makes: ClassVar[Literal["questions", "rationale"]]
+
+    def prompt(self, task: TaskArgs, order: Order) -> str:
+        """What the teacher reads, as plain text."""
+        ...
+
+    def read(self, task: TaskArgs, order: Order, reply: str) -> Iterator["NewQuestion | NewRationale | Unread"]:
+        """What a reply holds. It drops by `Unread`, never silently."""
+        ...
+
+
+@dataclass(frozen=True)
+class NewQuestion:
+    """A question that the teacher wrote, and the answer that it claims."""
+
+    question: str
+    target: str
+    #: What stood before it in the reply.
+    begun: str = ""
+
+
+@dataclass(frozen=True)
+class NewRationale:
+    """A rationale, as it came; whether it ends in an answer that can be read is seen to behind it."""
+
+    rationale: str
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A part of a reply that makes no row, and why (one word for the counts)."""
+
+    reason: str
+    text: str
+
+
+class Selector(Plug, Protocol):
+    """Which examples stay, in what order, with which target. Selectors are chained."""
+
+    def select(
+        self, task: Task, examples: Sequence[TailoredExample], evidence: Evidence, asking: Asking
+    ) -> Iterator[TailoredExample | Dropped]:
+        """The examples that stay, and what doesn't with its reason."""
+        ...
+
+
+class Diagnostic(Plug, Protocol):
+    """A table that belongs beside a result. It works behind the evaluation; what it asks is cheap, or in the cache."""
+
+    title: ClassVar[str]
+
+    def table(
+        self, tasks: Sequence[Task], evidence: Mapping[str, Evidence], results: Sequence[Result], asking: Asking
+    ) -> Lines:
+        """The table, its head first: a figure stands beside what chance gives, with n and an interval."""
+        ...
