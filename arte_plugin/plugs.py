@@ -21,7 +21,7 @@ never reaches a student; its settings and its `version` are among the inputs of 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from arte_plugin.config.block import Block
 from arte_plugin.config.tasks import TaskArgs
@@ -195,13 +195,24 @@ class Planner(Plug, Protocol):
 
     def plan(
         self, tasks: Sequence[Task], orders: Iterable[Order], evidence: Mapping[str, Evidence], asking: Asking,
-        wanted: int,
+        wanted: Mapping[str, int],
     ) -> Iterator[Order]:  # fmt: skip
         """Orders without end, or as many as there are: they are taken until each task has its questions.
 
-        `orders` are those of the planner before (of the first: none); `evidence` is by task; `wanted` the questions
-        that the stage is to bring home a task, before selectors.
+        `orders` are those of the planner before (of the first: none); `evidence` is by task, and so is `wanted`, the
+        questions that the stage is to bring home, before selectors.
         """
+        ...
+
+
+@runtime_checkable
+class Shares(Protocol):
+    """What a planner may have besides: it says how the questions are shared among the tasks, before any is planned."""
+
+    def shares(
+        self, tasks: Sequence[Task], evidence: Mapping[str, Evidence], asking: Asking, wanted: Mapping[str, int]
+    ) -> Mapping[str, int]:
+        """By task what `Planner.plan` is then given as `wanted`; in all it is as much as before."""
         ...
 
 

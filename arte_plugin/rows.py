@@ -202,8 +202,15 @@ class Order:
     parent: Question | None = None
     rationale: str = ""
     attempt: Attempt | None = None
+    #: Further questions that the student got wrong, each with what it answered; shown beside `parent`.
+    errors: tuple[tuple[Question, Attempt], ...] = ()
     #: Words for the teacher alone (skills, reports, principles, passages): no student ever sees them.
     notes: tuple[str, ...] = ()
+
+    def named(self, *parts: str) -> "Order":
+        """The same with an id that is made of all that it holds, and of `parts`: which turn it is, say."""
+        held = {key: value for key, value in dataclasses.asdict(self).items() if key != "order_id"}
+        return dataclasses.replace(self, order_id=content_id(json.dumps(held, sort_keys=True), *parts))
 
 
 @dataclass(frozen=True)
