@@ -1,4 +1,4 @@
-"""Write `docs/configuration.md` from `arte_plugin/config/arte.py`; with `--check`, fail when it is stale.
+"""Write `docs/configuration.md` from `arte_plugin/config/`; with `--check`, fail when it is stale.
 
 python docs/make_configuration.py [--check]
 """
@@ -21,7 +21,7 @@ TARGET = Path(__file__).with_name("configuration.md")
 HEAD = """\
 # Configuration
 
-Every key of the `arte:` block. This page is written from `arte_plugin/config/arte.py` by `docs/make_configuration.py`
+Every key of the `arte:` block. This page is written from `arte_plugin/config/` by `docs/make_configuration.py`
 (`make docs`), and a test fails when it is stale. Defaults are the paper's. A key that does not exist is an error.
 
 Everything outside `arte:` is Axolotl's own configuration of the teacher's DPO. ARTE needs three things there:

@@ -11,7 +11,7 @@ from typing import Any
 
 from generated import write_or_check
 
-from arte_plugin.config.arte import RacingArgs
+from arte_plugin.config.probe import RacingArgs
 from arte_plugin.show.tables import markdown_table
 
 TARGET = Path(__file__).with_name("fewer-calls.md")

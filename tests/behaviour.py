@@ -15,7 +15,11 @@ from typing import Any
 import numpy as np
 
 from arte_plugin import versions
-from arte_plugin.config.arte import ElicitArgs, PairArgs, PreferenceSetArgs, RacingArgs, RegenerateArgs
+from arte_plugin.config.elicit import ElicitArgs
+from arte_plugin.config.pair import PairArgs
+from arte_plugin.config.preference_set import PreferenceSetArgs
+from arte_plugin.config.probe import RacingArgs
+from arte_plugin.config.regenerate import RegenerateArgs
 from arte_plugin.config.tasks import TaskArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Completion

@@ -10,7 +10,7 @@ from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Any
 
-from arte_plugin.config.arte import is_arte
+from arte_plugin.config.entries import is_arte
 
 #: Records, publishes, measures or speeds up a training, or places it on a machine; its outcome is the same.
 _BESIDE_TRAINING = (

@@ -1,6 +1,6 @@
 """What every block of the `arte:` configuration has in common."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -22,3 +22,13 @@ class Block(BaseModel):
 
 
 _LATER = frozenset({"keep", "samples", "sample_temperature", "equal_answers", "min_probability", "pilot_drafts"})
+
+_T = TypeVar("_T")
+
+
+def each_once(entries: list[_T]) -> list[_T]:
+    """The entries as they are. Raises `ValueError` where one stands there twice."""
+    for entry in entries:
+        if entries.count(entry) > 1:
+            raise ValueError(f"{entry} stands there twice")
+    return entries

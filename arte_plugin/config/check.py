@@ -6,19 +6,24 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from arte_plugin.config import arte
+from arte_plugin.config import engines, student
+from arte_plugin.config.arte import ArteConfig
 from arte_plugin.config.block import Block
 from arte_plugin.errors import ConfigError
 
+#: Members of unions: one student or a list of them; an engine in this process or servers. Pydantic names these in the
+#: place of an error, where they say nothing to a reader.
+_TAGS = {*student.TAGS, *engines.TAGS}
 
-def check_config(cfg: Any) -> arte.ArteConfig:
+
+def check_config(cfg: Any) -> ArteConfig:
     """Validate the raw YAML as far as ARTE is concerned.
 
     Raises `ConfigError` with one line for each problem: the key, what is wrong, what was found.
     """
     values = cfg.to_dict() if hasattr(cfg, "to_dict") else dict(cfg)
     try:
-        return arte.ArteConfig.model_validate(values)
+        return ArteConfig.model_validate(values)
     except ValidationError as error:
         problems = list(dict.fromkeys(_problem(detail) for detail in error.errors()))
         raise ConfigError("The config can't be used:\n" + "\n".join(f"  - {line}" for line in problems)) from None
@@ -29,7 +34,7 @@ def _problem(detail: Any) -> str:
     for part in detail["loc"]:
         if isinstance(part, int):
             place += f"[{part}]"
-        elif part in arte.TAGS:
+        elif part in _TAGS:
             continue
         elif part in known_keys() or detail["type"] == "extra_forbidden" or detail["loc"][-1] == part:
             # Pydantic also names the members of a union here, which say nothing to a reader of the YAML.
@@ -52,7 +57,7 @@ def known_keys() -> set[str]:
 
 def keys_beside(loc: Sequence[str | int]) -> list[str]:
     """The keys that may stand where pydantic found `loc`."""
-    blocks: list[type[BaseModel]] = [arte.ArteConfig]
+    blocks: list[type[BaseModel]] = [ArteConfig]
     for part in loc[:-1]:
         inner = [member for block in blocks if part in block.model_fields for member in _members(block, str(part))]
         # Places in a list, and members of a union, are parts of `loc` too.

@@ -4,7 +4,7 @@ import shlex
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
 from arte_plugin.config.block import Block
 
@@ -211,6 +211,28 @@ class ServerEngineArgs(EngineArgs):
         if self.prompts == "text" and self.api != "vllm":
             raise ValueError("`prompts: text` goes with `api: vllm`; the others are sent what they can take")
         return self
+
+
+def _which_engine(engine: Any) -> str:
+    kind = engine.get("kind") if isinstance(engine, dict) else getattr(engine, "kind", None)
+    return {"server": SERVED, "auto": CHOSEN}.get(kind, HERE) if isinstance(kind, str) else HERE
+
+
+def _known_engine(engine: Any) -> Any:
+    if isinstance(engine, dict) and engine.get("kind", "transformers") not in ("transformers", "auto", "server"):
+        raise ValueError(f"`kind` is `transformers`, `auto` or `server` (found {engine['kind']!r})")
+    return engine
+
+
+#: Pydantic names these in the place of an error (`check` leaves them out).
+TAGS = HERE, SERVED, CHOSEN = "engine-here", "engine-served", "engine-chosen"
+Engine = Annotated[
+    Annotated[TransformersEngineArgs, Tag(HERE)]
+    | Annotated[AutoEngineArgs, Tag(CHOSEN)]
+    | Annotated[ServerEngineArgs, Tag(SERVED)],
+    Discriminator(_which_engine),
+    BeforeValidator(_known_engine),
+]
 
 
 def check_revision_is_served(served: ServedArgs, revision: str | None, role: str) -> None:

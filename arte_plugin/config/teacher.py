@@ -1,7 +1,32 @@
-"""What the top-level config says of the teacher, beyond what Axolotl checks."""
+"""`arte.teacher`: how the teacher is asked; and what the top-level config says of it, beyond what Axolotl checks."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
+
+from arte_plugin.config.block import Block
+
+#: How a model is asked: the teacher, a student or another respondent.
+PromptStyle = Literal["auto", "plain", "chat"]
+
+
+class TeacherArgs(Block):
+    """How the teacher is asked. The model itself is the top-level `base_model`."""
+
+    reasoning: bool | Literal["auto"] = Field(
+        "auto",
+        description="Whether the teacher thinks before it writes. Its thoughts are cut off before anything is read, "
+        "and neither shown nor trained on. `auto`: where its chat template opens a thought and can't be told not to.",
+    )
+    reasoning_tokens: int = Field(
+        4096, ge=16, description="Longest thought, in tokens; what was not thought to its end by then is dropped."
+    )
+    prompt_style: PromptStyle = Field("auto", description="As `student.prompt_style`.")
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="As `student.chat_template_kwargs`.",
+    )
 
 
 def check_own_adapter(values: dict[str, Any]) -> None:

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from arte_plugin import ranks, versions
 from arte_plugin.config import axolotl_keys
-from arte_plugin.config.arte import ArteArgs, RespondentArgs, StudentArgs, TeacherArgs
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.config.preference_set import RespondentArgs
+from arte_plugin.config.student import StudentArgs
+from arte_plugin.config.teacher import TeacherArgs
 from arte_plugin.engines.base import Completion, Describes, Engine, Request, plan_batches, plan_queue
 from arte_plugin.language.rendering import Renderer
 from arte_plugin.models import gpus_seen, placement, serving

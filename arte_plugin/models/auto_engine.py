@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import Any
 
-from arte_plugin.config.arte import ArteArgs, StudentArgs
+from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.engines import (
     AutoEngineArgs,
     AutoServedArgs,
@@ -19,6 +19,7 @@ from arte_plugin.config.engines import (
     ServerEngineArgs,
     TransformersEngineArgs,
 )
+from arte_plugin.config.student import StudentArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.models import gpus_seen
 from arte_plugin.run.manifest import Manifest

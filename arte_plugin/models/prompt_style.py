@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from arte_plugin.config.arte import ArteArgs, RespondentArgs, StudentArgs, TeacherArgs
+from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.engines import ServerEngineArgs
+from arte_plugin.config.preference_set import RespondentArgs
+from arte_plugin.config.student import StudentArgs
+from arte_plugin.config.teacher import TeacherArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.language.chat_template import SWITCHES, ChatTemplate, OpenThoughtError
 from arte_plugin.language.rendering import Renderer

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from arte_plugin.config.arte import ArteArgs, StudentArgs
+from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.engines import AutoEngineArgs, TransformersEngineArgs
+from arte_plugin.config.student import StudentArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.models import gpus_seen
 from arte_plugin.models.asking import student_dtype

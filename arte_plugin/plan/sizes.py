@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from arte_plugin.config.arte import ArteArgs, StudentArgs, TeacherArgs
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.config.student import StudentArgs
 from arte_plugin.config.tasks import QuestionsArgs, TaskArgs
+from arte_plugin.config.teacher import TeacherArgs
 from arte_plugin.data.local_files import is_local
 from arte_plugin.data.tasks import Task, load_task
 from arte_plugin.errors import ConfigError

@@ -8,8 +8,11 @@ from typing import Any
 
 from arte_plugin import ranks, versions
 from arte_plugin.config import axolotl_keys
-from arte_plugin.config.arte import SENTINEL, Arm, ArteArgs, StudentArgs
+from arte_plugin.config.arms import Arm
+from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.engines import AutoEngineArgs
+from arte_plugin.config.entries import SENTINEL
+from arte_plugin.config.student import StudentArgs
 from arte_plugin.config.tasks import AnswerType
 from arte_plugin.data import aligned_on, local_files
 from arte_plugin.data.tasks import Task, load_tasks

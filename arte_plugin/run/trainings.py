@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from arte_plugin.config.arte import Arm, ArteArgs, StudentArgs
+from arte_plugin.config.arms import Arm
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.config.student import StudentArgs
 from arte_plugin.run.manifest import StageRecord
 
 

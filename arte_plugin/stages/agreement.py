@@ -6,7 +6,7 @@ that ends in the claimed target, or where most rationales end, is wrong less oft
 
 from collections.abc import Sequence
 
-from arte_plugin.config.arte import Keep
+from arte_plugin.config.elicit import Keep
 from arte_plugin.config.tasks import AnswerType
 from arte_plugin.language import answers
 

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from arte_plugin.config.align import TRAINED, VALIDATION
-from arte_plugin.config.arte import ElicitArgs, ProbeArgs, RegenerateArgs
+from arte_plugin.config.elicit import ElicitArgs
+from arte_plugin.config.probe import ProbeArgs
+from arte_plugin.config.regenerate import RegenerateArgs
 from arte_plugin.data.same_question import comparable
 from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Reply

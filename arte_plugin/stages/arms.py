@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from arte_plugin.config.arte import Arm
+from arte_plugin.config.arms import Arm
 from arte_plugin.rows import Draft, Dropped, TailoredExample
 from arte_plugin.stages import ties
 

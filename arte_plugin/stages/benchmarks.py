@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from arte_plugin import versions
-from arte_plugin.config.arte import EvaluateArgs
+from arte_plugin.config.evaluate import EvaluateArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.models.asking import student_dtype
 from arte_plugin.ranks import LOGGER

@@ -1,6 +1,6 @@
 """Stage 1, knowledge elicitation: the teacher drafts questions and, for each, a rationale a technique (section 3.1)."""
 
-from arte_plugin.config.arte import ElicitArgs
+from arte_plugin.config.elicit import ElicitArgs
 from arte_plugin.config.tasks import AnswerType
 from arte_plugin.data.tasks import Task
 from arte_plugin.errors import TeacherError

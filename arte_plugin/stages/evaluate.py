@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from arte_plugin import versions
-from arte_plugin.config.arte import EvaluateArgs
+from arte_plugin.config.evaluate import EvaluateArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Request
 from arte_plugin.engines.endings import cut, reply_end

@@ -7,7 +7,7 @@ goes with the paper's score, is in `docs/fewer-calls.md`.
 import math
 from collections.abc import Sequence
 
-from arte_plugin.config.arte import ProbeArgs
+from arte_plugin.config.probe import ProbeArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Reply
 from arte_plugin.language import prompts

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from arte_plugin.config.arte import PairArgs
+from arte_plugin.config.pair import PairArgs
 from arte_plugin.config.tasks import AnswerType
 from arte_plugin.errors import DataError
 from arte_plugin.language import answers

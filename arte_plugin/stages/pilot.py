@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from arte_plugin.config.arte import ProbeArgs
+from arte_plugin.config.probe import ProbeArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.models.asking import Model
 from arte_plugin.rows import Draft, Response, iter_rows

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from arte_plugin.config.arte import PreferenceSetArgs
+from arte_plugin.config.preference_set import PreferenceSetArgs
 from arte_plugin.errors import DataError
 from arte_plugin.rows import PreferenceQuestion, Question, Response
 from arte_plugin.stages import irt

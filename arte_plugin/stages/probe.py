@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
-from arte_plugin.config.arte import ProbeArgs
+from arte_plugin.config.probe import ProbeArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Request
 from arte_plugin.errors import DataError

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from arte_plugin.config.arte import RacingArgs
+from arte_plugin.config.probe import RacingArgs
 
 #: Share of the drafts that are probed further in a round: small, so that what a round shows can steer the next one.
 ROUND = 0.1

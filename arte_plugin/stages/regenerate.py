@@ -7,7 +7,9 @@ Other arms (`arms.py`) share what is written for ARTE's own data set, and ask fo
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from arte_plugin.config.arte import Arm, ElicitArgs, RegenerateArgs
+from arte_plugin.config.arms import Arm
+from arte_plugin.config.elicit import ElicitArgs
+from arte_plugin.config.regenerate import RegenerateArgs
 from arte_plugin.data.aligned_on import without_repeats
 from arte_plugin.data.tasks import Task
 from arte_plugin.errors import DataError, TeacherError

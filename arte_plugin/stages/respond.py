@@ -2,7 +2,7 @@
 
 import random
 
-from arte_plugin.config.arte import ProbeArgs
+from arte_plugin.config.probe import ProbeArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Request
 from arte_plugin.errors import DataError

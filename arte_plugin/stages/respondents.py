@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from arte_plugin.config.arte import ArteArgs, RespondentArgs, StudentArgs, equal_respondents
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.config.preference_set import RespondentArgs, equal_respondents
+from arte_plugin.config.student import StudentArgs
 from arte_plugin.errors import ConfigError
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from arte_plugin.config import axolotl_keys
-from arte_plugin.config.arte import StudentArgs
+from arte_plugin.config.student import StudentArgs
 from arte_plugin.errors import StageError
 from arte_plugin.language.rendering import Renderer, as_input_format, from_input_format
 from arte_plugin.models.identity import fingerprint_model

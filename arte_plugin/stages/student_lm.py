@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from arte_plugin.config.arte import StudentArgs
+from arte_plugin.config.student import StudentArgs
 from arte_plugin.engines.base import Completion, Engine, Keep, Request, plan_batches
 from arte_plugin.language.rendering import Renderer
 from arte_plugin.models.asking import student_dtype

@@ -7,7 +7,7 @@ The paper's shots are worked solutions. Where the data has none, a seed is other
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from arte_plugin.config.arte import ElicitArgs
+from arte_plugin.config.elicit import ElicitArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.errors import TeacherError
 from arte_plugin.language import answers, prompts

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from arte_plugin.config.arte import ElicitArgs
+from arte_plugin.config.elicit import ElicitArgs
 from arte_plugin.config.tasks import AnswerType
 from arte_plugin.data.same_question import comparable, strictly, targets_an_option
 from arte_plugin.data.tasks import Task

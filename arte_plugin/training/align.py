@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from arte_plugin import ranks
-from arte_plugin.config.arte import SENTINEL
+from arte_plugin.config.entries import SENTINEL
 from arte_plugin.models.asking import stay_on_cpu
 from arte_plugin.run.manifest import hash_of
 from arte_plugin.run.run import Run

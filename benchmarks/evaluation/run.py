@@ -141,7 +141,7 @@ def _compared(theirs: Found, ours: Found) -> dict[str, Any]:
 
 
 def _candidate(options: argparse.Namespace) -> Any:
-    from arte_plugin.config.arte import StudentArgs
+    from arte_plugin.config.student import StudentArgs
     from arte_plugin.stages.sft import TrainedStudent
     from arte_plugin.stages.student_lm import Candidate
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from arte_plugin.config.arte import ArteArgs, ProbeArgs
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.config.probe import ProbeArgs
 from arte_plugin.data.tasks import Task, load_task
 from arte_plugin.models.asking import Model, student_model
 from arte_plugin.models.request_cache import RequestCache

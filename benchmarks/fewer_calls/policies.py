@@ -4,7 +4,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 
-from arte_plugin.config.arte import RacingArgs
+from arte_plugin.config.probe import RacingArgs
 from arte_plugin.stages.racing import Standing, race
 from matrix import Matrix
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from arte_plugin.config.arte import ProbeArgs, RacingArgs
+from arte_plugin.config.probe import ProbeArgs, RacingArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.models.asking import Model
 from arte_plugin.models.request_cache import RequestCache

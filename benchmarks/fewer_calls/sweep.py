@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Any
 
 import policies
-from arte_plugin.config.arte import PairArgs
+from arte_plugin.config.pair import PairArgs
 from arte_plugin.rows import Draft, PreferencePair
 from arte_plugin.stages.pair import pair
 from matrix import FOLDER, Matrix, load

@@ -90,7 +90,7 @@ def _write_and_read(folder: Path, rows: int) -> dict[str, Any]:
 
 def _stage(folder: Path, rows: int) -> dict[str, Any]:
     """Stage 3 of one task with an engine that answers at once, and once more from the request cache."""
-    from arte_plugin.config.arte import ProbeArgs
+    from arte_plugin.config.probe import ProbeArgs
     from arte_plugin.config.tasks import TaskArgs
     from arte_plugin.data.tasks import Task
     from arte_plugin.models.asking import Model

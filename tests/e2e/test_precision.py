@@ -2,7 +2,7 @@
 
 import pytest
 
-from arte_plugin.config.arte import StudentArgs
+from arte_plugin.config.student import StudentArgs
 from arte_plugin.rows import TailoredExample, write_rows
 from arte_plugin.run.manifest import Manifest
 from arte_plugin.stages import sft

@@ -4,7 +4,8 @@ from typing import cast
 
 import pytest
 
-from arte_plugin.config.arte import ElicitArgs, RegenerateArgs
+from arte_plugin.config.elicit import ElicitArgs
+from arte_plugin.config.regenerate import RegenerateArgs
 from arte_plugin.config.tasks import TaskArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Completion

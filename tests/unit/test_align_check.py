@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from arte_plugin.config.align import TRAINED, VALIDATION
-from arte_plugin.config.arte import ArteArgs, ElicitArgs, ProbeArgs, RegenerateArgs
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.config.elicit import ElicitArgs
+from arte_plugin.config.probe import ProbeArgs
+from arte_plugin.config.regenerate import RegenerateArgs
 from arte_plugin.config.tasks import TaskArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Completion, Likelihood

@@ -2,7 +2,9 @@ from typing import cast, get_args
 
 import pytest
 
-from arte_plugin.config.arte import Arm, ElicitArgs, RegenerateArgs
+from arte_plugin.config.arms import Arm
+from arte_plugin.config.elicit import ElicitArgs
+from arte_plugin.config.regenerate import RegenerateArgs
 from arte_plugin.config.tasks import TaskArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Completion, Request

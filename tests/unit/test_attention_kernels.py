@@ -3,7 +3,8 @@
 import pytest
 from transformers.integrations import hub_kernels
 
-from arte_plugin.config.arte import ArteArgs, StudentArgs
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.config.student import StudentArgs
 from arte_plugin.models.asking import student_model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.stages.sft import TrainedStudent

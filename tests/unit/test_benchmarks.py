@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from arte_plugin.config.arte import EvaluateArgs, StudentArgs
+from arte_plugin.config.evaluate import EvaluateArgs
+from arte_plugin.config.student import StudentArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.rows import wilson
 from arte_plugin.stages import benchmarks as stage

@@ -54,7 +54,7 @@ def test_agreement(on_set, on_whole, expected):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_ties_on_the_set_are_broken_as_in_pairing(seed):
-    from arte_plugin.config.arte import PairArgs
+    from arte_plugin.config.pair import PairArgs
     from arte_plugin.stages.pair import pair
     from tests.unit.test_pair import everything_fits, table
 

@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoTokenizer
 
-from arte_plugin.config.arte import ProbeArgs
+from arte_plugin.config.probe import ProbeArgs
 from arte_plugin.config.tasks import TaskArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Completion, Request, Thought

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from arte_plugin import versions
-from arte_plugin.config.arte import EvaluateArgs, StudentArgs
+from arte_plugin.config.evaluate import EvaluateArgs
+from arte_plugin.config.student import StudentArgs
 from arte_plugin.config.tasks import TaskArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.errors import DataError

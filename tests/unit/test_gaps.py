@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from arte_plugin.config.arte import PairArgs
+from arte_plugin.config.pair import PairArgs
 from arte_plugin.rows import AnswerLikelihood, Probe, Response, Score, write_rows
 from arte_plugin.show.tables import format_table
 from arte_plugin.stages.gaps import (

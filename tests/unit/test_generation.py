@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoTokenizer
 
-from arte_plugin.config.arte import ElicitArgs
+from arte_plugin.config.elicit import ElicitArgs
 from arte_plugin.config.tasks import TaskArgs
 from arte_plugin.data.same_question import comparable
 from arte_plugin.data.tasks import Task

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from arte_plugin.config.arte import StudentArgs
+from arte_plugin.config.student import StudentArgs
 from arte_plugin.models import gpus_seen
 from arte_plugin.models.asking import student_dtype
 from arte_plugin.models.auto_engine import Machine

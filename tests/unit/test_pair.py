@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from arte_plugin.config.arte import PairArgs
+from arte_plugin.config.pair import PairArgs
 from arte_plugin.errors import DataError
 from arte_plugin.language import prompts
 from arte_plugin.rows import Draft

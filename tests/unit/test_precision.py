@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 from transformers import LlamaConfig
 
-from arte_plugin.config.arte import StudentArgs
+from arte_plugin.config.student import StudentArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.plan import memory
 from arte_plugin.plan.shapes import shape_of

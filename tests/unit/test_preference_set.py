@@ -1,6 +1,6 @@
 import pytest
 
-from arte_plugin.config.arte import PreferenceSetArgs
+from arte_plugin.config.preference_set import PreferenceSetArgs
 from arte_plugin.errors import DataError
 from arte_plugin.rows import Question, Response
 from arte_plugin.stages.preference_set import choose

@@ -2,7 +2,7 @@
 
 import pytest
 
-from arte_plugin.config.arte import StudentArgs
+from arte_plugin.config.student import StudentArgs
 from arte_plugin.config.tasks import TaskArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.language.rendering import Renderer

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from arte_plugin.config.arte import ArteArgs, StudentArgs
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.config.student import StudentArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.models.prompt_style import found_style, settle
 from tests.shipped_templates import shipped, tokenizer_for

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from transformers import AutoTokenizer
 
-from arte_plugin.config.arte import PairArgs
+from arte_plugin.config.pair import PairArgs
 from arte_plugin.language import prompts
 from arte_plugin.language.question_tags import begun_before, parse_questions, place_behind
 from arte_plugin.rows import Draft

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from arte_plugin.config.arte import RacingArgs
+from arte_plugin.config.probe import RacingArgs
 from arte_plugin.stages.racing import Standing, race, settled
 
 QUESTIONS, RATIONALES, SET = 8, 4, 40

@@ -3,7 +3,8 @@
 import pytest
 from datasets import Dataset
 
-from arte_plugin.config.arte import ArteArgs, ElicitArgs
+from arte_plugin.config.arte import ArteArgs
+from arte_plugin.config.elicit import ElicitArgs
 from arte_plugin.config.tasks import TaskArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Completion

@@ -8,8 +8,10 @@ import pytest
 from axolotl.utils.dict import DictDefault
 from pydantic import ValidationError
 
-from arte_plugin.config.arte import ArteArgs, RespondentArgs, StudentArgs
+from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.engines import check_aligned_teacher_can_be_served
+from arte_plugin.config.preference_set import RespondentArgs
+from arte_plugin.config.student import StudentArgs
 from arte_plugin.config.tasks import QuestionsArgs, TaskArgs
 from arte_plugin.data.sources import read_source
 from arte_plugin.errors import ConfigError

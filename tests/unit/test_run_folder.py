@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from arte_plugin.config.arte import StudentArgs
+from arte_plugin.config.student import StudentArgs
 from arte_plugin.loop import after_training
 from arte_plugin.rows import TailoredExample, write_rows
 from arte_plugin.run.folder import RunFolder

@@ -8,7 +8,7 @@ import sys
 import pytest
 import yaml
 
-from arte_plugin.config.arte import StudentArgs
+from arte_plugin.config.student import StudentArgs
 from arte_plugin.errors import StageError
 from arte_plugin.rows import TailoredExample, write_rows
 from arte_plugin.stages import batch, sft

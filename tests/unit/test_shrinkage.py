@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from arte_plugin.config.arte import PairArgs
+from arte_plugin.config.pair import PairArgs
 from arte_plugin.errors import DataError
 from arte_plugin.rows import Score
 from arte_plugin.stages.pair import pair

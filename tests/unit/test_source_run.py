@@ -2,7 +2,8 @@
 
 import pytest
 
-from arte_plugin.config.arte import ElicitArgs, RegenerateArgs
+from arte_plugin.config.elicit import ElicitArgs
+from arte_plugin.config.regenerate import RegenerateArgs
 from arte_plugin.config.tasks import TaskArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.errors import ConfigError, DataError

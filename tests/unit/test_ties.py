@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from arte_plugin.config.arte import PairArgs
+from arte_plugin.config.pair import PairArgs
 from arte_plugin.stages.arms import drafted_examples
 from arte_plugin.stages.pair import pair
 from arte_plugin.stages.ties import ranked
