@@ -90,6 +90,8 @@ class Asking(Protocol):
     #: The student at hand, where a strategy is called once for each; otherwise the first.
     student: Asked
     students: Sequence[Asked]
+    #: The stage that it is asked in, as its requests' seeds are made of it: `probe`, `regenerate`.
+    stage: str
     seed: int
 
     def probes(self, task: Task, cells: Sequence[tuple[Draft, PreferenceQuestion]]) -> list[Probe]:
@@ -193,6 +195,9 @@ class Pairing(Plug, Protocol):
 class Planner(Plug, Protocol):
     """What the teacher is asked for next. Planners are chained: each is given the orders of the one before."""
 
+    #: The operators that its own orders name, in the YAML's words: their versions are among the inputs of the stage.
+    operators: ClassVar[Sequence[str]]
+
     def plan(
         self, tasks: Sequence[Task], orders: Iterable[Order], evidence: Mapping[str, Evidence], asking: Asking,
         wanted: Mapping[str, int],
@@ -200,7 +205,8 @@ class Planner(Plug, Protocol):
         """Orders without end, or as many as there are: they are taken until each task has its questions.
 
         `orders` are those of the planner before (of the first: none); `evidence` is by task, and so is `wanted`, the
-        questions that the stage is to bring home, before selectors.
+        questions that the stage is to bring home, before selectors. An order for another task than the one whose turn
+        it is waits.
         """
         ...
 
@@ -224,6 +230,10 @@ class Operator(Plug, Protocol):
 
     def prompt(self, task: TaskArgs, order: Order) -> str:
         """What the teacher reads, as plain text."""
+        ...
+
+    def begun(self, task: TaskArgs, order: Order) -> str:
+        """How its reply is begun for it where `elicit.prefill` is on; empty for not at all. `read` is given all."""
         ...
 
     def read(self, task: TaskArgs, order: Order, reply: str) -> Iterator["NewQuestion | NewRationale | Unread"]:
@@ -250,7 +260,7 @@ class NewRationale:
 
 @dataclass(frozen=True)
 class Unread:
-    """A part of a reply that makes no row, and why (one word for the counts)."""
+    """A part of a reply that makes no row, and why: the counts call it `question_REASON` or `rationale_REASON`."""
 
     reason: str
     text: str

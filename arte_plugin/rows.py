@@ -12,9 +12,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TextIO, TypeVar
+from typing import Any, Literal, TextIO, TypeVar
 
 from arte_plugin.errors import DataError
+
+#: Marks a field that came later: it is written only where it says something, so that other rows stay as they were.
+LATER = {"later": True}
 
 Outcome = Literal["correct", "wrong", "unparsed"]
 Level = Literal["question", "rationale"]
@@ -244,6 +247,13 @@ class TailoredExample:
     answer: str
     #: The plain step-by-step prompt that the student is trained to answer.
     prompt: str
+    #: The order that it came of, by its `order_id`; empty for those of the paper's own plan. That of a rewritten one is
+    #: `rewritten_as` of the example that it was made from.
+    origin: str = dataclasses.field(default="", metadata=LATER)
+
+    def rewritten_as(self, operator: str) -> str:
+        """The `order_id`, and so the `origin`, of what an operator makes of this example."""
+        return f"{operator}/{content_id(self.task, self.question, self.rationale)}"
 
 
 @dataclass(frozen=True)
@@ -287,7 +297,13 @@ def write_rows(path: Path, rows: Iterable[object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with _whole(path) as file:
         for row in rows:
-            file.write(json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n")  # type: ignore[call-overload]
+            file.write(json.dumps(as_json(row), ensure_ascii=False) + "\n")
+
+
+def as_json(row: Any) -> dict[str, Any]:
+    """What of a row is written: all but those later fields that say nothing."""
+    later = {f.name: f.default for f in dataclasses.fields(row) if f.metadata.get("later")}
+    return {key: value for key, value in dataclasses.asdict(row).items() if key not in later or value != later[key]}
 
 
 def write_text(path: Path, text: str) -> None:
