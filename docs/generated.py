@@ -5,6 +5,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+#: Where pages lie, whoever makes them.
+DOCS = Path(__file__).parent
+
 
 def write_or_check(target: Path, text: str) -> int:
     """Write the page; with `--check` only say, by the exit code too, whether it is stale."""

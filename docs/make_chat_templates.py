@@ -1,18 +1,16 @@
 """Fill in `docs/chat-templates.md` with what the templates of the installed TRL and Axolotl come to.
 
-python docs/make_chat_templates.py [--check]
+python -m docs.make_chat_templates [--check]
 
 With `--check` and other versions than the table was made with, there is nothing to compare.
 """
 
 import sys
 from importlib import metadata
-from pathlib import Path
 
-from generated import fill_or_check
+from docs.generated import DOCS, fill_or_check
 
-ROOT = Path(__file__).parents[1]
-TARGET = Path(__file__).with_name("chat-templates.md")
+TARGET = DOCS / "chat-templates.md"
 
 
 def made_with() -> str:
@@ -58,7 +56,6 @@ def code(text: str) -> str:
 
 def main() -> int:
     """Write or check the page."""
-    sys.path.insert(0, str(ROOT))
     if "--check" in sys.argv[1:] and made_with() not in TARGET.read_text(encoding="utf-8"):
         print(f"{TARGET.name}: made with other versions than are installed; not compared.")
         return 0

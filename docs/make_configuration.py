@@ -1,22 +1,19 @@
 """Write `docs/configuration.md` from `arte_plugin/config/`; with `--check`, fail when it is stale.
 
-python docs/make_configuration.py [--check]
+python -m docs.make_configuration [--check]
 """
 
 import sys
 import types
-from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
-from generated import write_or_check
 from pydantic.fields import FieldInfo
 
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.block import Block
 from arte_plugin.config.tasks import QuestionsArgs
-
-TARGET = Path(__file__).with_name("configuration.md")
+from docs.generated import DOCS, write_or_check
 
 HEAD = """\
 # Configuration
@@ -37,7 +34,7 @@ datasets:
 
 
 def main() -> int:
-    return write_or_check(TARGET, HEAD + "\n".join(_sections("arte", ArteArgs)))
+    return write_or_check(DOCS / "configuration.md", HEAD + "\n".join(_sections("arte", ArteArgs)))
 
 
 def _sections(path: str, block: type[Block]) -> list[str]:

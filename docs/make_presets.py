@@ -1,18 +1,14 @@
 """Write `docs/presets.md` from `arte_plugin/data/presets/*.yaml`; with `--check`, fail when it is stale.
 
-python docs/make_presets.py [--check]
+python -m docs.make_presets [--check]
 """
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from generated import write_or_check
-
 from arte_plugin.data.presets import FAMILIES, family
-
-TARGET = Path(__file__).with_name("presets.md")
+from docs.generated import DOCS, write_or_check
 
 HEAD = """\
 # Presets
@@ -60,7 +56,7 @@ TITLES = {
 
 
 def main() -> int:
-    return write_or_check(TARGET, HEAD + "".join(_section(name) for name in FAMILIES))
+    return write_or_check(DOCS / "presets.md", HEAD + "".join(_section(name) for name in FAMILIES))
 
 
 def _section(name: str) -> str:

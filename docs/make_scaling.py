@@ -1,20 +1,18 @@
 """Write the tables of `docs/scaling.md`; with `--check`, fail when they are stale.
 
-    python docs/make_scaling.py [--check]
-    python docs/make_scaling.py --student 50000 10000 --teacher 2000 600
+    python -m docs.make_scaling [--check]
+    python -m docs.make_scaling --student 50000 10000 --teacher 2000 600
 
 With rates (tokens a second of one GPU, of prompts and of replies) the tables are printed for these, and nothing is
-written. Measured figures come from the JSON in `benchmarks/`, sizes from the defaults, which are the paper's.
+written. Measured figures come from `benchmarks/client` and
+`benchmarks/lengths`, sizes from the defaults, which are the paper's.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-
-from generated import fill_or_check
 
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.tasks import TaskArgs
@@ -25,9 +23,9 @@ from arte_plugin.plan.lengths import Lengths
 from arte_plugin.plan.rates import Rate, rate_of
 from arte_plugin.plan.work import Sizes, Work
 from arte_plugin.show.tables import markdown_table
+from docs.generated import DOCS, fill_or_check
 
-TARGET = Path(__file__).with_name("scaling.md")
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = DOCS.parent / "benchmarks"
 
 #: The paper's: tasks of Big-Bench-Hard, respondents (at four numbers of shots each), tailored examples in all.
 TASKS, RESPONDENTS, EXAMPLES = 23, 5, 6750
@@ -53,19 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ),
         "assumed": markdown_table(_assumed(rates)),
         "client": markdown_table(_client(rates)),
-        "memory": markdown_table(_memory()),
         "disk": markdown_table(_disk()),
-        "startup": markdown_table(_startup()),
     }
     if options.teacher or options.student:
         print("\n\n".join(tables[name] for name in ("calls", "assumed", "client")))
         return 0
-    return fill_or_check(TARGET, tables)
+    return fill_or_check(DOCS / "scaling.md", tables)
 
 
 def work() -> list[Work]:
     """What a run of the paper's size asks, stage by stage, without the evaluation."""
-    tokens = _measured("lengths.json")["tokens"]
+    tokens = _measured("lengths")["tokens"]
     question, frame = tokens["question"], tokens["probe, beside the questions"] / 2
     lengths = Lengths(
         question=question,
@@ -126,23 +122,14 @@ def _client(rates: dict[str, Rate]) -> list[list[str]]:
     lines = [["prompts", "tokens in a prompt", "requests a second", "GPUs that this keeps busy with probes"]]
     [probes] = [one for one in work() if one.what == "probes"]
     of_one_gpu = probes.calls / probes.hours(rates["student"]) / 3600
-    for row in _measured("client.json"):
+    for row in _measured("client"):
         cells = [row["prompts"], str(row["prompt tokens"]), str(row["requests a second"])]
         lines.append([*cells, _figure(row["requests a second"] / of_one_gpu)])
     return lines
 
 
-def _memory() -> list[list[str]]:
-    lines = [["what", "rows", "before", "with the drafts", "peak"]]
-    for row in _measured("rows/measured.json"):
-        drafts = f"{row['MiB with drafts']:.0f} MiB" if "MiB with drafts" in row else ""
-        peaks = [f"{row[name]:.0f} MiB" for name in ("MiB before", "peak MiB")]
-        lines.append([row["what"], f"{row['rows']:,}", peaks[0], drafts, peaks[1]])
-    return lines
-
-
 def _disk() -> list[list[str]]:
-    found = _measured("lengths.json")["bytes"]
+    found = _measured("lengths")["bytes"]
     bytes_ = Bytes(
         probe=found["a probe, without its response"],
         cached=found["a cached request, without its text"],
@@ -159,24 +146,8 @@ def _disk() -> list[list[str]]:
     return [*lines, *([f"`{what}`{beside[what]}", _weight(size), _weight(100 * size)] for what, size in sizes.items())]
 
 
-def _startup() -> list[list[str]]:
-    found = _measured("startup.json")
-    seconds, worked = found["median seconds"], found["median CPU seconds"]
-    lines = [["what", f"seconds, median of {found['times']}", "of them the processor's"]]
-    lines += [
-        [name, f"{value:.3f}", f"{worked[name]:.3f}" if name in worked else ""] for name, value in seconds.items()
-    ]
-    for command in ("--help", "train --help"):
-        ratios = []
-        for some in (seconds, worked):
-            without, with_arte = (some[f"axolotl {command}, {which} ARTE"] for which in ("without", "with"))
-            ratios.append(f"{with_arte / without:.2f}")
-        lines.append([f"axolotl {command}: with ARTE / without", *ratios])
-    return lines
-
-
 def _measured(name: str) -> Any:
-    return json.loads((BENCHMARKS / name).read_text(encoding="utf-8"))
+    return json.loads((BENCHMARKS / name / "results.json").read_text(encoding="utf-8"))
 
 
 def _large(tokens: float) -> str:

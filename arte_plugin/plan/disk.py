@@ -8,7 +8,7 @@ from arte_plugin.plan.work import Work
 
 @dataclass(frozen=True)
 class Bytes:
-    """Bytes of rows as measured on real runs (`benchmarks/lengths.py`)."""
+    """Bytes of rows as measured on real runs (`benchmarks/lengths`)."""
 
     #: A probe and a cached request without their text, a draft with a short rationale.
     probe: float = 185.1

@@ -15,7 +15,7 @@ SAMPLE = 50
 
 @dataclass(frozen=True)
 class Lengths:
-    """Means of one task, in the tokens of one model. The defaults are Big-Bench-Hard's (benchmarks/lengths.json)."""
+    """Means of one task, in the tokens of one model. The defaults are Big-Bench-Hard's (benchmarks/lengths)."""
 
     question: float = 106.6
     #: The step-by-step prompt up to its first question, and what stands around a question in it.

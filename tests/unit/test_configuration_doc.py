@@ -12,10 +12,24 @@ from arte_plugin.config.check import blocks, check_config
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("script", sorted((ROOT / "docs").glob("make_*.py")), ids=lambda script: script.stem)
-def test_page_is_up_to_date(script):
-    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
+#: Whoever makes a page is found by its name, by `make docs` too.
+MAKERS = sorted([*(ROOT / "docs").glob("make_*.py"), *ROOT.glob("benchmarks/*/make_page.py")])
+
+
+def module(maker):
+    return ".".join(maker.relative_to(ROOT).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("maker", [*map(module, MAKERS)])
+def test_page_is_up_to_date(maker):
+    done = subprocess.run([sys.executable, "-m", maker, "--check"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def test_make_finds_all_makers():
+    said = subprocess.run(["make", "-n", "docs"], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    assert len(MAKERS) > 10
+    assert set(map(module, MAKERS)) <= set(re.split(r"[\s;]+", said))
 
 
 def test_every_key_is_described():

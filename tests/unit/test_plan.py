@@ -168,7 +168,7 @@ def test_shared_part_is_computed_once_for_a_draft():
 
 
 def test_assumed_lengths_are_the_measured_ones():
-    tokens = json.loads((ROOT / "benchmarks/lengths.json").read_text())["tokens"]
+    tokens = json.loads((ROOT / "benchmarks/lengths/results.json").read_text())["tokens"]
     of = lengths.ASSUMED
     assert (of.question, of.before, of.question_prompt, of.written_question, of.technique) == tuple(
         tokens[name]
@@ -179,7 +179,7 @@ def test_assumed_lengths_are_the_measured_ones():
     )  # fmt: skip
     assert of.frame == tokens["probe, beside the questions"] / 2
     assert of.shot == pytest.approx(of.question + of.frame + of.rationale)
-    weighed = json.loads((ROOT / "benchmarks/lengths.json").read_text())["bytes"]
+    weighed = json.loads((ROOT / "benchmarks/lengths/results.json").read_text())["bytes"]
     assert disk.Bytes() == disk.Bytes(
         probe=weighed["a probe, without its response"],
         cached=weighed["a cached request, without its text"],

@@ -1,6 +1,6 @@
-"""Write docs/results/README.md from finished run folders, and keep their results.json beside it.
+"""Write this folder's README.md from finished run folders, and keep their results.json beside it.
 
-    python docs/results/make_readme.py outputs/bbh-boolean outputs/bbh-hyperbaton …
+    python -m benchmarks.bbh_runs.report outputs/bbh-boolean outputs/bbh-hyperbaton …
 
 No benchmark text is written, only counts, and of the drafts what the teacher itself wrote.
 """
@@ -28,7 +28,8 @@ HEAD = """# Runs on Big-Bench-Hard
 
 Small models, small sizes, a CPU: these runs show that the loop holds on real input and what its outputs look like. They
 are no claim about ARTE's gains, for which the intervals are far too wide. Each was made by the YAML of the same name
-here; this page by `python docs/results/make_readme.py outputs/bbh-…`. Big-Bench-Hard itself is not in this repository.
+here; this page by `python -m benchmarks.bbh_runs.report outputs/bbh-…`. Big-Bench-Hard itself is not in this
+repository.
 
 Shares are followed by their 95 % Wilson interval.
 """

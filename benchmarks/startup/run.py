@@ -1,6 +1,6 @@
 """What ARTE adds to the start of commands: `arte --help`, and Axolotl's commands with and without the plugin installed.
 
-    python benchmarks/startup.py [--times 9] [--to startup.json]
+    python -m benchmarks.startup.run [--times 9] [--to results.json]
 
 Commands that are compared take turns, each in a process of its own, so that a busy moment hits both. Medians are shown,
 of seconds and of the processor's seconds.
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, show and keep the medians."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--times", type=int, default=9)
-    parser.add_argument("--to", type=Path, default=HERE / "startup.json")
+    parser.add_argument("--to", type=Path, default=HERE / "results.json")
     options = parser.parse_args(arguments)
     commands = {
         "python -c pass": ["-c", "pass"],

@@ -1,6 +1,6 @@
 """Write `docs/answers.md`, how often answers are read right; with `--check`, fail when it is stale.
 
-python docs/make_answers.py [--check | --counts]
+python -m benchmarks.answers.make_page [--check | --counts]
 
 `--counts` prints the counts of the responses instead, in the form in which `benchmarks/answers/before.json` keeps them.
 """
@@ -12,16 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from generated import write_or_check
-
 from arte_plugin.config.tasks import AnswerType
 from arte_plugin.language.answers import extract
 from arte_plugin.rows import split_lines, wilson
 from arte_plugin.show.tables import markdown_table
 from arte_plugin.stages.readable import Readings
+from docs.generated import DOCS, write_or_check
 
-TARGET = Path(__file__).with_name("answers.md")
-DATA = Path(__file__).parents[1] / "benchmarks" / "answers"
+DATA = Path(__file__).parent
 KINDS = get_args(AnswerType)
 HALVES = ("first", "second")
 
@@ -29,8 +27,8 @@ HEAD = """\
 # How well answers are read
 
 Whether a response is correct depends on reading the answer out of it (`arte_plugin/language/answers.py`). This page
-says how often that goes right. It is written from [benchmarks/answers](../benchmarks/answers/README.md) by
-`docs/make_answers.py` (`make docs`), and a test fails when it is stale.
+says how often that goes right. It is written from [benchmarks/answers](../benchmarks/answers/README.md) by its
+`make_page.py` (`make docs`), and a test fails when it is stale.
 
 ## Real responses
 
@@ -136,6 +134,7 @@ class Counts:
 
 
 def main() -> int:
+    """Write or check the page."""
     rows = [json.loads(line) for line in split_lines((DATA / "labelled.jsonl").read_text(encoding="utf-8")) if line]
     now = {half: {kind: count(_part(rows, half, kind)) for kind in KINDS} for half in HALVES}
     if "--counts" in sys.argv[1:]:
@@ -151,10 +150,11 @@ def main() -> int:
     page += _again()
     page += DIFFERENCES_TEXT + markdown_table(_differences(rows)) + "\n"
     page += TARGETS_TEXT + markdown_table(_targets(saved["mismatches"])) + "\n"
-    return write_or_check(TARGET, page)
+    return write_or_check(DOCS / "answers.md", page)
 
 
 def count(rows: Iterable[Row]) -> Counts:
+    """What came of these responses."""
     found = [(extract(row["response"], row["kind"]), row["label"]) for row in rows]
     return Counts(
         labelled=sum(label is not None for _, label in found),

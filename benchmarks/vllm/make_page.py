@@ -1,8 +1,8 @@
 """Write into `docs/recipes.md` and `docs/scaling.md` what was seen on a real vLLM; with `--check`, fail when stale.
 
-    python docs/make_vllm.py [--check]
+    python -m benchmarks.vllm.make_page [--check]
 
-The figures come from `make test-vllm VLLM_REPORT=benchmarks/vllm.json`.
+The figures come from `make test-vllm VLLM_REPORT=benchmarks/vllm/results.json`.
 """
 
 import json
@@ -11,12 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from generated import fill_or_check
-
 from arte_plugin.show.tables import markdown_table
+from docs.generated import DOCS, fill_or_check
 
-HERE = Path(__file__).parent
-REPORT = HERE.parent / "benchmarks" / "vllm.json"
+REPORT = Path(__file__).with_name("results.json")
 
 #: Replies beside our own engine's: as the report names them, and as the page does.
 REPLIES = {
@@ -29,10 +27,11 @@ REPLIES = {
 
 
 def main() -> int:
+    """Fill the parts of both pages in."""
     report = json.loads(REPORT.read_text(encoding="utf-8"))
     recipes = f"{_machine(report)}:\n\n{markdown_table(_replies(report))}\n\n{_rest(report)}"
     scaling = f"{_machine(report)}:\n\n{markdown_table(_ray(report))}"
-    return fill_or_check(HERE / "recipes.md", {"vllm": recipes}) or fill_or_check(HERE / "scaling.md", {"ray": scaling})
+    return fill_or_check(DOCS / "recipes.md", {"vllm": recipes}) or fill_or_check(DOCS / "scaling.md", {"ray": scaling})
 
 
 def _machine(report: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Write `docs/gpu.md` from the results of `make gpu-check`; with `--check`, fail when it is stale.
 
-python docs/make_gpu.py [--check]
+python -m benchmarks.gpu_check.make_page [--check]
 
 Each file of `benchmarks/gpu_check/results/` is the JSON of one device.
 """
@@ -9,13 +9,14 @@ import json
 import sys
 from pathlib import Path
 
-from generated import write_or_check
-
 from arte_plugin.show.tables import markdown_table
+from benchmarks.gpu_check.attention import WANTED
+from benchmarks.gpu_check.same_replies import NEAR_TIE
+from benchmarks.gpu_check.table import page
+from benchmarks.gpu_probe import ITEMS
+from docs.generated import DOCS, write_or_check
 
-ROOT = Path(__file__).parents[1]
-TARGET = Path(__file__).with_name("gpu.md")
-RESULTS = ROOT / "benchmarks" / "gpu_check" / "results"
+RESULTS = Path(__file__).parent / "results"
 
 HEAD = """\
 # On a GPU
@@ -32,8 +33,8 @@ Its parts, of which `--part` picks some:
 | `full` | small | Axolotl's default launcher | all weights trained, `sdpa` |
 | `replies` | 24 probes each | | student, and teacher in 4 bits: the engine's replies against the models' own |
 
-This page is written from `benchmarks/gpu_check/results` by `docs/make_gpu.py` (`make docs`), and a test fails when it
-is stale.
+This page is written from `benchmarks/gpu_check/results` by the `make_page.py` beside it (`make docs`), and a test fails
+when it is stale.
 
 ## How to run it
 
@@ -188,13 +189,7 @@ This has not been run on a GPU yet.
 
 
 def main() -> int:
-    # `benchmarks` lies beside the package, and is not installed.
-    sys.path.insert(0, str(ROOT))
-    from benchmarks.gpu_check.attention import WANTED
-    from benchmarks.gpu_check.same_replies import NEAR_TIE
-    from benchmarks.gpu_check.table import page
-    from benchmarks.gpu_probe import ITEMS
-
+    """Write or check the page."""
     items = "\n".join(
         f"| `{name}` | {budget:.0f} | {' '.join((item.__doc__ or '').split())} |"
         for name, (budget, item) in ITEMS.items()
@@ -204,7 +199,7 @@ def main() -> int:
     files = sorted(RESULTS.glob("*.json"))
     for file in files:
         text += f"\n## {file.stem}\n\n{page(json.loads(file.read_text(encoding='utf-8')), '###')}"
-    return write_or_check(TARGET, text if files else text + NONE_YET)
+    return write_or_check(DOCS / "gpu.md", text if files else text + NONE_YET)
 
 
 if __name__ == "__main__":

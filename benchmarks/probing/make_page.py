@@ -1,6 +1,6 @@
 """Write `docs/performance.md` from the results of `make bench`; with `--check`, fail when it is stale.
 
-python docs/make_performance.py [--check]
+python -m benchmarks.probing.make_page [--check]
 
 Each file of `benchmarks/probing/results/` is the `results.json` of one machine.
 """
@@ -9,18 +9,18 @@ import json
 import sys
 from pathlib import Path
 
-from generated import write_or_check
+from benchmarks.probing.table import page
+from benchmarks.probing.work import FIXED_TOKENS, REAL_TOKENS
+from docs.generated import DOCS, write_or_check
 
-ROOT = Path(__file__).parents[1]
-TARGET = Path(__file__).with_name("performance.md")
-RESULTS = ROOT / "benchmarks" / "probing" / "results"
+RESULTS = Path(__file__).parent / "results"
 
 HEAD = """\
 # How fast probes are answered
 
 Nearly all of a run's time goes into probes: the paper asks 40,000 for one task, and the 40 of one draft share all of
 their prompt but the question at its end. This page compares ways of answering them. It is written from
-[benchmarks/probing/results](../benchmarks/probing/results) by `docs/make_performance.py` (`make docs`), and a test
+[benchmarks/probing/results](../benchmarks/probing/results) by the `make_page.py` beside it (`make docs`), and a test
 fails when it is stale.
 
 ## What is compared
@@ -196,11 +196,7 @@ prefixes, mixed lengths, grouped heads, windows, float32 and bfloat16. `make ben
 
 
 def main() -> int:
-    # `benchmarks` lies beside the package, and is not installed.
-    sys.path.insert(0, str(ROOT))
-    from benchmarks.probing.table import page
-    from benchmarks.probing.work import FIXED_TOKENS, REAL_TOKENS
-
+    """Write or check the page."""
     text = HEAD.format(real=REAL_TOKENS, fixed=FIXED_TOKENS)
     files = sorted(RESULTS.glob("*.json"))
     for file in files:
@@ -212,7 +208,7 @@ def main() -> int:
         text += NONE_YET
     if MORE:
         text += f"\n{MORE.strip()}\n"
-    return write_or_check(TARGET, text)
+    return write_or_check(DOCS / "performance.md", text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Write the figures of `docs/plan.md`; with `--check`, fail when they are stale.
 
-    python docs/make_plan.py [--check]
+    python -m benchmarks.plan_memory.make_page [--check]
 
 They come from `benchmarks/plan_memory`: `measured.json` and `examples.json`, and the plan that is shown.
 """
@@ -10,13 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from generated import fill_or_check
-
 from arte_plugin.plan.rates import POINTS, size_in_words
 from arte_plugin.show.tables import markdown_table
+from docs.generated import DOCS, fill_or_check
 
-TARGET = Path(__file__).with_name("plan.md")
-FIGURES = Path(__file__).parents[1] / "benchmarks" / "plan_memory"
+FIGURES = Path(__file__).parent
 
 
 WITHOUT_TRAINING = {
@@ -26,6 +24,7 @@ WITHOUT_TRAINING = {
 
 
 def main() -> int:
+    """Fill the page's parts in."""
     [shown] = FIGURES.glob("*.txt")
     parts = {
         "shown": f"```\n$ arte plan yaml_examples/{shown.stem}.yaml\n{shown.read_text(encoding='utf-8').rstrip()}\n```",
@@ -33,7 +32,7 @@ def main() -> int:
         "recipes": markdown_table(_recipes()),
         "rates": markdown_table(_rates()),
     }
-    return fill_or_check(TARGET, parts)
+    return fill_or_check(DOCS / "plan.md", parts)
 
 
 def _rates() -> list[list[str]]:

@@ -1,6 +1,6 @@
 """Write the figures on evaluation's speed in `docs/experiments.md`; with `--check`, fail when they are stale.
 
-    python docs/make_evaluation.py [--check]
+    python -m benchmarks.evaluation.make_page [--check]
 
 They come from `benchmarks/evaluation/results/`.
 """
@@ -12,24 +12,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from generated import fill_or_check
+from arte_plugin.show.tables import markdown_table
+from docs.generated import DOCS, fill_or_check
 
-ROOT = Path(__file__).parents[1]
-TARGET = ROOT / "docs" / "experiments.md"
-RESULTS = ROOT / "benchmarks" / "evaluation" / "results"
+RESULTS = Path(__file__).parent / "results"
 
 WORKS = {"demo": "the quickstart's test questions, 0 and 3 shots", "choice": "multiple choice, 5 examples, 6 answers"}
 
 
 def main() -> int:
     """Fill the page's part in."""
-    sys.path.insert(0, str(ROOT))
-    return fill_or_check(TARGET, {"evaluation": "\n\n".join(map(_machine, sorted(RESULTS.glob("*.json"))))})
+    machines = "\n\n".join(map(_machine, sorted(RESULTS.glob("*.json"))))
+    return fill_or_check(DOCS / "experiments.md", {"evaluation": machines})
 
 
 def _machine(file: Path) -> str:
-    from arte_plugin.show.tables import markdown_table
-
     found = json.loads(file.read_text(encoding="utf-8"))
     machine, settings = found["machine"], found["settings"]
     rows = [["work", "questions", "lm-eval's own model", "our engine", "ratio", "answers"]]

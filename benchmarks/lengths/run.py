@@ -1,9 +1,9 @@
 """How long prompts are in tokens, and rows and cached requests in bytes, for the arithmetic of docs/scaling.md.
 
-    python benchmarks/lengths.py --data data/bbh --model models/student outputs/bbh-boolean outputs/…
+    python -m benchmarks.lengths.run --data data/bbh --model models/student outputs/bbh-boolean outputs/…
 
 DATA holds files of Big-Bench-Hard under their own names, `navigate.json`; MODEL is for its tokenizer. The others are
-folders of runs, whose probes, drafts and request caches are weighed. Means are left in `lengths.json`; no text is kept.
+folders of runs, whose probes, drafts and request caches are weighed. Means are left in `results.json`; no text is kept.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--to", type=Path, default=HERE / "lengths.json")
+    parser.add_argument("--to", type=Path, default=HERE / "results.json")
     parser.add_argument("runs", type=Path, nargs="*")
     options = parser.parse_args(arguments)
     from transformers import AutoTokenizer

@@ -1,6 +1,6 @@
 """How many requests a second one run can send to servers and read back: the most that it can keep busy.
 
-    python benchmarks/client.py MODEL_DIR [--requests 8000] [--to client.json]
+    python -m benchmarks.client.run MODEL_DIR [--requests 8000] [--to results.json]
 
 A server in another process answers every request at once, without a model. MODEL_DIR is for its tokenizer: prompts are
 rendered, tokenised, sent and cached as in stage 3.
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", nargs="?")
     parser.add_argument("--requests", type=int, default=8000)
-    parser.add_argument("--to", type=Path, default=HERE / "client.json")
+    parser.add_argument("--to", type=Path, default=HERE / "results.json")
     options = parser.parse_args(arguments)
     if options.model is None:
         asyncio.run(_serve())

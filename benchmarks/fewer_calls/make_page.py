@@ -1,6 +1,6 @@
 """Write `docs/fewer-calls.md`, what fewer probes cost and likelihoods are worth; with `--check`, fail when it is stale.
 
-python docs/make_fewer_calls.py [--check]
+python -m benchmarks.fewer_calls.make_page [--check]
 """
 
 import json
@@ -9,13 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from generated import write_or_check
-
 from arte_plugin.config.probe import RacingArgs
 from arte_plugin.show.tables import markdown_table
+from docs.generated import DOCS, write_or_check
 
-TARGET = Path(__file__).with_name("fewer-calls.md")
-DATA = Path(__file__).parents[1] / "benchmarks" / "fewer_calls"
+DATA = Path(__file__).parent
 
 POLICIES = {
     "racing": "`probe.budget: racing`",
@@ -68,7 +66,7 @@ def main() -> int:
     page = (DATA / "page.md").read_text(encoding="utf-8")
     for key, value in values.items():
         page = page.replace(f"{{{{{key}}}}}", str(value))
-    return write_or_check(TARGET, page)
+    return write_or_check(DOCS / "fewer-calls.md", page)
 
 
 def _by_task(tasks: Mapping[str, Any], table: Any) -> str:

@@ -1,8 +1,8 @@
 """Write the figures of `docs/recipes.md`; with `--check`, fail when they are stale.
 
-    python docs/make_recipes.py [--check]
+    python -m benchmarks.teacher_rate.make_page [--check]
 
-They come from `benchmarks/teacher_rate/results.json` and from the recipe itself.
+They come from `results.json` beside this.
 """
 
 import json
@@ -11,18 +11,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from generated import fill_or_check
-
 from arte_plugin.rows import wilson
 from arte_plugin.show.tables import markdown_table
+from docs.generated import DOCS, fill_or_check
 
-TARGET = Path(__file__).with_name("recipes.md")
-RESULTS = Path(__file__).parents[1] / "benchmarks" / "teacher_rate" / "results.json"
+RESULTS = Path(__file__).with_name("results.json")
 
 
 def main() -> int:
+    """Fill the page's part in."""
     rows = json.loads(RESULTS.read_text(encoding="utf-8"))
-    return fill_or_check(TARGET, {"sweep": markdown_table(_sweep(rows))})
+    return fill_or_check(DOCS / "recipes.md", {"sweep": markdown_table(_sweep(rows))})
 
 
 def _sweep(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
