@@ -26,7 +26,7 @@ from arte_plugin.engines.base import Completion
 from arte_plugin.language import answers, prompts
 from arte_plugin.language.question_tags import parse_questions
 from arte_plugin.language.rendering import Renderer
-from arte_plugin.models.asking import Model
+from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Draft, Question, Response
 from arte_plugin.stages import irt, preference_set, racing

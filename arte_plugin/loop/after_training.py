@@ -5,9 +5,11 @@ from dataclasses import asdict, replace
 
 from arte_plugin import ranks, versions
 from arte_plugin.loop.check_alignment import aligned_teacher
-from arte_plugin.models.asking import keys_and_values, student_dtype, teacher_model
 from arte_plugin.models.identity import fingerprint_model
+from arte_plugin.models.loading import keys_and_values
 from arte_plugin.models.memory import logged_peaks
+from arte_plugin.models.student import student_dtype
+from arte_plugin.models.teacher import teacher_model
 from arte_plugin.rows import Draft, Dropped, Score, TailoredExample, read_rows
 from arte_plugin.run.earlier_config import enter_trainings
 from arte_plugin.run.folder import Files, Made, question_count

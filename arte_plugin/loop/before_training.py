@@ -7,7 +7,10 @@ from functools import cache, partial
 from typing import Any
 
 from arte_plugin.data.aligned_on import without_repeats
-from arte_plugin.models.asking import Model, asking_renderer, student_model, teacher_model
+from arte_plugin.models.model import Model
+from arte_plugin.models.renderers import asking_renderer
+from arte_plugin.models.student import student_model
+from arte_plugin.models.teacher import teacher_model
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rows import (
     AnswerLikelihood,

@@ -11,7 +11,9 @@ from arte_plugin.data.aligned_on import preference_set_of
 from arte_plugin.data.same_question import comparable
 from arte_plugin.data.tasks import Task
 from arte_plugin.errors import StageError, TeacherError
-from arte_plugin.models.asking import Model, student_model, teacher_model
+from arte_plugin.models.model import Model
+from arte_plugin.models.student import student_model
+from arte_plugin.models.teacher import teacher_model
 from arte_plugin.rows import Draft, PreferencePair, PreferenceQuestion, Probe, read_rows
 from arte_plugin.run.folder import Files, Made
 from arte_plugin.run.manifest import Count, hash_file

@@ -16,8 +16,8 @@ import yaml
 
 from arte_plugin.config.check import raw_config
 from arte_plugin.errors import StageError
-from arte_plugin.models.asking import student_dtype
 from arte_plugin.models.identity import fingerprint_model
+from arte_plugin.models.student import student_dtype
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rows import Result, write_text
 from arte_plugin.run.folder import Made

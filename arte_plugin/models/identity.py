@@ -160,3 +160,10 @@ def _hub_revision(repository: str, revision: str | None) -> str:
         ) from error
     # …/snapshots/REVISION/config.json
     return f"{repository}@{config.parent.name}"
+
+
+def tokenizer_hash(tokenizer) -> str:
+    """Axolotl may change the tokenizer (chat template, added tokens), so the files do not tell all."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    content = backend.to_str() if backend is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256(f"{content}\0{tokenizer.chat_template}\0{tokenizer.special_tokens_map}".encode()).hexdigest()

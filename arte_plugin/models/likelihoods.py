@@ -7,7 +7,7 @@ from itertools import groupby
 from arte_plugin import ranks
 from arte_plugin.engines.base import Likelihood, Reply, Weighs
 from arte_plugin.errors import ConfigError
-from arte_plugin.models.asking import Model
+from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import LIKELIHOODS, reply_key
 from arte_plugin.show.progress import progress_line
 

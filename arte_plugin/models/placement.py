@@ -37,6 +37,14 @@ def take_own_gpu() -> None:
         torch.cuda.set_device(own_gpu())
 
 
+def stay_on_cpu(cfg: Any) -> None:
+    """With several ranks Axolotl sends each to an accelerator of its own number, there or not."""
+    import torch
+
+    if ranks.world_size() > 1 and not torch.accelerator.is_available():
+        cfg["device_map"] = {"": "cpu"}
+
+
 def device_map(cfg: Mapping[str, Any]) -> Any:
     """`device_map` for the teacher that `cfg` describes, Axolotl's config of it, when it is loaded to write.
 

@@ -14,7 +14,7 @@ from arte_plugin.config.teacher import TeacherArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.language.chat_template import SWITCHES, ChatTemplate, OpenThoughtError
 from arte_plugin.language.rendering import Renderer
-from arte_plugin.models.asking import asking_renderer
+from arte_plugin.models.renderers import asking_renderer
 
 #: Words in a model's name.
 _CHAT_WORDS = {"instruct", "chat", "it", "assistant", "thinking", "reasoning"}

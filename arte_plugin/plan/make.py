@@ -10,8 +10,8 @@ from arte_plugin.config.engines import AutoEngineArgs, TransformersEngineArgs
 from arte_plugin.config.student import StudentArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.models import gpus_seen
-from arte_plugin.models.asking import student_dtype
 from arte_plugin.models.auto_engine import Choice, Machine, settled
+from arte_plugin.models.student import student_dtype
 from arte_plugin.plan import disk, memory, rates, shapes, sizes
 from arte_plugin.plan.calls import works
 from arte_plugin.plan.lengths import longest_rows

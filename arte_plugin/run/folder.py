@@ -10,8 +10,8 @@ from typing import Any
 
 from arte_plugin import ranks, versions
 from arte_plugin.models import memory
-from arte_plugin.models.asking import Model, Usage
 from arte_plugin.models.kept import KeptEngine
+from arte_plugin.models.model import Model, Usage
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rows import Dropped, write_rows, write_text
 from arte_plugin.run.manifest import Count, Manifest, StageRecord, count_rows, hash_of

@@ -38,7 +38,7 @@ class StageRecord:
     inputs_hash: str
     inputs: dict[str, Any]
     counts: list[Count]
-    #: Requests, how many of them a model answered, tokens, seconds of generation (`asking.Usage`).
+    #: Requests, how many of them a model answered, tokens, seconds of generation (`models.model.Usage`).
     usage: dict[str, float]
     seconds: float
     finished: str

@@ -17,11 +17,13 @@ from arte_plugin.config.tasks import AnswerType
 from arte_plugin.data import aligned_on, local_files
 from arte_plugin.data.tasks import Task, load_tasks
 from arte_plugin.models import auto_engine
-from arte_plugin.models.asking import Model, stay_on_cpu, student_dtype, tokenizer_hash
 from arte_plugin.models.auto_engine import Choice
-from arte_plugin.models.identity import fingerprint_model
+from arte_plugin.models.identity import fingerprint_model, tokenizer_hash
+from arte_plugin.models.model import Model
+from arte_plugin.models.placement import stay_on_cpu
 from arte_plugin.models.prompt_style import settle
 from arte_plugin.models.request_cache import RequestCache
+from arte_plugin.models.student import student_dtype
 from arte_plugin.plan.sizes import calls_of
 from arte_plugin.rows import PreferencePair, WorkedSeed, read_rows
 from arte_plugin.run.clock import run_date

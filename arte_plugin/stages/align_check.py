@@ -24,8 +24,8 @@ from arte_plugin.engines.base import Reply
 from arte_plugin.errors import TeacherError
 from arte_plugin.language import prompts
 from arte_plugin.language.rendering import Renderer
-from arte_plugin.models.asking import Model
 from arte_plugin.models.likelihoods import ask_likelihoods
+from arte_plugin.models.model import Model
 from arte_plugin.rows import AnswerLikelihood, Draft, PreferencePair, PreferenceQuestion, Probe, wilson
 from arte_plugin.stages.likelihood import weigh
 from arte_plugin.stages.liking import Paired, Table, paired, paired_shares, sign_flip_p

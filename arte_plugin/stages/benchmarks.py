@@ -21,7 +21,7 @@ from typing import Any
 from arte_plugin import versions
 from arte_plugin.config.evaluate import EvaluateArgs
 from arte_plugin.errors import ConfigError
-from arte_plugin.models.asking import student_dtype
+from arte_plugin.models.student import student_dtype
 from arte_plugin.ranks import LOGGER
 from arte_plugin.rows import wilson, write_text
 from arte_plugin.run.manifest import hash_of

@@ -5,7 +5,7 @@ from arte_plugin.config.tasks import AnswerType
 from arte_plugin.data.tasks import Task
 from arte_plugin.errors import TeacherError
 from arte_plugin.language import prompts
-from arte_plugin.models.asking import Model
+from arte_plugin.models.model import Model
 from arte_plugin.rows import Draft, Dropped
 from arte_plugin.stages.agreement import majority, reason_to_drop
 from arte_plugin.stages.writing import write_questions, write_rationales

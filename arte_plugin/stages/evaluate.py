@@ -23,7 +23,7 @@ from arte_plugin.errors import DataError
 from arte_plugin.language import prompts
 from arte_plugin.language.answers import judge
 from arte_plugin.language.rendering import Renderer
-from arte_plugin.models.asking import student_dtype
+from arte_plugin.models.student import student_dtype
 from arte_plugin.models.student_replies import ANSWER_TOKENS, StudentReply
 from arte_plugin.rows import Result, split_lines, wilson, write_text
 from arte_plugin.run.manifest import hash_of

@@ -11,8 +11,8 @@ from arte_plugin.config.probe import ProbeArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Reply
 from arte_plugin.language import prompts
-from arte_plugin.models.asking import Model
 from arte_plugin.models.likelihoods import ask_likelihoods
+from arte_plugin.models.model import Model
 from arte_plugin.rows import AnswerLikelihood, Draft, PreferenceQuestion, Score, wilson
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from arte_plugin.config.probe import ProbeArgs
 from arte_plugin.data.tasks import Task
-from arte_plugin.models.asking import Model
+from arte_plugin.models.model import Model
 from arte_plugin.rows import Draft, Response, iter_rows
 from arte_plugin.stages import STAGES
 from arte_plugin.stages.preference_set import preference_question

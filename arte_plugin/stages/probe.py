@@ -9,7 +9,7 @@ from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Request
 from arte_plugin.errors import DataError
 from arte_plugin.language import answers, prompts
-from arte_plugin.models.asking import Model
+from arte_plugin.models.model import Model
 from arte_plugin.models.student_replies import Ask, StudentReply, student_replies
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, Score, wilson
 from arte_plugin.stages import racing

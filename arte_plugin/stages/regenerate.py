@@ -14,7 +14,7 @@ from arte_plugin.data.aligned_on import without_repeats
 from arte_plugin.data.tasks import Task
 from arte_plugin.errors import DataError, TeacherError
 from arte_plugin.language import prompts
-from arte_plugin.models.asking import Model
+from arte_plugin.models.model import Model
 from arte_plugin.rows import Draft, Dropped, TailoredExample
 from arte_plugin.stages.agreement import majority, reason_to_drop
 from arte_plugin.stages.arms import ARMS, Source, cut_to_equal_size, drafted_examples, uses_drafts

@@ -9,8 +9,8 @@ from typing import Any
 from arte_plugin.config.student import StudentArgs
 from arte_plugin.engines.base import Completion, Engine, Keep, Request, plan_batches
 from arte_plugin.language.rendering import Renderer
-from arte_plugin.models.asking import student_dtype
 from arte_plugin.models.memory import release
+from arte_plugin.models.student import student_dtype
 from arte_plugin.models.student_replies import StudentReply, student_replies
 from arte_plugin.ranks import LOGGER
 from arte_plugin.stages.sft import TrainedStudent

@@ -11,7 +11,7 @@ from arte_plugin.config.elicit import ElicitArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.errors import TeacherError
 from arte_plugin.language import answers, prompts
-from arte_plugin.models.asking import Model
+from arte_plugin.models.model import Model
 from arte_plugin.rows import Dropped, WorkedSeed
 from arte_plugin.stages.writing import write_rationales
 

@@ -15,7 +15,7 @@ from arte_plugin.engines.base import Completion, Request
 from arte_plugin.errors import TeacherError
 from arte_plugin.language import answers, prompts
 from arte_plugin.language.question_tags import begun_before, parse_questions
-from arte_plugin.models.asking import Model
+from arte_plugin.models.model import Model
 from arte_plugin.rows import Dropped, content_id
 
 #: Questions asked for without a single usable one after which a teacher is given up.

@@ -8,7 +8,7 @@ from typing import Any
 
 from arte_plugin import ranks
 from arte_plugin.config.entries import SENTINEL
-from arte_plugin.models.asking import stay_on_cpu
+from arte_plugin.models.placement import stay_on_cpu
 from arte_plugin.run.manifest import hash_of
 from arte_plugin.run.run import Run
 from arte_plugin.training import checkpoints, dpo_rows

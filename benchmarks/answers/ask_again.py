@@ -15,8 +15,8 @@ import yaml
 
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.data.tasks import Task
-from arte_plugin.models.asking import student_model
 from arte_plugin.models.request_cache import RequestCache
+from arte_plugin.models.student import student_model
 from arte_plugin.rows import Draft, PreferenceQuestion, read_rows, write_text
 from arte_plugin.stages.probe import Tally, probe
 

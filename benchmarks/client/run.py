@@ -47,7 +47,7 @@ def _measure(model_dir: str, count: int, prompts: str) -> dict[str, object]:
     from arte_plugin.engines.dialects import Writer
     from arte_plugin.engines.server import BATCH, ServerEngine
     from arte_plugin.language.rendering import Renderer
-    from arte_plugin.models.asking import Model
+    from arte_plugin.models.model import Model
     from arte_plugin.models.request_cache import RequestCache
 
     renderer = Renderer(AutoTokenizer.from_pretrained(model_dir), "auto")

@@ -15,8 +15,9 @@ import yaml
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.probe import ProbeArgs
 from arte_plugin.data.tasks import Task, load_task
-from arte_plugin.models.asking import Model, student_model
+from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
+from arte_plugin.models.student import student_model
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, read_rows
 from arte_plugin.run.folder import RunFolder
 from arte_plugin.stages.likelihood import weigh

@@ -21,7 +21,7 @@ import torch
 
 from arte_plugin.config.probe import ProbeArgs, RacingArgs
 from arte_plugin.data.tasks import Task
-from arte_plugin.models.asking import Model
+from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Draft, PreferenceQuestion
 from arte_plugin.stages.likelihood import weigh

@@ -93,7 +93,7 @@ def _stage(folder: Path, rows: int) -> dict[str, Any]:
     from arte_plugin.config.probe import ProbeArgs
     from arte_plugin.config.tasks import TaskArgs
     from arte_plugin.data.tasks import Task
-    from arte_plugin.models.asking import Model
+    from arte_plugin.models.model import Model
     from arte_plugin.models.request_cache import RequestCache
     from arte_plugin.rows import Draft, PreferenceQuestion, write_rows
     from arte_plugin.run.manifest import hash_file

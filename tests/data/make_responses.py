@@ -17,8 +17,8 @@ import yaml
 
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.data.tasks import load_task
-from arte_plugin.models.asking import student_model
 from arte_plugin.models.request_cache import RequestCache
+from arte_plugin.models.student import student_model
 from arte_plugin.rows import Response
 from arte_plugin.stages.respond import respond
 

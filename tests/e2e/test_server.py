@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from arte_plugin.config.engines import TransformersEngineArgs
-from arte_plugin.models.asking import student_model
 from arte_plugin.models.request_cache import RequestCache
+from arte_plugin.models.student import student_model
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, read_rows
 from arte_plugin.run.run import Run
 from arte_plugin.stages.probe import probe

@@ -17,7 +17,7 @@ from arte_plugin.engines.base import Completion, Likelihood
 from arte_plugin.errors import ConfigError, StageError
 from arte_plugin.loop import loop
 from arte_plugin.loop.check_alignment import _ask_teachers
-from arte_plugin.models.asking import Model
+from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import PreferencePair, PreferenceQuestion, Question
 from arte_plugin.run.manifest import Manifest

@@ -9,7 +9,7 @@ from arte_plugin.config.tasks import TaskArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Completion, Request
 from arte_plugin.errors import DataError
-from arte_plugin.models.asking import Model
+from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Draft, Question
 from arte_plugin.stages.arms import ARMS, alike, cut_to_equal_size, drafted_examples

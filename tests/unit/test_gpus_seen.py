@@ -5,8 +5,8 @@ import torch
 
 from arte_plugin.config.student import StudentArgs
 from arte_plugin.models import gpus_seen
-from arte_plugin.models.asking import student_dtype
 from arte_plugin.models.auto_engine import Machine
+from arte_plugin.models.student import student_dtype
 from arte_plugin.plan.make import probing_dtype
 
 STUDENT = StudentArgs(base_model="org/student")

@@ -5,8 +5,9 @@ from axolotl.utils.dict import DictDefault
 
 from arte_plugin import versions
 from arte_plugin.config.arte import ArteArgs
-from arte_plugin.models.asking import student_model, teacher_model
 from arte_plugin.models.request_cache import RequestCache
+from arte_plugin.models.student import student_model
+from arte_plugin.models.teacher import teacher_model
 from tests.tiny import tiny_model
 
 

@@ -12,7 +12,7 @@ from arte_plugin.engines.dialects import Writer
 from arte_plugin.engines.own_server import OwnServer
 from arte_plugin.engines.server import ServerEngine
 from arte_plugin.loop import after_training
-from arte_plugin.models.asking import Model
+from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.run.folder import RunFolder
 from arte_plugin.run.manifest import Count

@@ -14,8 +14,8 @@ from arte_plugin.engines.likelihood import log_likelihoods, reply_tokens  # noqa
 from arte_plugin.engines.transformers import TransformersEngine  # noqa: E402
 from arte_plugin.errors import DataError  # noqa: E402
 from arte_plugin.language.rendering import Renderer  # noqa: E402
-from arte_plugin.models.asking import Model  # noqa: E402
 from arte_plugin.models.likelihoods import ask_likelihoods  # noqa: E402
+from arte_plugin.models.model import Model  # noqa: E402
 from arte_plugin.models.request_cache import LIKELIHOODS, RequestCache, reply_key  # noqa: E402
 from arte_plugin.rows import AnswerLikelihood, Draft  # noqa: E402
 from arte_plugin.stages.likelihood import likelihood_scores  # noqa: E402

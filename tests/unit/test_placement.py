@@ -15,8 +15,8 @@ from arte_plugin.engines.base import Request
 from arte_plugin.engines.transformers import TransformersEngine
 from arte_plugin.errors import StageError
 from arte_plugin.models import placement
-from arte_plugin.models.asking import teacher_model
 from arte_plugin.models.request_cache import RequestCache
+from arte_plugin.models.teacher import teacher_model
 from arte_plugin.plugin import ArtePlugin
 from tests.tiny import tiny_model
 

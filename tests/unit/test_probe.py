@@ -9,7 +9,7 @@ from arte_plugin.config.probe import ProbeArgs
 from arte_plugin.config.tasks import TaskArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Completion
-from arte_plugin.models.asking import Model
+from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, iter_rows, read_rows, write_rows
 from arte_plugin.stages import probe as stage

@@ -18,7 +18,7 @@ from pathlib import Path
 from arte_plugin import ranks; from arte_plugin.ranks import heartbeat
 from arte_plugin.engines.base import Completion, Request
 from arte_plugin.errors import StageError, shown_errors
-from arte_plugin.models.asking import Model
+from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 
 folder, place, end = Path(sys.argv[1]), sys.argv[2], sys.argv[3]

@@ -16,9 +16,10 @@ from arte_plugin.config.tasks import QuestionsArgs, TaskArgs
 from arte_plugin.data.sources import read_source
 from arte_plugin.errors import ConfigError
 from arte_plugin.models import identity, serving
-from arte_plugin.models.asking import student_model, teacher_model
 from arte_plugin.models.identity import fingerprint_files
 from arte_plugin.models.request_cache import RequestCache
+from arte_plugin.models.student import student_model
+from arte_plugin.models.teacher import teacher_model
 from arte_plugin.plan import shapes
 from arte_plugin.run.source import SourceRun
 from arte_plugin.stages import sft

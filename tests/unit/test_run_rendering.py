@@ -8,7 +8,8 @@ from transformers import AutoTokenizer
 
 from arte_plugin.errors import ConfigError
 from arte_plugin.loop import after_training
-from arte_plugin.models.asking import student_model, teacher_model
+from arte_plugin.models.student import student_model
+from arte_plugin.models.teacher import teacher_model
 from arte_plugin.run import clock
 from arte_plugin.run.run import Run
 from arte_plugin.stages import benchmarks

@@ -18,7 +18,7 @@ from arte_plugin.engines.server import ServerEngine
 from arte_plugin.engines.server_queue import ServerQueue
 from arte_plugin.errors import ServerError
 from arte_plugin.language.rendering import Renderer
-from arte_plugin.models.asking import Model
+from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.ranks import LOGGER
 from tests.shipped_templates import shipped, tokenizer_for

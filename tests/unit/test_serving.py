@@ -9,9 +9,9 @@ from arte_plugin.config.engines import ServerEngineArgs
 from arte_plugin.engines.base import Request
 from arte_plugin.engines.own_server import command_words
 from arte_plugin.errors import ConfigError
-from arte_plugin.models.asking import student_model
 from arte_plugin.models.request_cache import RequestCache, request_key
 from arte_plugin.models.serving import requests_at_a_time, served_by, server_identity, server_loader
+from arte_plugin.models.student import student_model
 from tests.tiny import tiny_model
 
 TASK = {"name": "sums", "description": "Add.", "questions": {"path": "none.jsonl"}}

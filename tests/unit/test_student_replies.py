@@ -12,7 +12,7 @@ from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Completion, Request
 from arte_plugin.errors import StageError
 from arte_plugin.language import prompts
-from arte_plugin.models.asking import Model
+from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.models.student_replies import ANSWER_TOKENS, student_replies
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, Question, Response, Score, read_rows, write_rows

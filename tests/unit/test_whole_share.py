@@ -3,8 +3,8 @@
 import pytest
 
 from arte_plugin.engines.base import Completion, Request
-from arte_plugin.models import asking, placement
-from arte_plugin.models.asking import Model
+from arte_plugin.models import loading, placement
+from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from tests.plain import PlainRenderer
 
@@ -79,9 +79,9 @@ def test_what_was_answered_before_a_failure_is_not_asked_again(tmp_path):
 def test_a_gpu_makes_it_so_unless_the_yaml_says_a_number(monkeypatch):
     for device, yaml, expected in (
         ("cpu", None, (16, False)),
-        ("cuda:0", None, (asking.LIKELIHOODS_AT_A_TIME, True)),
+        ("cuda:0", None, (loading.LIKELIHOODS_AT_A_TIME, True)),
         ("cuda:0", 8, (8, False)),
         ("cpu", 8, (8, False)),
     ):
         monkeypatch.setattr(placement, "device", lambda device=device: device)
-        assert tuple(asking._batches(yaml, 16).values()) == expected
+        assert tuple(loading.batches(yaml, 16).values()) == expected

@@ -9,7 +9,7 @@ from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Completion
 from arte_plugin.errors import TeacherError
 from arte_plugin.language import prompts
-from arte_plugin.models.asking import Model
+from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Question
 from arte_plugin.stages.evaluate import question_rows

@@ -11,8 +11,9 @@ import yaml
 from arte_plugin.config.engines import TransformersEngineArgs
 from arte_plugin.engines.base import Request
 from arte_plugin.language.prompts import RATIONALE_STOP
-from arte_plugin.models.asking import student_model, teacher_model
 from arte_plugin.models.request_cache import RequestCache
+from arte_plugin.models.student import student_model
+from arte_plugin.models.teacher import teacher_model
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, TailoredExample, read_rows
 from arte_plugin.run.run import Run
 from arte_plugin.stages.probe import probe_request

@@ -15,8 +15,8 @@ import pytest
 
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.engines.base import Request
-from arte_plugin.models.asking import student_model
 from arte_plugin.models.request_cache import RequestCache
+from arte_plugin.models.student import student_model
 from tests.taught import TAUGHT
 from tests.vllm.differences import NEAR_TIE, differences, told
 

@@ -10,8 +10,8 @@ from arte_plugin.config.arte import ArteArgs
 from arte_plugin.engines.base import Request
 from arte_plugin.engines.own_server import OwnServer
 from arte_plugin.language import prompts
-from arte_plugin.models.asking import student_model
 from arte_plugin.models.request_cache import RequestCache
+from arte_plugin.models.student import student_model
 from tests.vllm.differences import NEAR_TIE, differences, told
 
 QUESTIONS = Path(__file__).parents[2] / "yaml_examples/data/kind_of_thing.jsonl"
