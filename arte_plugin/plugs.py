@@ -99,8 +99,9 @@ class Asking(Protocol):
         ...
 
     def attempts(
-        self, who: Asked, task: Task, questions: Sequence[Question], *, samples: int = 0, temperature: float = 0.7
-    ) -> list[Attempt]:
+        self, who: Asked, task: Task, questions: Sequence[Question], *, samples: int = 0, temperature: float = 0.7,
+        greedy: bool = True,
+    ) -> list[Attempt]:  # fmt: skip
         """Who's own answers to questions without any example: the greedy one, and `samples` sampled ones behind it."""
         ...
 
