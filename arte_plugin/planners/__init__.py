@@ -1,6 +1,7 @@
 """What the teacher is asked for next: one file a strategy (`plugs.Planner`)."""
 
+from arte_plugin.planners.errors import Errors
 from arte_plugin.plugs import Planner
 
 #: By the name in the YAML.
-PLANNERS: dict[str, type[Planner]] = {}
+PLANNERS: dict[str, type[Planner]] = {"errors": Errors}
