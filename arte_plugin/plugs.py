@@ -85,8 +85,10 @@ class Asking(Protocol):
     all of one, for all that you need, before you ask another.
     """
 
-    #: The teacher that this stage asks: as it was in stage 3, the aligned one in stage 6.
+    #: The teacher that this stage asks: as it was in stage 3, the aligned one in stage 6 and behind it.
     teacher: Asked
+    #: The teacher as it was before its alignment, in stages that come behind it; elsewhere the same as `teacher`.
+    before: Asked
     #: The student at hand, where a strategy is called once for each; otherwise the first.
     student: Asked
     students: Sequence[Asked]
@@ -140,6 +142,12 @@ class Evidence:
     #: Tailored examples of this run by arm, and those that earlier rounds left to be kept.
     examples: Mapping[str, Sequence[TailoredExample]] = field(default_factory=dict)
     kept: Sequence[TailoredExample] = ()
+    pairs: Sequence[PreferencePair] = ()
+    #: What went no further, of all stages that are done.
+    dropped: Sequence[Dropped] = ()
+    #: What stages have found, whole and by their names (`preference-set`, `pair`, `align-check`): the JSON beside their
+    #: rows. The same for every task.
+    reports: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Signal(Plug, Protocol):
