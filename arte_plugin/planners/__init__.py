@@ -1,7 +1,8 @@
 """What the teacher is asked for next: one file a strategy (`plugs.Planner`)."""
 
 from arte_plugin.planners.errors import Errors
+from arte_plugin.planners.gap_shares import GapShares
 from arte_plugin.plugs import Planner
 
 #: By the name in the YAML.
-PLANNERS: dict[str, type[Planner]] = {"errors": Errors}
+PLANNERS: dict[str, type[Planner]] = {"errors": Errors, "gap_shares": GapShares}
