@@ -1,7 +1,7 @@
 """Errors for the person at the terminal: what was found, where, and what to do."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from arte_plugin import last_word
@@ -42,3 +42,8 @@ def shown_errors() -> Iterator[None]:
         last_word.repeat_below_launcher(said)
         last_word.is_said()
         raise SystemExit(1) from None
+
+
+def any_of(names: Sequence[str]) -> str:
+    """Names as a message offers them: "a, b or c"."""
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -30,7 +30,7 @@ from arte_plugin.run.clock import run_date
 from arte_plugin.run.folder import RunFolder
 from arte_plugin.run.manifest import Count, hash_file, hash_of
 from arte_plugin.run.source import SourceRun
-from arte_plugin.stages import STAGES, benchmarks, worked_examples
+from arte_plugin.stages import STAGES, benchmark_tasks, worked_examples
 from arte_plugin.stages.arms import uses_drafts
 from arte_plugin.stages.respondents import Respondent, respondents
 from arte_plugin.training import (
@@ -74,7 +74,7 @@ class Run:
         for one in self.respondents:
             fingerprint_model(one.settings.base_model, one.settings.revision)
         aligned_weights.refuse_pieces_without_checkpoint(cfg)
-        benchmarks.check_names(self.args.evaluate.benchmarks)
+        benchmark_tasks.check_names(self.args.evaluate.benchmarks)
         precision.check_installed(self.args.students)
         self.source = (
             SourceRun(self.args.from_run, self.cfg, self.args.from_run_revision) if self.args.from_run else None

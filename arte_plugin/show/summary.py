@@ -99,8 +99,9 @@ def _gap_tables(folder: Path) -> str:
 
 
 def _result_tables(folder: Path) -> str:
+    from arte_plugin.show.benchmark_table import benchmark_lines, notes
     from arte_plugin.show.results import result_lines
-    from arte_plugin.stages.benchmarks import benchmark_lines, notes, read_benchmarks
+    from arte_plugin.stages.benchmark_results import read_benchmarks
     from arte_plugin.stages.compare import Comparison, comparison_lines
 
     report = json.loads((folder / "results.json").read_text(encoding="utf-8"))

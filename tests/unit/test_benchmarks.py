@@ -10,7 +10,10 @@ from arte_plugin.config.evaluate import EvaluateArgs
 from arte_plugin.config.student import StudentArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.rows import wilson
+from arte_plugin.show.benchmark_table import benchmark_lines
+from arte_plugin.stages import benchmark_tasks
 from arte_plugin.stages import benchmarks as stage
+from arte_plugin.stages.benchmark_results import FILE, TABLE, BenchmarkResult, read_benchmarks
 from arte_plugin.stages.sft import TrainedStudent
 from arte_plugin.stages.student_lm import Candidate
 from tests.hub_cache import ARC, FACTS, put_arc, put_into_cache
@@ -54,15 +57,15 @@ def candidates(**students: Path) -> list[Candidate]:
 
 def test_a_name_that_lm_eval_does_not_know_is_refused_with_the_nearest():
     with pytest.raises(ConfigError, match=r"no task or group 'arc_esy'; did you mean .*arc_easy"):
-        stage.check_names(["gsm8k", "arc_esy"])
-    stage.check_names(["gsm8k", "arc_easy", "arc_challenge", "piqa", "commonsense_qa", "mmlu", "ai2_arc"])
+        benchmark_tasks.check_names(["gsm8k", "arc_esy"])
+    benchmark_tasks.check_names(["gsm8k", "arc_easy", "arc_challenge", "piqa", "commonsense_qa", "mmlu", "ai2_arc"])
 
 
 def test_lm_eval_is_not_asked_for_its_tasks_where_no_benchmark_is_named(monkeypatch):
-    monkeypatch.setattr(stage, "_manager", None)
-    stage.check_names([])
+    monkeypatch.setattr(benchmark_tasks, "_manager", None)
+    benchmark_tasks.check_names([])
     with pytest.raises(TypeError):
-        stage.check_names(["gsm8k"])
+        benchmark_tasks.check_names(["gsm8k"])
 
 
 @pytest.mark.parametrize(
@@ -116,8 +119,8 @@ def test_multiple_choice_gives_the_number_of_a_direct_computation(cache, student
         "1.0",
     )
     assert made.skipped == [] and made.settings["chat_template"] is False
-    assert stage.read_benchmarks(tmp_path) == made
-    assert f"| arc_easy | 0 | base | acc_norm | 6 | {100 * row.value:.1f} % |" in (tmp_path / stage.TABLE).read_text()
+    assert read_benchmarks(tmp_path) == made
+    assert f"| arc_easy | 0 | base | acc_norm | 6 | {100 * row.value:.1f} % |" in (tmp_path / TABLE).read_text()
 
 
 def test_a_student_is_asked_as_by_lm_evals_own_command(cache, student, tmp_path):
@@ -180,7 +183,7 @@ def test_what_was_asked_is_not_asked_again(cache, student, tmp_path, monkeypatch
     with pytest.raises(AssertionError, match="asked again"):
         stage.run_benchmarks(students, make_args("arc_easy", limit=2), {}, tmp_path)
     # The tables of another limit are not left for this one's.
-    assert stage.read_benchmarks(tmp_path) is None
+    assert read_benchmarks(tmp_path) is None
 
 
 def test_without_its_data_a_benchmark_is_skipped_and_tried_again(cache, student, tmp_path, caplog):
@@ -197,7 +200,7 @@ def test_without_its_data_a_benchmark_is_skipped_and_tried_again(cache, student,
         "benchmark piqa skipped",
         "benchmark arc_challenge skipped",
     ]
-    assert stage.read_benchmarks(tmp_path) == made
+    assert read_benchmarks(tmp_path) == made
 
     put_arc(cache, "ARC-Challenge", ARC[:3])
     again = stage.run_benchmarks(students, make_args(*names), {}, tmp_path)
@@ -214,7 +217,7 @@ def test_a_hub_out_of_reach_is_no_data_too(cache, tmp_path, monkeypatch):
         monkeypatch.setattr(module, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", nowhere)
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", nowhere)
-    tasks, (skipped,) = stage._load(["piqa"], tmp_path)
+    tasks, (skipped,) = benchmark_tasks.load_tasks(["piqa"], tmp_path)
     assert tasks == {} and "did not come from the Hub" in skipped.reason
 
 
@@ -225,18 +228,18 @@ def test_data_that_a_task_can_not_read_is_an_error_not_a_skip(cache, student, tm
 
 
 def test_no_benchmarks_leave_no_table_of_an_earlier_run(tmp_path):
-    (tmp_path / stage.FILE).write_text("{}")
+    (tmp_path / FILE).write_text("{}")
     assert stage.run_benchmarks([], make_args(), {}, tmp_path).results == []
-    assert stage.read_benchmarks(tmp_path) is None
+    assert read_benchmarks(tmp_path) is None
 
 
 def read_samples(folder: Path, arm: str, task: str) -> list[dict]:
     return [json.loads(x) for x in (folder / "benchmark_samples" / arm / f"{task}.jsonl").read_text().splitlines()]
 
 
-def row(benchmark: str, arm: str, right: int, n: int = 100, **changes) -> stage.BenchmarkResult:
+def row(benchmark: str, arm: str, right: int, n: int = 100, **changes) -> BenchmarkResult:
     low, high = wilson(right, n)
-    made = stage.BenchmarkResult(
+    made = BenchmarkResult(
         benchmark=benchmark, task=benchmark, arm=arm, shots=0, metric="acc", filter="none", higher_is_better=True, n=n,
         value=right / n, share=True, stderr=0.05, low=low, high=high, version="1", metrics={},
     )  # fmt: skip
@@ -251,27 +254,27 @@ def test_the_average_is_over_the_same_benchmarks_for_every_arm():
         row("b", "arte", 50),
         row("c", "arte", 99),
     ]
-    lines = stage.benchmark_lines(rows)
+    lines = benchmark_lines(rows)
     assert [line[:6] for line in lines[-2:]] == [
         ["(average)", "", "base", "", "200", "30.0 %"],
         ["(average)", "", "arte", "", "200", "50.0 %"],
     ]
     low, high = map(float, lines[-1][6].split(" to "))
     assert 42 < low < 44 and 56 < high < 58
-    assert "(average)" not in [line[0] for line in stage.benchmark_lines(rows[:2])]
+    assert "(average)" not in [line[0] for line in benchmark_lines(rows[:2])]
 
 
 def test_a_group_is_one_line_and_counts_once():
     group = [
         row("group", "base", right, task=f"part{right}", shots=shots) for right, shots in ((0, 5), (50, 5), (100, 5))
     ]
-    lines = stage.benchmark_lines([*group, row("a", "base", 90)])
+    lines = benchmark_lines([*group, row("a", "base", 90)])
     assert lines[1][:6] == ["group", "5", "base", "acc", "300", "50.0 %"]
     assert lines[-1][:6] == ["(average)", "", "base", "", "400", "70.0 %"]
 
 
 def test_what_is_no_share_is_shown_in_its_own_unit_and_kept_out_of_the_average():
     words = row("words", "base", 0, value=21.5, share=False, low=20.0, high=23.0, metric="ppl", higher_is_better=False)
-    lines = stage.benchmark_lines([words, row("a", "base", 90), row("b", "base", 70)])
+    lines = benchmark_lines([words, row("a", "base", 90), row("b", "base", 70)])
     assert lines[1] == ["words", "0", "base", "ppl, less is better", "100", "21.500", "20.000 to 23.000"]
     assert lines[-1][5] == "80.0 %"

@@ -8,6 +8,7 @@ from importlib import resources
 from typing import Any
 
 from arte_plugin.data.local_files import is_local
+from arte_plugin.errors import any_of
 
 #: The files, in the order in which they are shown. A family of one task has that task's name.
 FAMILIES = ("bbh", "gsm8k", "arc", "piqa", "commonsense_qa")
@@ -33,7 +34,7 @@ def members(preset: object) -> list[str]:
     close = difflib.get_close_matches(str(preset).lower(), dict.fromkeys([*known, *FAMILIES]), n=3)
     families = ", ".join(f"{one} ({len(family(one))} tasks)" if len(family(one)) > 1 else one for one in FAMILIES)
     raise ValueError(
-        f"there is no preset {preset!r}{f'; did you mean {_any_of(close)}?' if close else '.'} The families are "
+        f"there is no preset {preset!r}{f'; did you mean {any_of(close)}?' if close else '.'} The families are "
         f"{families}; `arte presets` lists every preset"
     )
 
@@ -106,7 +107,3 @@ def _expanded(preset: str, own: dict[str, Any]) -> dict[str, Any]:
 def _path(source: Any) -> str | None:
     path = source.get("path") if isinstance(source, Mapping) else None
     return path if isinstance(path, str) else None
-
-
-def _any_of(names: list[str]) -> str:
-    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
