@@ -59,6 +59,9 @@ class Plug(Protocol):
     Settings: ClassVar[type[Block]]
     #: Raised when the same inputs come out otherwise; it is among the inputs of the stage.
     version: ClassVar[int]
+    #: What it asks of whom, in a few words, for the table of docs/strategies.md: `nothing`, `the student: 8 replies a
+    #: question`. The same in figures is `calls`. What it does is said by the first line of the class's docstring.
+    costs: ClassVar[str]
 
     def __init__(self, settings: Any) -> None: ...
 

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.block import Block
+from arte_plugin.config.plugs import POINTS
 from arte_plugin.config.tasks import QuestionsArgs
 from docs.generated import DOCS, write_or_check
 
@@ -32,9 +33,29 @@ datasets:
 
 """
 
+STRATEGIES = """\
+# Strategies
+
+The keys of strategies that have any, wherever the YAML names them: `name`, or `{name: {key: value}}`. What each does is
+in [strategies.md](strategies.md).
+"""
+
 
 def main() -> int:
-    return write_or_check(DOCS / "configuration.md", HEAD + "\n".join(_sections("arte", ArteArgs)))
+    return write_or_check(
+        DOCS / "configuration.md", HEAD + "\n".join([*_sections("arte", ArteArgs), STRATEGIES, *_strategies()])
+    )
+
+
+def _strategies() -> list[str]:
+    """The settings of each strategy that has any, under its own name."""
+    return [
+        section
+        for point, (known, _) in POINTS.items()
+        for name, kind in known.items()
+        if kind.Settings.model_fields
+        for section in _sections(f"{point.removesuffix('s')}: {name}", kind.Settings)
+    ]
 
 
 def _sections(path: str, block: type[Block]) -> list[str]:

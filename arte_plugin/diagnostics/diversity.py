@@ -65,6 +65,7 @@ class Diversity:
 
     Settings: ClassVar[type[Block]] = DiversitySettings
     version: ClassVar[int] = 1
+    costs: ClassVar[str] = "nothing"
     title: ClassVar[str] = "Diversity of what the students learn from"
 
     def __init__(self, settings: DiversitySettings):

@@ -21,6 +21,7 @@ class Length:
 
     Settings: ClassVar[type[Block]] = NoSettings
     version: ClassVar[int] = 1
+    costs: ClassVar[str] = "nothing"
     title: ClassVar[str] = "Length of what is chosen and rejected, in characters"
 
     def __init__(self, settings: NoSettings):

@@ -42,6 +42,7 @@ class SimilarQuestion:
     Settings: ClassVar[type[Block]] = SimilarQuestionArgs
     makes: ClassVar[Literal["questions", "rationale"]] = "questions"
     version: ClassVar[int] = 1
+    costs: ClassVar[str] = "nothing: the teacher's replies are those to the orders"
 
     def __init__(self, settings: SimilarQuestionArgs) -> None:
         self.settings = settings

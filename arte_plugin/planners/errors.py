@@ -79,6 +79,7 @@ class Errors:
     Settings: ClassVar[type[Block]] = ErrorsArgs
     operators: ClassVar[Sequence[str]] = ("similar_question",)
     version: ClassVar[int] = 1
+    costs: ClassVar[str] = "the student: a greedy reply to each question of `origin`"
 
     def __init__(self, settings: ErrorsArgs) -> None:
         self.settings = settings

@@ -66,6 +66,7 @@ class GapShares:
     Settings: ClassVar[type[Block]] = GapSharesArgs
     operators: ClassVar[Sequence[str]] = ()
     version: ClassVar[int] = 1
+    costs: ClassVar[str] = "teacher and student: an answer to each validation question; the student's are in the cache"
 
     def __init__(self, settings: GapSharesArgs) -> None:
         self.settings = settings

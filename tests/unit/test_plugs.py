@@ -12,6 +12,7 @@ class Length:
 
     of = "draft"
     version = 3
+    costs = "nothing"
 
     class Settings(Block):
         weight: float = 1.0
@@ -58,13 +59,22 @@ def test_a_users_own_by_its_import_path():
         (7, "a signal is its name, or"),
         ("no.such.module:Length", "can't import the signal `no.such.module:Length`: No module named 'no'"),
         (f"{__name__}:Missing", "can't import the signal"),
-        (f"{__name__}:Mute", "is no signal: it has no calls, measure (docs/extending.md)"),
+        (f"{__name__}:Mute", "is no signal: it has no calls, costs, measure (docs/extending.md)"),
     ],
 )
 def test_what_is_wrong_is_said_with_what_to_do(entry, said):
     with pytest.raises(ValueError) as error:
         plugs.chosen("signals", entry)
     assert said in str(error.value)
+
+
+def test_all_of_ours_are_what_the_contract_asks_for():
+    """`_imported` looks at a user's own; ours are told apart by mypy, which knows nothing of docstrings."""
+    for point, (known, protocol) in plugs.POINTS.items():
+        for name, kind in known.items():
+            assert not plugs._members(protocol) - set(dir(kind)), (point, name)
+            assert kind.__doc__ and kind.__doc__.splitlines()[0].endswith("."), (point, name)
+            assert isinstance(kind.costs, str) and kind.costs, (point, name)
 
 
 def test_none_stands_there_twice():
