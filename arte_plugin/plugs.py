@@ -30,6 +30,7 @@ from arte_plugin.engines.base import Completion, Likelihood, Reply
 from arte_plugin.language.answer_types import AnswerType
 from arte_plugin.plan.work import Sizes, Work
 from arte_plugin.rows import (
+    AnswerLikelihood,
     Attempt,
     Draft,
     Dropped,
@@ -154,7 +155,10 @@ class Evidence:
 
 
 class Signal(Plug, Protocol):
-    """What a draft, or a question, is worth to a student. It works in stage 3, once for each student and task."""
+    """What a draft, or a question, is worth to a student. It works in stage 3, once for each student and task.
+
+    One that reads `evidence.probes` says so in its class, `probes = True`: only then are they made.
+    """
 
     #: `draft`: its measures make s_r; `question`: they make s_q, which otherwise is the mean of a question's s_r.
     of: ClassVar[Literal["draft", "question"]]
@@ -162,8 +166,12 @@ class Signal(Plug, Protocol):
     def measure(
         self, task: Task, drafts: Sequence[Draft], preference_set: Sequence[PreferenceQuestion], evidence: Evidence,
         asking: Asking,
-    ) -> Iterator[Measure]:  # fmt: skip
-        """One measure for each draft (or question) that it has something to say of."""
+    ) -> Iterator[Measure | AnswerLikelihood]:  # fmt: skip
+        """One measure for each draft (or question) that it has something to say of, under the signal's own name.
+
+        A draft that it says nothing of is left out of the pairs, and counted. The likelihoods that it took a mean of
+        may come as well: they are kept for what chance makes of it.
+        """
         ...
 
 
