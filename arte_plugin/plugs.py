@@ -21,7 +21,7 @@ never reaches a student; its settings and its `version` are among the inputs of 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from arte_plugin.config.block import Block
 from arte_plugin.config.tasks import TaskArgs
@@ -44,6 +44,9 @@ from arte_plugin.rows import (
     Result,
     TailoredExample,
 )  # fmt: skip
+
+if TYPE_CHECKING:
+    from arte_plugin.stages.shrinkage import Shrunken
 
 #: A table: a row a list of cells, the head first.
 Lines = Sequence[Sequence[str]]
@@ -181,6 +184,8 @@ class Scored:
 
     drafts: Mapping[str, float]
     questions: Mapping[str, float]
+    #: The scores shrunk to what is usual in the task, each with its variance; worked out when asked for.
+    beliefs: "Callable[[], Shrunken]"
 
 
 @dataclass(frozen=True)
@@ -190,8 +195,8 @@ class Bounds:
     seed: int
     #: Whether a prompt and a completion fit into the teacher's `sequence_len`.
     fits: Callable[[str, str], bool]
-    #: What an answer of the task is.
-    answer: AnswerType
+    #: What an answer of the task is; None where this run doesn't know the task (published drafts).
+    answer: AnswerType | None
     #: Pairs of each level at most, and the least gap that makes one.
     question_pairs: int
     rationale_pairs: int
@@ -205,10 +210,13 @@ class Pairing(Plug, Protocol):
     trains: ClassVar[Literal["teacher", "student"]]
 
     def pairs(
-        self, task: Task, drafts: Sequence[Draft], scored: Scored, evidence: Evidence, bounds: Bounds,
+        self, task: str, drafts: Sequence[Draft], scored: Scored, evidence: Evidence, bounds: Bounds,
         rng: random.Random,
     ) -> Iterator[PreferencePair | Dropped]:  # fmt: skip
-        """The pairs, and with its reason what might have been one."""
+        """The pairs, and with its reason what might have been one. `task` is the name: drafts may be another run's.
+
+        A reason begins with the level (`question_tie`), which is what stage 4 counts it to.
+        """
         ...
 
 

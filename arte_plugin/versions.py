@@ -38,7 +38,7 @@ STAGES = {
     "probe": 1,
     # stages/consistency.py
     "probe/consistency": 1,
-    # stages/pair.py, stages/ties.py, stages/shrinkage.py; stages/gaps.py, stages/chance.py
+    # stages/pair.py, pairings/best_worst.py, stages/ties.py, stages/shrinkage.py; stages/gaps.py, stages/chance.py
     "pair": 6,
     # training/align.py, and what is set in Axolotl's config for the teacher's training
     "align": 1,

@@ -348,13 +348,12 @@ def pair(run: Run) -> None:
             return len(renderer.tokenizer(text, add_special_tokens=False)["input_ids"]) <= sequence_len
 
         cells = read_cells(scores_file, scores)
-        believed: dict[str, Shrunken] | None = None
-        if settings.min_probability:
-            usable = [one for one in drafts if one.draft_id in preferences]
-            believed = {
-                task: shrink([one for one in usable if one.task == task], scores, cells, run.weights)
-                for task in dict.fromkeys(one.task for one in usable)
-            }
+        usable = [one for one in drafts if one.draft_id in preferences]
+
+        @cache
+        def believed(task: str) -> Shrunken:
+            return shrink([one for one in usable if one.task == task], scores, cells, run.weights)
+
         pairing = (drafts, preferences, settings, run.args.seed, fits, believed, run.kinds)
         pairs, dropped = pair(*pairing)
         report = gap_report(

@@ -38,10 +38,16 @@ def student(seed, of_rationale, name="s", of_question=0.8, quality=None):
 
 
 def made(drafts, scores, cells, level="rationale", **settings):
-    believed = {"sums": shrink(drafts, scores, cells, {})} if settings.get("min_probability") else None
     limits = {"question_pairs": 400 * (level == "question"), "rationale_pairs": 400 * (level == "rationale")}
     scored = {row.draft_id: row.score for row in scores}
-    return pair(drafts, scored, PairArgs(**limits, **settings), 1, everything_fits, believed)
+    return pair(
+        drafts,
+        scored,
+        PairArgs(**limits, **settings),
+        1,
+        everything_fits,
+        lambda task: shrink(drafts, scores, cells, {}),
+    )
 
 
 def right(pairs, true):
