@@ -14,7 +14,7 @@ import yaml
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.check import check_config
 from arte_plugin.errors import ConfigError
-from arte_plugin.stages.sft import student_config
+from arte_plugin.stages.fine_tuning import student_config
 from arte_plugin.training.sharding import as_in_one_process, switched_off
 from benchmarks.gpu_check.attention import WANTED
 from benchmarks.gpu_check.config import loop_config

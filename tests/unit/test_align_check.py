@@ -30,7 +30,7 @@ from arte_plugin.show.alignment import (
     require_change,
     verdict,
 )
-from arte_plugin.stages import align_check as stage
+from arte_plugin.stages import before_after as stage
 from arte_plugin.training.align import describe
 from tests.plain import PlainRenderer
 from tests.unit.test_students import check

@@ -19,9 +19,9 @@ from arte_plugin.stages.gaps import (
     read_cells,
     technique_lines,
 )
-from arte_plugin.stages.pair import pair, rationale_ranks
+from arte_plugin.stages.pairing import pair, rationale_ranks
 from arte_plugin.stages.pilot import drafts_that_chose
-from arte_plugin.stages.probe import Tally, preference_scores
+from arte_plugin.stages.probing import Tally, preference_scores
 from arte_plugin.stages.shrinkage import Belief, Shrunken
 from tests.unit.test_pair import draft, everything_fits
 

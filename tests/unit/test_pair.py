@@ -6,7 +6,7 @@ from arte_plugin.config.pair import PairArgs
 from arte_plugin.errors import DataError
 from arte_plugin.language import prompts
 from arte_plugin.rows import Draft
-from arte_plugin.stages.pair import pair
+from arte_plugin.stages.pairing import pair
 from arte_plugin.stages.shrinkage import Belief, Shrunken
 
 

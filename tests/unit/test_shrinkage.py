@@ -6,7 +6,7 @@ import pytest
 from arte_plugin.config.pair import PairArgs
 from arte_plugin.errors import DataError
 from arte_plugin.rows import Score
-from arte_plugin.stages.pair import pair
+from arte_plugin.stages.pairing import pair
 from arte_plugin.stages.shrinkage import Belief, above, shrink
 from tests.unit.test_pair import draft, everything_fits
 

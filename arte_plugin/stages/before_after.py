@@ -27,10 +27,10 @@ from arte_plugin.language.rendering import Renderer
 from arte_plugin.models.likelihoods import ask_likelihoods
 from arte_plugin.models.model import Model
 from arte_plugin.rows import AnswerLikelihood, Draft, PreferencePair, PreferenceQuestion, Probe, wilson
+from arte_plugin.stages.choosing import preference_question
 from arte_plugin.stages.likelihood import weigh
 from arte_plugin.stages.liking import Paired, Table, paired, paired_shares, sign_flip_p
-from arte_plugin.stages.preference_set import preference_question
-from arte_plugin.stages.probe import probe
+from arte_plugin.stages.probing import probe
 from arte_plugin.stages.writing import NewQuestion, first_wave, question_requests, write_questions, write_rationales
 from arte_plugin.strategies.pairs import rendered
 
