@@ -35,7 +35,7 @@ def summary(folder: Path, args: ArteArgs | None = None) -> str:
         stages = {name: row for name, row in stages.items() if name.partition("/")[0] != "sft" or name in wanted}
     if not stages:
         return f"Nothing has been run in {folder} yet."
-    from arte_plugin.stages.set_consistency import preference_set_report
+    from arte_plugin.stages.consistency import preference_set_report
 
     old = outdated(folder, stages, args)
     table = stage_table(stages, [*STAGES, "rounds"], old)
@@ -65,7 +65,7 @@ def summary(folder: Path, args: ArteArgs | None = None) -> str:
 
 def preference_set_tables(report: Mapping[str, Any]) -> str:
     """What is known of each task's preference set, and, below it, how far probes on it agree with those on all."""
-    from arte_plugin.stages.set_consistency import preference_set_lines
+    from arte_plugin.stages.consistency import preference_set_lines
 
     # Of one task after another: where one has the lines of the task before, they are not to be taken for those.
     of_tasks = [preference_set_lines({name: task}) for name, task in report.items()]
