@@ -364,8 +364,8 @@ def content_id(*parts: str) -> str:
     return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:12]
 
 
-def wilson(correct: float, n: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of `correct` (a mean over seeds may be broken) out of `n`; (0, 1) for n = 0."""
+def wilson(correct: float, n: float) -> tuple[float, float]:
+    """The 95 % Wilson score interval of `correct` out of `n` (means over seeds may be broken); (0, 1) for n = 0."""
     if n == 0:
         return 0.0, 1.0
     z = 1.959963984540054

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, replace
 
 from arte_plugin import ranks, versions
+from arte_plugin.diagnostics.alignment import alignment_lines
 from arte_plugin.loop.check_alignment import aligned_teacher
 from arte_plugin.models.identity import fingerprint_model
 from arte_plugin.models.loading import keys_and_values
@@ -17,7 +18,6 @@ from arte_plugin.run.manifest import Count, count_rows, hash_file, hash_of
 from arte_plugin.run.run import Run
 from arte_plugin.run.trainings import Training, is_trained_over, lodges, trainings
 from arte_plugin.show.alignment import (
-    alignment_lines,
     alignment_report,
     alignment_report_of_source,
     enter_teacher,

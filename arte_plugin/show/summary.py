@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from arte_plugin.config.arte import ArteArgs
+from arte_plugin.diagnostics.alignment import alignment_lines
 from arte_plugin.rows import Result
 from arte_plugin.run.earlier_config import outdated
 from arte_plugin.run.manifest import Manifest
 from arte_plugin.run.trainings import trainings
-from arte_plugin.show.alignment import CHECK, alignment_lines, alignment_report, remarks
+from arte_plugin.show.alignment import CHECK, alignment_report, remarks
 from arte_plugin.show.tables import Lines, format_table, stage_table, wrap
 from arte_plugin.stages import STAGES
 from arte_plugin.stages.near_duplicates import near_lines, none_found
@@ -65,7 +66,7 @@ def summary(folder: Path, args: ArteArgs | None = None) -> str:
 
 def preference_set_tables(report: Mapping[str, Any]) -> str:
     """What is known of each task's preference set, and, below it, how far probes on it agree with those on all."""
-    from arte_plugin.stages.consistency import preference_set_lines
+    from arte_plugin.diagnostics.preference_set import preference_set_lines
 
     # Of one task after another: where one has the lines of the task before, they are not to be taken for those.
     of_tasks = [preference_set_lines({name: task}) for name, task in report.items()]

@@ -13,6 +13,7 @@ from arte_plugin.config.probe import ProbeArgs
 from arte_plugin.config.regenerate import RegenerateArgs
 from arte_plugin.config.tasks import TaskArgs
 from arte_plugin.data.tasks import Task
+from arte_plugin.diagnostics.alignment import alignment_lines
 from arte_plugin.engines.base import Completion, Likelihood
 from arte_plugin.errors import ConfigError, StageError
 from arte_plugin.loop import loop
@@ -22,7 +23,6 @@ from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Order, PreferencePair, PreferenceQuestion, Question
 from arte_plugin.run.manifest import Manifest
 from arte_plugin.show.alignment import (
-    alignment_lines,
     alignment_report,
     alignment_report_of_source,
     enter_teacher,

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from arte_plugin.diagnostics.preference_set import preference_set_lines
 from arte_plugin.errors import DataError
 from arte_plugin.rows import Draft, Probe
 from arte_plugin.run.manifest import Manifest, hash_file
@@ -13,7 +14,6 @@ from arte_plugin.stages.consistency import (
     agreement,
     check,
     drawn,
-    preference_set_lines,
     preference_set_report,
 )
 from arte_plugin.stages.stability import UNTOLD
