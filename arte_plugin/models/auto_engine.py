@@ -202,7 +202,7 @@ def _against_student(args: ArteArgs, dtype_of: Callable[[StudentArgs], str]) -> 
 
 
 def _against_teacher(cfg: Mapping[str, Any]) -> str:
-    from arte_plugin.plan.memory import has_float32_weights
+    from arte_plugin.plan.machine import has_float32_weights
 
     if any(cfg.get(key) for key in _QUANTISED):
         return "for it is quantised, and a server's weights would be others than those that are trained on"
@@ -248,7 +248,8 @@ def _student(program: str, args: ArteArgs, dtype: str, machine: Machine) -> dict
 
 
 def _teacher(program: str, cfg: Mapping[str, Any], machine: Machine) -> dict[str, Any]:
-    from arte_plugin.plan.memory import SIZES, setup_of
+    from arte_plugin.plan.machine import setup_of
+    from arte_plugin.plan.shapes import SIZES
 
     dtype = setup_of(cfg, 1).dtype
     bytes_ = _parameters(str(cfg["base_model"]), cfg.get("revision_of_model")) * SIZES[dtype]

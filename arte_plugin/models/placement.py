@@ -151,11 +151,11 @@ def _kept_in_float32(model: Any, dtype: Any) -> list[str]:
 
 def _weights(cfg: Mapping[str, Any]) -> float | None:
     """Bytes of the weights of the model that `cfg` describes; None where that can't be told without loading it."""
-    from arte_plugin.plan import memory, shapes
+    from arte_plugin.plan import machine, shapes
 
     name, dtype = str(cfg["base_model"]), str(cfg.get("torch_dtype") or "float32").removeprefix("torch.")
     try:
         shape = shapes.shape_of(name, shapes.find_config(name, cfg.get("revision_of_model")))
     except ConfigError:
         return None
-    return shape.weights(dtype, memory.packing(cfg))
+    return shape.weights(dtype, machine.packing(cfg))

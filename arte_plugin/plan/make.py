@@ -12,11 +12,13 @@ from arte_plugin.errors import ConfigError
 from arte_plugin.models import gpus_seen
 from arte_plugin.models.auto_engine import Choice, Machine, settled
 from arte_plugin.models.student import student_dtype
-from arte_plugin.plan import disk, memory, rates, shapes, sizes
+from arte_plugin.plan import disk, machine, memory, rates, shapes, sizes
 from arte_plugin.plan.calls import works
 from arte_plugin.plan.lengths import longest_rows
 from arte_plugin.plan.rates import Rate
+from arte_plugin.plan.training_memory import optimizer_bytes, training_need
 from arte_plugin.plan.work import Work
+from arte_plugin.plan.writing_memory import writing_need
 from arte_plugin.run.manifest import Manifest
 from arte_plugin.run.trainings import trainings
 from arte_plugin.stages.sft import SHARED_KEYS, recipe
@@ -71,7 +73,7 @@ def make_plan(cfg: Mapping[str, Any], args: ArteArgs, gpus: int, configs: Mappin
         except shapes.NotHere as error:
             missing.append(str(error))
     needs = _needs(cfg, args, found, known, gpus, own_drafts)
-    float32 = any(memory.has_float32_weights(student_training(cfg, student)) for student in args.students)
+    float32 = any(machine.has_float32_weights(student_training(cfg, student)) for student in args.students)
     bytes_ = _disk(cfg, args, works_, found, known)
     rates_ = _rates(cfg, args, known, gpus)
     engine = ""
@@ -113,7 +115,7 @@ def _rates(cfg: Mapping[str, Any], args: ArteArgs, known: Mapping[str, shapes.Sh
     teacher = str(cfg["base_model"])
     students = [(one.base_model, parameters(one.base_model), probing_dtype(one, cfg)) for one in args.students]
     return {
-        "teacher": rates.teacher_rate(teacher, parameters(teacher), cfg, args, memory.setup_of(cfg, gpus).pieces),
+        "teacher": rates.teacher_rate(teacher, parameters(teacher), cfg, args, machine.setup_of(cfg, gpus).pieces),
         "student": rates.student_rate(students, args),
     }
 
@@ -132,7 +134,7 @@ def probing_dtype(student: StudentArgs, cfg: Mapping[str, Any]) -> str:
     """
     if student.dtype != "auto" or gpus_seen.seen().memory:
         return student_dtype(student)
-    half = cfg.get("bf16") or cfg.get("bfloat16") or memory.has_float32_weights(cfg)
+    half = cfg.get("bf16") or cfg.get("bfloat16") or machine.has_float32_weights(cfg)
     return "bfloat16" if half else "float32"
 
 
@@ -149,16 +151,16 @@ def _needs(
             written = round(max(args.elicit.questions_per_prompt * one.written_question for one in of_teacher))
             longest = max(args.elicit.max_new_tokens, args.regenerate.max_new_tokens)
             lengths = (prompt, min(written, longest), longest)
-            dtype = memory.writing_dtype(cfg)
-            weights = teacher.weights(dtype, memory.packing(cfg))
-            spread = memory.writes_on(weights, memory.setup_of(cfg, gpus).pieces)
+            dtype = machine.writing_dtype(cfg)
+            weights = teacher.weights(dtype, machine.packing(cfg))
+            spread = machine.writes_on(weights, machine.setup_of(cfg, gpus).pieces)
             rows = args.elicit.batch_size
             needs.append(
-                memory.writing_need("elicit", "the teacher at work", teacher, cfg, dtype, rows, cache, lengths, spread)
+                writing_need("elicit", "the teacher at work", teacher, cfg, dtype, rows, cache, lengths, spread)
             )
         if args.from_run is None:
             usual, _ = longest_rows(of_teacher, args.elicit.questions_per_prompt)
-            needs.append(memory.training_need("the teacher's training", teacher, cfg, gpus, usual, dpo=True))
+            needs.append(training_need("the teacher's training", teacher, cfg, gpus, usual, dpo=True))
 
     def few_shot(shots: int) -> int:
         return round(max(one.chat + one.before + shots * one.shot + one.question + one.frame for one in of_student))
@@ -179,12 +181,10 @@ def _needs(
         if own_drafts and not serves(args, "student"):
             rows = args.probe.batch_size
             asked = (few_shot(shots), reply, args.probe.max_new_tokens)
-            needs.append(
-                memory.writing_need("probe", f"the student{name} at work", shape, keys, dtype, rows, cache, asked)
-            )
+            needs.append(writing_need("probe", f"the student{name} at work", shape, keys, dtype, rows, cache, asked))
         training = student_training(cfg, student, gpus)
         _, usual = longest_rows(of_student, args.elicit.questions_per_prompt)
-        needs.append(memory.training_need(f"the student{name}'s training", shape, training, gpus, usual, dpo=False))
+        needs.append(training_need(f"the student{name}'s training", shape, training, gpus, usual, dpo=False))
         asked = (
             few_shot(max(args.evaluate.shots)),
             min(reply, args.evaluate.max_new_tokens),
@@ -192,7 +192,7 @@ def _needs(
         )
         rows = args.evaluate.batch_size
         step = f"the student{name}'s evaluation"
-        needs.append(memory.writing_need("evaluate", step, shape, keys, dtype, rows, cache, asked))
+        needs.append(writing_need("evaluate", step, shape, keys, dtype, rows, cache, asked))
     return needs
 
 
@@ -212,18 +212,18 @@ def _disk(
         if shape := known.get(student.base_model):
             runs = {(one.arm, one.seed) for one in trainings(args) if one.student is student}
             keys = student_training(cfg, student)
-            weights = shape.weights(memory.setup_of(keys, 1).dtype)
+            weights = shape.weights(machine.setup_of(keys, 1).dtype)
             students += len(runs) * weights
             if keys.get("save_strategy") != "no":
                 # The next is written before the last is gone; weights and what the optimizer keeps.
-                size = int(shapes.SIZES[memory.setup_of(keys, 1).dtype])
-                states = shape.parameters * memory.optimizer_bytes(str(keys["optimizer"]), size)
+                size = int(shapes.SIZES[machine.setup_of(keys, 1).dtype])
+                states = shape.parameters * optimizer_bytes(str(keys["optimizer"]), size)
                 checkpoints = max(checkpoints, 2 * (weights + states))
     made["the students"] = students * rounds
     made["checkpoints while a student is trained"] = checkpoints
     if args.from_run is None and (teacher := known.get(str(cfg["base_model"]))):
         # Beside an adapter Axolotl leaves the weights that it was trained on.
-        weights = teacher.weights(memory.setup_of(cfg, 1).dtype, memory.packing(cfg))
+        weights = teacher.weights(machine.setup_of(cfg, 1).dtype, machine.packing(cfg))
         made["the aligned teacher"] = weights * rounds
     return made
 

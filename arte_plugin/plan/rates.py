@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from arte_plugin.config.arte import ArteArgs
-from arte_plugin.plan import memory
+from arte_plugin.plan import machine, shapes
 
 #: How well a figure is known, best first: ours, from a run; somebody's who has published it; worked out.
 Source = Literal["measured", "published", "estimated", "given"]
@@ -127,15 +127,15 @@ def teacher_rate(name: str, parameters: float | None, cfg: Mapping[str, Any], ar
     They share the teacher's layers as well where one of them can't hold them all.
     """
     engine = engine_of(args, "teacher")
-    precision, packed = memory.writing_dtype(cfg), memory.packing(cfg)
+    precision, packed = machine.writing_dtype(cfg), machine.packing(cfg)
     if engine == "transformers" and packed is not None:
         precision = "int8" if packed >= 1 else "nf4"
     size = _size(name, parameters, "teacher")
     rate = rate_of(engine, precision, size)
     if engine != "transformers":
         return rate
-    bytes_ = size * (packed or memory.SIZES[memory.writing_dtype(cfg)])
-    gpus = max(memory.writes_on(bytes_, spread), math.ceil(bytes_ / memory.ROOM))
+    bytes_ = size * (packed or shapes.SIZES[machine.writing_dtype(cfg)])
+    gpus = max(machine.writes_on(bytes_, spread), math.ceil(bytes_ / machine.ROOM))
     if gpus == 1:
         return rate
     # Its layers lie one after the other on these GPUs, of which one works at a time.

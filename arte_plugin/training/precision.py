@@ -87,11 +87,12 @@ def _memory() -> int | None:
 
 def _need(config: Mapping[str, Any]) -> float | None:
     """Bytes of each GPU that the training takes at the most; None for a model whose config.json is not here."""
-    from arte_plugin.plan import memory, shapes
+    from arte_plugin.plan import shapes
+    from arte_plugin.plan.training_memory import training_need
 
     try:
         shape = shapes.shape_of(str(config["base_model"]), shapes.find_config(str(config["base_model"])))
     except shapes.NotHere:
         return None
     longest = int(config["sequence_len"])
-    return memory.training_need("", shape, config, max(1, child.gpus()), longest, dpo=False).most
+    return training_need("", shape, config, max(1, child.gpus()), longest, dpo=False).most

@@ -101,7 +101,7 @@ def _weights(case: dict[str, Any], model: str, shape: Any) -> tuple[float, float
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    from arte_plugin.plan import memory
+    from arte_plugin.plan.machine import packing
 
     more, cfg = {}, {}
     if case.get("bits") == 4:
@@ -119,13 +119,13 @@ def _weights(case: dict[str, Any], model: str, shape: Any) -> tuple[float, float
         for one in (state, getattr(state, "state2", None)):
             if one is not None:
                 measured += sum(t.numel() * t.element_size() for t in (one.absmax, one.code) if t is not None)
-    return shape.weights(case["dtype"], memory.packing(cfg)), measured
+    return shape.weights(case["dtype"], packing(cfg)), measured
 
 
 def _training(case: dict[str, Any], model: str, shape: Any) -> tuple[float, float]:
     from torch.profiler import ProfilerActivity, profile
 
-    from arte_plugin.plan import memory
+    from arte_plugin.plan.training_memory import training_need
 
     rows, accumulation = case.get("rows", 1), case.get("accumulation", 1)
     cfg = {
@@ -139,7 +139,7 @@ def _training(case: dict[str, Any], model: str, shape: Any) -> tuple[float, floa
     }
     if case["adapter"]:
         cfg |= {"adapter": case["adapter"], "lora_r": 16, "lora_target_linear": True}
-    need = memory.training_need("", shape, cfg, 1, case["tokens"], dpo=case["kind"] == "dpo")
+    need = training_need("", shape, cfg, 1, case["tokens"], dpo=case["kind"] == "dpo")
     with tempfile.TemporaryDirectory() as folder:
         settings = {
             "output_dir": folder,
@@ -169,7 +169,8 @@ def _writing(case: dict[str, Any], model: str, shape: Any) -> tuple[float, float
 
     from arte_plugin.engines.base import Request
     from arte_plugin.engines.transformers import TransformersEngine
-    from arte_plugin.plan import memory
+    from arte_plugin.plan.memory import GIB
+    from arte_plugin.plan.writing_memory import writing_need
 
     rng, tokenizer = random.Random(0), AutoTokenizer.from_pretrained(model)
     loaded = _load(model, case).eval()
@@ -179,7 +180,7 @@ def _writing(case: dict[str, Any], model: str, shape: Any) -> tuple[float, float
     texts = [_words(rng, prompt) for _ in range(rows)]
     lengths, cfg = (prompt, new, new), {"attn_implementation": "sdpa"}
     with tempfile.TemporaryDirectory() as folder:
-        need = memory.writing_need("", "", shape, cfg, case["dtype"], rows, 4 * memory.GIB, lengths, varlen=False)
+        need = writing_need("", "", shape, cfg, case["dtype"], rows, 4 * GIB, lengths, varlen=False)
         engine = TransformersEngine(loaded, tokenizer)
         engine._ends = []
         requests = [Request(text, str(i), new, 0.0, 0) for i, text in enumerate(texts)]

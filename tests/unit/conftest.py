@@ -1,8 +1,12 @@
 """A tiny model, its tokenizer and what renders for it, made once for each module that asks for them."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.tiny import tiny_model
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -24,3 +28,9 @@ def renderer(tokenizer):
     from arte_plugin.language.rendering import Renderer
 
     return Renderer(tokenizer, "plain")
+
+
+@pytest.fixture
+def in_the_repository(monkeypatch):
+    """In the repository's folder, where the paths in the examples begin."""
+    monkeypatch.chdir(ROOT)

@@ -7,8 +7,8 @@ from transformers import LlamaConfig
 
 from arte_plugin.config.student import StudentArgs
 from arte_plugin.errors import ConfigError
-from arte_plugin.plan import memory
 from arte_plugin.plan.shapes import shape_of
+from arte_plugin.plan.training_memory import training_need
 from arte_plugin.training import child, precision
 from arte_plugin.training.precision import FLOAT32_WEIGHTS, KAHAN, check_installed, keeps_updates
 
@@ -82,7 +82,7 @@ def test_what_they_take_is_planned(tmp_path):
     config.architectures = ["LlamaForCausalLM"]
     config.save_pretrained(tmp_path)
     shape = shape_of("student", tmp_path / "config.json")
-    bare, whole = (memory.training_need("", shape, BF16 | more, 1, 128, dpo=False) for more in ({}, FLOAT32_WEIGHTS))
+    bare, whole = (training_need("", shape, BF16 | more, 1, 128, dpo=False) for more in ({}, FLOAT32_WEIGHTS))
     assert whole.weights == 2 * bare.weights
     assert whole.kept == 2 * bare.kept
     # Float32 gradients, and bfloat16 copies of the linear layers' weights.
