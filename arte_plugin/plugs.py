@@ -21,7 +21,7 @@ never reaches a student; its settings and its `version` are among the inputs of 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from arte_plugin.config.block import Block
 from arte_plugin.config.tasks import TaskArgs
@@ -30,6 +30,7 @@ from arte_plugin.engines.base import Completion, Likelihood, Reply
 from arte_plugin.language.answer_types import AnswerType
 from arte_plugin.plan.work import Sizes, Work
 from arte_plugin.rows import (
+    AnswerLikelihood,
     Attempt,
     Draft,
     Dropped,
@@ -43,6 +44,9 @@ from arte_plugin.rows import (
     Result,
     TailoredExample,
 )  # fmt: skip
+
+if TYPE_CHECKING:
+    from arte_plugin.stages.shrinkage import Shrunken
 
 #: A table: a row a list of cells, the head first.
 Lines = Sequence[Sequence[str]]
@@ -154,7 +158,10 @@ class Evidence:
 
 
 class Signal(Plug, Protocol):
-    """What a draft, or a question, is worth to a student. It works in stage 3, once for each student and task."""
+    """What a draft, or a question, is worth to a student. It works in stage 3, once for each student and task.
+
+    One that reads `evidence.probes` says so in its class, `probes = True`: only then are they made.
+    """
 
     #: `draft`: its measures make s_r; `question`: they make s_q, which otherwise is the mean of a question's s_r.
     of: ClassVar[Literal["draft", "question"]]
@@ -162,8 +169,12 @@ class Signal(Plug, Protocol):
     def measure(
         self, task: Task, drafts: Sequence[Draft], preference_set: Sequence[PreferenceQuestion], evidence: Evidence,
         asking: Asking,
-    ) -> Iterator[Measure]:  # fmt: skip
-        """One measure for each draft (or question) that it has something to say of."""
+    ) -> Iterator[Measure | AnswerLikelihood]:  # fmt: skip
+        """One measure for each draft (or question) that it has something to say of, under the signal's own name.
+
+        A draft that it says nothing of is left out of the pairs, and counted. The likelihoods that it took a mean of
+        may come as well: they are kept for what chance makes of it.
+        """
         ...
 
 
@@ -173,6 +184,8 @@ class Scored:
 
     drafts: Mapping[str, float]
     questions: Mapping[str, float]
+    #: The scores shrunk to what is usual in the task, each with its variance; worked out when asked for.
+    beliefs: "Callable[[], Shrunken]"
 
 
 @dataclass(frozen=True)
@@ -182,8 +195,8 @@ class Bounds:
     seed: int
     #: Whether a prompt and a completion fit into the teacher's `sequence_len`.
     fits: Callable[[str, str], bool]
-    #: What an answer of the task is.
-    answer: AnswerType
+    #: What an answer of the task is; None where this run doesn't know the task (published drafts).
+    answer: AnswerType | None
     #: Pairs of each level at most, and the least gap that makes one.
     question_pairs: int
     rationale_pairs: int
@@ -197,10 +210,13 @@ class Pairing(Plug, Protocol):
     trains: ClassVar[Literal["teacher", "student"]]
 
     def pairs(
-        self, task: Task, drafts: Sequence[Draft], scored: Scored, evidence: Evidence, bounds: Bounds,
+        self, task: str, drafts: Sequence[Draft], scored: Scored, evidence: Evidence, bounds: Bounds,
         rng: random.Random,
     ) -> Iterator[PreferencePair | Dropped]:  # fmt: skip
-        """The pairs, and with its reason what might have been one."""
+        """The pairs, and with its reason what might have been one. `task` is the name: drafts may be another run's.
+
+        A reason begins with the level (`question_tie`), which is what stage 4 counts it to.
+        """
         ...
 
 

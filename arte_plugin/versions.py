@@ -28,27 +28,27 @@ ENGINES = {"transformers": 2, "server": 1}
 
 #: The stages' own code: all that lies between a stage's inputs and its rows and is not told of above.
 STAGES = {
-    # stages/elicit.py, stages/new_questions.py, stages/rationales.py
+    # stages/elicit.py, stages/writing.py
     "elicit": 3,
     # stages/worked_examples.py
     "elicit/worked": 1,
-    # stages/respond.py, stages/preference_set.py, stages/irt.py
+    # stages/respond.py, stages/choosing.py, stages/irt.py
     "preference-set": 1,
-    # stages/probe.py, stages/racing.py, stages/likelihood.py
+    # stages/probing.py, stages/racing.py, stages/likelihood.py
     "probe": 1,
-    # stages/consistency.py
+    # stages/set_consistency.py
     "probe/consistency": 1,
-    # stages/pair.py, stages/ties.py, stages/shrinkage.py; stages/gaps.py, stages/chance.py
+    # stages/pairing.py, pairings/best_worst.py, stages/ties.py, stages/shrinkage.py; stages/gaps.py, stages/chance.py
     "pair": 6,
     # training/align.py, and what is set in Axolotl's config for the teacher's training
     "align": 1,
-    # loop/check_alignment.py, stages/align_check.py, stages/liking.py, stages/new_questions.py, stages/rationales.py
+    # loop/check_alignment.py, stages/before_after.py, stages/liking.py, stages/writing.py
     "align-check": 1,
-    # stages/regenerate.py, stages/arms.py, stages/new_questions.py, stages/rationales.py
+    # stages/tailoring.py, stages/arms.py, stages/writing.py
     "regenerate": 2,
-    # stages/sft.py beyond the config that it writes, which is hashed
+    # stages/fine_tuning.py beyond the config that it writes, which is hashed
     "sft": 1,
-    # stages/evaluate.py, stages/compare.py, show/results.py
+    # stages/evaluation.py, stages/compare.py, show/results.py
     "evaluate": 1,
     # loop/rounds.py, run/merging.py; a round is a run, and depends on all of the above as well
     "rounds": 1,

@@ -29,10 +29,10 @@ from arte_plugin.language.rendering import Renderer
 from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Draft, Question, Response, as_json
-from arte_plugin.stages import irt, preference_set, racing
+from arte_plugin.stages import choosing, irt, racing
 from arte_plugin.stages.elicit import elicit
-from arte_plugin.stages.pair import pair
-from arte_plugin.stages.regenerate import Teachers, regenerate
+from arte_plugin.stages.pairing import pair
+from arte_plugin.stages.tailoring import Teachers, regenerate
 from arte_plugin.strategies.pairs import render_pair
 from tests.tiny import tiny_model
 
@@ -113,7 +113,7 @@ def _drafts() -> tuple[list[Draft], dict[str, float]]:
 def pairs() -> Any:
     """Pairs of both levels, ties among the scores."""
     made, dropped = pair(*_drafts(), PairArgs(question_pairs=3), 42, lambda prompt, completion: "q7" not in completion)
-    return [list(map(asdict, made)), list(map(asdict, dropped))]
+    return [list(map(as_json, made)), list(map(as_json, dropped))]
 
 
 def chosen_questions() -> Any:
@@ -130,7 +130,7 @@ def chosen_questions() -> Any:
     of_method = {
         method: [
             row.preference_id
-            for row in preference_set.choose(questions, responses, PreferenceSetArgs(method=method, size=9), 42)[0]
+            for row in choosing.choose(questions, responses, PreferenceSetArgs(method=method, size=9), 42)[0]
         ]
         for method in ("irt", "random", "all")
     }
@@ -187,7 +187,7 @@ def elicited() -> Any:
         teacher = _teacher(folder, "teacher")
         made, dropped, _ = elicit(_task(), teacher, ElicitArgs(questions=6), 42)
         teacher.cache.close()
-    return [list(map(asdict, made)), list(map(asdict, dropped))]
+    return [list(map(as_json, made)), list(map(as_json, dropped))]
 
 
 def regenerated() -> Any:

@@ -2,35 +2,19 @@
 
 from pydantic import Field, model_validator
 
-from arte_plugin.config.block import Block
+from arte_plugin.pairings.best_worst import BestWorstArgs
 
 
-class PairArgs(Block):
+class PairArgs(BestWorstArgs):
     """Stage 4: preference pairs (paper, section 3.3)."""
 
     question_pairs: int = Field(50, ge=0, description="Question-level pairs a task.")
     rationale_pairs: int = Field(250, ge=0, description="Rationale-level pairs a task, at most.")
-    quantile: float = Field(
-        0.25, gt=0, le=0.5, description="Question-level pairs are drawn from the best and the worst share of this size."
-    )
     margin: float = Field(
         0.0,
         ge=0,
         lt=1,
         description="Chosen and rejected must differ by more than this in score. Ties never make a pair.",
-    )
-    min_probability: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="Pairs are kept only if the student truly prefers what is chosen with at least this probability, "
-        "such as 0.9: scores are shrunk to what is usual in the task, by as much as they are noise (empirical Bayes), "
-        "and best and worst are chosen by them. 0: every pair, as in the paper.",
-    )
-    equal_answers: bool = Field(
-        False,
-        description="Rationale-level pairs only of rationales with the same answer: the two with the widest gap. "
-        "Otherwise a pair may teach which answer is right, not how to explain it.",
     )
     drafts: str | None = Field(
         None, description="A published `drafts.jsonl`: pairs are made from it and no model is asked."

@@ -27,8 +27,8 @@ from arte_plugin.show.results import result_lines
 from arte_plugin.show.tables import markdown_table
 from arte_plugin.stages import near_duplicates
 from arte_plugin.stages.agreement import disagreement_note
+from arte_plugin.stages.fine_tuning import TrainedStudent
 from arte_plugin.stages.near_duplicates import near_generated
-from arte_plugin.stages.sft import TrainedStudent
 from arte_plugin.stages.student_lm import Candidate, attention
 from arte_plugin.training import child
 from arte_plugin.training.weight_change import Change
@@ -37,8 +37,8 @@ from arte_plugin.training.weight_change import Change
 def regenerate(run: Run) -> None:
     """Stage 6."""
     from arte_plugin.stages import arms
-    from arte_plugin.stages.probe import preference_scores
-    from arte_plugin.stages.regenerate import Teachers, regenerate
+    from arte_plugin.stages.probing import preference_scores
+    from arte_plugin.stages.tailoring import Teachers, regenerate
 
     aligned = aligned_teacher(run)
     wanted = run.args.arms
@@ -117,7 +117,8 @@ def sft(run: Run) -> None:
 
 
 def _sft(run: Run, training: Training, like: Training) -> None:
-    from arte_plugin.stages import batch, sft
+    from arte_plugin.stages import batch
+    from arte_plugin.stages import fine_tuning as sft
 
     if is_trained_over(run.out.manifest.stages(), training.stage, run.out.file("sft", "")):
         run.out.overwrites(training.stage)
@@ -180,8 +181,8 @@ def evaluate(run: Run) -> None:
     """Stage 8."""
     from arte_plugin.stages.benchmarks import run_benchmarks
     from arte_plugin.stages.compare import compare, comparison_lines
-    from arte_plugin.stages.consistency import preference_set_report
-    from arte_plugin.stages.evaluate import evaluate
+    from arte_plugin.stages.evaluation import evaluate
+    from arte_plugin.stages.set_consistency import preference_set_report
 
     students, memory = candidates(run), keys_and_values(run.args)
     preference_set = preference_set_report(run.out.path)

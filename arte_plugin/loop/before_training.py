@@ -113,8 +113,8 @@ def worked_seeds(run: Run) -> None:
 
 def preference_set(run: Run) -> None:
     """Stage 2."""
+    from arte_plugin.stages.choosing import choose
     from arte_plugin.stages.pilot import drawn, pilot
-    from arte_plugin.stages.preference_set import choose
     from arte_plugin.stages.readable import Readings
     from arte_plugin.stages.respond import respond
 
@@ -180,7 +180,7 @@ def preference_set(run: Run) -> None:
 def probe(run: Run) -> None:
     """Stage 3."""
     from arte_plugin.stages.likelihood import likelihood_scores, weigh
-    from arte_plugin.stages.probe import Tally, probe, probe_racing
+    from arte_plugin.stages.probing import Tally, probe, probe_racing
     from arte_plugin.stages.readable import readable_lines
 
     settings = run.args.probe
@@ -237,9 +237,9 @@ def probe(run: Run) -> None:
 
 def consistency(run: Run) -> None:
     """Behind stage 3, if asked for: how well the preference set stands for the whole validation set."""
-    from arte_plugin.stages import consistency
-    from arte_plugin.stages.preference_set import preference_question
-    from arte_plugin.stages.probe import Tally, probe
+    from arte_plugin.stages import set_consistency as consistency
+    from arte_plugin.stages.choosing import preference_question
+    from arte_plugin.stages.probing import Tally, probe
 
     count = run.args.preference_set.consistency_questions
     students = [student_model(settings, run.args, run.cfg, run.cache) for settings in run.args.students]
@@ -305,9 +305,9 @@ def pair(run: Run) -> None:
 
     from arte_plugin.stages.gaps import cell_files, gap_note, gap_report, like_chance, read_cells
     from arte_plugin.stages.hold_out import hold_out
-    from arte_plugin.stages.pair import pair, rationale_ranks
+    from arte_plugin.stages.pairing import pair, rationale_ranks
     from arte_plugin.stages.pilot import drafts_that_chose
-    from arte_plugin.stages.probe import preference_scores
+    from arte_plugin.stages.probing import preference_scores
     from arte_plugin.stages.shrinkage import Shrunken, shrink
 
     settings = run.args.pair
@@ -348,13 +348,12 @@ def pair(run: Run) -> None:
             return len(renderer.tokenizer(text, add_special_tokens=False)["input_ids"]) <= sequence_len
 
         cells = read_cells(scores_file, scores)
-        believed: dict[str, Shrunken] | None = None
-        if settings.min_probability:
-            usable = [one for one in drafts if one.draft_id in preferences]
-            believed = {
-                task: shrink([one for one in usable if one.task == task], scores, cells, run.weights)
-                for task in dict.fromkeys(one.task for one in usable)
-            }
+        usable = [one for one in drafts if one.draft_id in preferences]
+
+        @cache
+        def believed(task: str) -> Shrunken:
+            return shrink([one for one in usable if one.task == task], scores, cells, run.weights)
+
         pairing = (drafts, preferences, settings, run.args.seed, fits, believed, run.kinds)
         pairs, dropped = pair(*pairing)
         report = gap_report(

@@ -19,7 +19,7 @@ from arte_plugin.run.folder import Files, Made
 from arte_plugin.run.manifest import Count, hash_file
 from arte_plugin.run.run import Run
 from arte_plugin.show.alignment import CHECK, FILE, alignment_report, enter_teacher, require_change, verdict
-from arte_plugin.stages import align_check as stage
+from arte_plugin.stages import before_after as stage
 from arte_plugin.training import aligned_weights
 
 

@@ -27,7 +27,7 @@ from arte_plugin.run.run import Run
 from arte_plugin.run.trainings import trainings
 from arte_plugin.show.tables import Lines
 from arte_plugin.stages import STAGES
-from arte_plugin.stages.sft import TrainedStudent, plain
+from arte_plugin.stages.fine_tuning import TrainedStudent, plain
 from arte_plugin.training import child
 from arte_plugin.training.sharding import KEYS as SHARDING
 

@@ -1,6 +1,7 @@
 """Which preference pairs follow from what drafts are worth: one file a strategy (`plugs.Pairing`)."""
 
+from arte_plugin.pairings.best_worst import BestWorst
 from arte_plugin.plugs import Pairing
 
 #: By the name in the YAML.
-PAIRINGS: dict[str, type[Pairing]] = {}
+PAIRINGS: dict[str, type[Pairing]] = {"best_worst": BestWorst}

@@ -21,7 +21,7 @@ from arte_plugin.plan.work import Work
 from arte_plugin.plan.writing_memory import writing_need
 from arte_plugin.run.manifest import Manifest
 from arte_plugin.run.trainings import trainings
-from arte_plugin.stages.sft import SHARED_KEYS, recipe
+from arte_plugin.stages.fine_tuning import SHARED_KEYS, recipe
 from arte_plugin.training.precision import wanted
 
 #: Bytes of a GPU's memory where none is seen here.

@@ -36,7 +36,7 @@ def summary(folder: Path, args: ArteArgs | None = None) -> str:
         stages = {name: row for name, row in stages.items() if name.partition("/")[0] != "sft" or name in wanted}
     if not stages:
         return f"Nothing has been run in {folder} yet."
-    from arte_plugin.stages.consistency import preference_set_report
+    from arte_plugin.stages.set_consistency import preference_set_report
 
     old = outdated(folder, stages, args)
     table = stage_table(stages, [*STAGES, "rounds"], old)

@@ -15,8 +15,8 @@ from arte_plugin.data.tasks import Task
 from arte_plugin.models.model import Model
 from arte_plugin.rows import Draft, Response, iter_rows
 from arte_plugin.stages import STAGES
-from arte_plugin.stages.preference_set import preference_question
-from arte_plugin.stages.probe import probe
+from arte_plugin.stages.choosing import preference_question
+from arte_plugin.stages.probing import probe
 
 #: Between the student and the draft in a respondent's name.
 _WITH = " with "

@@ -13,7 +13,7 @@ from arte_plugin.models.memory import release
 from arte_plugin.models.student import student_dtype
 from arte_plugin.models.student_replies import StudentReply, student_replies
 from arte_plugin.ranks import LOGGER
-from arte_plugin.stages.sft import TrainedStudent
+from arte_plugin.stages.fine_tuning import TrainedStudent
 
 LOG = logging.getLogger(LOGGER)
 

@@ -18,7 +18,7 @@ from arte_plugin.data.tasks import Task
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.models.student import student_model
 from arte_plugin.rows import Draft, PreferenceQuestion, read_rows, write_text
-from arte_plugin.stages.probe import Tally, probe
+from arte_plugin.stages.probing import Tally, probe
 
 FIGURES = Path(__file__).with_name("ask_again.json")
 

@@ -142,7 +142,7 @@ def _compared(theirs: Found, ours: Found) -> dict[str, Any]:
 
 def _candidate(options: argparse.Namespace) -> Any:
     from arte_plugin.config.student import StudentArgs
-    from arte_plugin.stages.sft import TrainedStudent
+    from arte_plugin.stages.fine_tuning import TrainedStudent
     from arte_plugin.stages.student_lm import Candidate
 
     settings = StudentArgs(base_model=options.model, dtype="float32", attn_implementation="sdpa")
@@ -152,7 +152,7 @@ def _candidate(options: argparse.Namespace) -> Any:
 def _demo(options: argparse.Namespace, ours: bool) -> Callable[[Path], Found]:
     from arte_plugin.config.arte import ArteArgs
     from arte_plugin.data.tasks import load_tasks
-    from arte_plugin.stages import evaluate
+    from arte_plugin.stages import evaluation as evaluate
     from arte_plugin.stages.student_lm import loaded_student
 
     cfg = yaml.safe_load(QUICKSTART.read_text(encoding="utf-8"))

@@ -25,7 +25,7 @@ from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Draft, PreferenceQuestion
 from arte_plugin.stages.likelihood import weigh
-from arte_plugin.stages.probe import probe
+from arte_plugin.stages.probing import probe
 from collect_matrix import CONFIG, Collected
 
 SPEED = CONFIG.with_name("speed.json")

@@ -17,7 +17,7 @@ from typing import Any
 import policies
 from arte_plugin.config.pair import PairArgs
 from arte_plugin.rows import Draft, PreferencePair
-from arte_plugin.stages.pair import pair
+from arte_plugin.stages.pairing import pair
 from matrix import FOLDER, Matrix, load
 
 RESULTS = FOLDER / "results.json"

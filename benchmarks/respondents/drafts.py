@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 from arte_plugin.show.tables import markdown_table
 from arte_plugin.stages import irt
-from arte_plugin.stages.preference_set import _top
+from arte_plugin.stages.choosing import _top
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fewer_calls"))
 from matrix import load

@@ -97,7 +97,7 @@ def _stage(folder: Path, rows: int) -> dict[str, Any]:
     from arte_plugin.models.request_cache import RequestCache
     from arte_plugin.rows import Draft, PreferenceQuestion, write_rows
     from arte_plugin.run.manifest import hash_file
-    from arte_plugin.stages.probe import Tally, probe
+    from arte_plugin.stages.probing import Tally, probe
 
     args = TaskArgs.model_validate(
         {"name": "task", "description": "Work it out.", "questions": {"path": "unread.jsonl"}, "answer": "boolean"}

@@ -12,7 +12,7 @@ from arte_plugin.run.manifest import Manifest
 from arte_plugin.run.run import Run
 from arte_plugin.show.alignment import alignment_report
 from arte_plugin.show.summary import summary
-from arte_plugin.stages.align_check import Rewritten
+from arte_plugin.stages.before_after import Rewritten
 from tests.alive import alive_models, embedding_shape, watch_engines
 from tests.e2e.conftest import ROOT, arte, axolotl
 from tests.taught import TASK

@@ -26,7 +26,7 @@ from arte_plugin.rows import (
 )
 from arte_plugin.run.manifest import Manifest
 from arte_plugin.stages import STAGES
-from arte_plugin.stages.consistency import preference_set_report
+from arte_plugin.stages.set_consistency import preference_set_report
 from tests.e2e.conftest import arte, axolotl, command
 from tests.hub_cache import put_arc
 

@@ -7,7 +7,7 @@ from arte_plugin.engines.transformers import TransformersEngine
 from arte_plugin.errors import StageError
 from arte_plugin.loop import before_training, loop
 from arte_plugin.run.run import Run
-from arte_plugin.stages.sft import TrainedStudent
+from arte_plugin.stages.fine_tuning import TrainedStudent
 from arte_plugin.stages.student_lm import Candidate, loaded_student
 from tests.alive import alive_models, embedding_shape, watch_engines
 

@@ -5,7 +5,7 @@ import pytest
 from arte_plugin.config.student import StudentArgs
 from arte_plugin.rows import TailoredExample, write_rows
 from arte_plugin.run.manifest import Manifest
-from arte_plugin.stages import sft
+from arte_plugin.stages import fine_tuning as sft
 from tests.e2e.conftest import arte
 
 TEACHER = {"bf16": True, "attn_implementation": "sdpa", "sequence_len": 128, "dataset_num_proc": 1}

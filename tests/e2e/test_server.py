@@ -13,7 +13,7 @@ from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.models.student import student_model
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, read_rows
 from arte_plugin.run.run import Run
-from arte_plugin.stages.probe import probe
+from arte_plugin.stages.probing import probe
 from tests.e2e.conftest import SERVE, arte, start
 from tests.servers import server_processes
 

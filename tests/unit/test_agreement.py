@@ -15,7 +15,7 @@ from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Question
 from arte_plugin.stages.agreement import disagreement_note, majority
 from arte_plugin.stages.elicit import elicit
-from arte_plugin.stages.regenerate import Teachers, regenerate
+from arte_plugin.stages.tailoring import Teachers, regenerate
 from tests.plain import PlainRenderer
 
 

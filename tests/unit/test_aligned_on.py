@@ -16,7 +16,7 @@ from arte_plugin.language import prompts
 from arte_plugin.loop import check_alignment
 from arte_plugin.rows import Draft, PreferenceQuestion, Question, write_rows
 from arte_plugin.run.manifest import hash_file
-from arte_plugin.stages.align_check import Answers, Rewritten
+from arte_plugin.stages.before_after import Answers, Rewritten
 
 ARGS = TaskArgs(name="sums", description="Add.", questions={"path": "unread.jsonl"}, answer="number")
 #: What another run has shown its teacher, and measured its student's preference on.

@@ -13,7 +13,7 @@ from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Draft, Question
 from arte_plugin.stages.arms import ARMS, alike, cut_to_equal_size, drafted_examples
-from arte_plugin.stages.regenerate import Teachers, regenerate
+from arte_plugin.stages.tailoring import Teachers, regenerate
 from tests.plain import PlainRenderer
 
 SCORES = {

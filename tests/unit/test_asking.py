@@ -21,7 +21,7 @@ from arte_plugin.models.asking import ModelAsking
 from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Draft, PreferenceQuestion, Question
-from arte_plugin.stages.probe import probe
+from arte_plugin.stages.probing import probe
 
 TASK = Task(
     TaskArgs(name="sums", description="Add.", questions={"path": "unread.jsonl"}, answer="number"), [], [], [], 0

@@ -7,7 +7,7 @@ from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.student import StudentArgs
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.models.student import student_model
-from arte_plugin.stages.sft import TrainedStudent
+from arte_plugin.stages.fine_tuning import TrainedStudent
 from arte_plugin.stages.student_lm import Candidate, loaded_student
 from benchmarks.gpu_check.attention import try_layer
 from tests.taught import TAUGHT

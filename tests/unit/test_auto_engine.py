@@ -18,7 +18,7 @@ from arte_plugin.models import auto_engine, serving
 from arte_plugin.models.auto_engine import Choice, Machine, choose, settled
 from arte_plugin.run.manifest import Count, Manifest
 from arte_plugin.run.run import Run
-from arte_plugin.stages.sft import TrainedStudent
+from arte_plugin.stages.fine_tuning import TrainedStudent
 from tests.taught import TASK, TAUGHT
 
 GB = 10**9

@@ -14,7 +14,7 @@ from arte_plugin.show.benchmark_table import benchmark_lines
 from arte_plugin.stages import benchmark_tasks
 from arte_plugin.stages import benchmarks as stage
 from arte_plugin.stages.benchmark_results import FILE, TABLE, BenchmarkResult, read_benchmarks
-from arte_plugin.stages.sft import TrainedStudent
+from arte_plugin.stages.fine_tuning import TrainedStudent
 from arte_plugin.stages.student_lm import Candidate
 from tests.hub_cache import ARC, FACTS, put_arc, put_into_cache
 from tests.tiny import BOS, tiny_model

@@ -8,7 +8,7 @@ from arte_plugin.errors import DataError
 from arte_plugin.rows import Draft, Probe
 from arte_plugin.run.manifest import Manifest, hash_file
 from arte_plugin.show.summary import preference_set_tables
-from arte_plugin.stages.consistency import (
+from arte_plugin.stages.set_consistency import (
     STAGE,
     Agreement,
     agreement,
@@ -55,7 +55,7 @@ def test_agreement(on_set, on_whole, expected):
 @pytest.mark.parametrize("seed", range(8))
 def test_ties_on_the_set_are_broken_as_in_pairing(seed):
     from arte_plugin.config.pair import PairArgs
-    from arte_plugin.stages.pair import pair
+    from arte_plugin.stages.pairing import pair
     from tests.unit.test_pair import everything_fits, table
 
     drafts, scores = table(q1=(10, 0, 10, 0, 10))

@@ -18,8 +18,8 @@ from arte_plugin.language import answers, prompts
 from arte_plugin.language.rendering import Renderer
 from arte_plugin.models.student_replies import StudentReply
 from arte_plugin.rows import Question, wilson
-from arte_plugin.stages import evaluate as stage
-from arte_plugin.stages.sft import TrainedStudent
+from arte_plugin.stages import evaluation as stage
+from arte_plugin.stages.fine_tuning import TrainedStudent
 from arte_plugin.stages.student_lm import Candidate
 from tests.tiny import BOS, tiny_model
 

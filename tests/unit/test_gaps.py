@@ -19,9 +19,9 @@ from arte_plugin.stages.gaps import (
     read_cells,
     technique_lines,
 )
-from arte_plugin.stages.pair import pair, rationale_ranks
+from arte_plugin.stages.pairing import pair, rationale_ranks
 from arte_plugin.stages.pilot import drafts_that_chose
-from arte_plugin.stages.probe import Tally, preference_scores
+from arte_plugin.stages.probing import Tally, preference_scores
 from arte_plugin.stages.shrinkage import Belief, Shrunken
 from tests.unit.test_pair import draft, everything_fits
 
@@ -221,8 +221,9 @@ def test_drafts_that_are_ranked_by_what_is_believed_of_them_tie_by_that():
     ids = [one.draft_id for one in drafts]
     scored = dict(zip(ids, (0.9, 0.9, 0.1, 0.1), strict=True))
     belief = dict(zip(ids, (0.8, 0.7, 0.2, 0.2), strict=True))
-    believed = {"sums": Shrunken({key: Belief(mean, 0.01) for key, mean in belief.items()}, {"q0": Belief(0.5, 0.01)})}
-    given = (drafts, scored, PairArgs(question_pairs=0, min_probability=0.5), 1, everything_fits, believed)
+    believed = Shrunken({key: Belief(mean, 0.01) for key, mean in belief.items()}, {"q0": Belief(0.5, 0.01)})
+    settings = PairArgs(question_pairs=0, min_probability=0.5)
+    given = (drafts, scored, settings, 1, everything_fits, lambda task: believed)
     pairs, _ = pair(*given)
     found = gap_report(drafts, scored, {}, {}, pairs, 0.25, 1, ranks=rationale_ranks(*given))["sums"]
     assert (found["rationale_best_tied"], found["rationale_worst_tied"]) == (0, 1)

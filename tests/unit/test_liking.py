@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from arte_plugin.stages.align_check import Answers, liking
+from arte_plugin.stages.before_after import Answers, liking
 from arte_plugin.stages.liking import FLIPS, paired, paired_shares, sign_flip_p
 from benchmarks.align_check.false_alarms import Setting, rates
 

@@ -6,7 +6,7 @@ from arte_plugin.config.pair import PairArgs
 from arte_plugin.errors import DataError
 from arte_plugin.language import prompts
 from arte_plugin.rows import Draft
-from arte_plugin.stages.pair import pair
+from arte_plugin.stages.pairing import pair
 from arte_plugin.stages.shrinkage import Belief, Shrunken
 
 
@@ -116,7 +116,7 @@ def test_a_preference_that_shrinking_turns_round_is_no_tie():
     drafts, scores = table(q1=(4, 3), q2=(3, 3), q3=(1, 9))
     beliefs = {one.draft_id: Belief(0.4 + 0.2 * (one.technique == "t1"), 0.01) for one in drafts}
     settings = PairArgs(min_probability=0.5, question_pairs=0)
-    pairs, dropped = pair(drafts, scores, settings, 42, everything_fits, {"sums": Shrunken(beliefs, {})})
+    pairs, dropped = pair(drafts, scores, settings, 42, everything_fits, lambda task: Shrunken(beliefs, {}))
     assert [one.pair_id for one in pairs] == ["r-q3"]
     assert [(d.reason, d.id) for d in dropped] == [("rationale_reversed", "q1"), ("rationale_tie", "q2")]
 

@@ -3,7 +3,7 @@ import pytest
 from arte_plugin.config.preference_set import PreferenceSetArgs
 from arte_plugin.errors import DataError
 from arte_plugin.rows import Question, Response
-from arte_plugin.stages.preference_set import choose
+from arte_plugin.stages.choosing import choose
 from arte_plugin.stages.stability import UNTOLD
 
 QUESTIONS = [Question(f"id{i}", "t", f"question {i}", "Yes") for i in range(8)]

@@ -12,8 +12,8 @@ from arte_plugin.engines.base import Completion
 from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, iter_rows, read_rows, write_rows
-from arte_plugin.stages import probe as stage
-from arte_plugin.stages.probe import Tally, probe, probe_racing
+from arte_plugin.stages import probing as stage
+from arte_plugin.stages.probing import Tally, probe, probe_racing
 
 TASK = Task(
     TaskArgs(name="sums", description="Add.", questions={"path": "unread.jsonl"}, answer="number"), [], [], [], 0

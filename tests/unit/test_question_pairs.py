@@ -9,7 +9,7 @@ from arte_plugin.config.pair import PairArgs
 from arte_plugin.language import prompts
 from arte_plugin.language.question_tags import begun_before, parse_questions, place_behind
 from arte_plugin.rows import Draft
-from arte_plugin.stages.pair import pair
+from arte_plugin.stages.pairing import pair
 from arte_plugin.stages.question_pairs import prompts_note
 from arte_plugin.strategies.pairs import render_pair
 from arte_plugin.training.dpo_rows import ids

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.errors import ConfigError, DataError
 from arte_plugin.rows import Question, Response
-from arte_plugin.stages.preference_set import _matrix
+from arte_plugin.stages.choosing import _matrix
 from arte_plugin.stages.respondents import respondents
 
 TASK = {"name": "t", "description": "d", "questions": {"path": "unread.jsonl"}}

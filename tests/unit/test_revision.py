@@ -22,8 +22,8 @@ from arte_plugin.models.student import student_model
 from arte_plugin.models.teacher import teacher_model
 from arte_plugin.plan import shapes
 from arte_plugin.run.source import SourceRun
-from arte_plugin.stages import sft
-from arte_plugin.stages.sft import TrainedStudent
+from arte_plugin.stages import fine_tuning as sft
+from arte_plugin.stages.fine_tuning import TrainedStudent
 from arte_plugin.stages.student_lm import Candidate, loaded_student
 from tests.hub_cache import put_model
 from tests.tiny import tiny_model

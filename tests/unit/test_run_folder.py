@@ -10,7 +10,7 @@ from arte_plugin.rows import TailoredExample, write_rows
 from arte_plugin.run.folder import RunFolder
 from arte_plugin.run.manifest import Count, Manifest
 from arte_plugin.run.trainings import Training
-from arte_plugin.stages import sft
+from arte_plugin.stages import fine_tuning as sft
 
 
 class Killed(BaseException):

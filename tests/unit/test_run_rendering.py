@@ -13,7 +13,7 @@ from arte_plugin.models.teacher import teacher_model
 from arte_plugin.run import clock
 from arte_plugin.run.run import Run
 from arte_plugin.stages import benchmarks
-from arte_plugin.stages.sft import TrainedStudent, student_config
+from arte_plugin.stages.fine_tuning import TrainedStudent, student_config
 from arte_plugin.stages.student_lm import Candidate
 from arte_plugin.strategies import tailored
 from arte_plugin.strategies.pairs import preference_pairs

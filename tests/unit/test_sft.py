@@ -11,7 +11,8 @@ import yaml
 from arte_plugin.config.student import StudentArgs
 from arte_plugin.errors import StageError
 from arte_plugin.rows import TailoredExample, write_rows
-from arte_plugin.stages import batch, sft
+from arte_plugin.stages import batch
+from arte_plugin.stages import fine_tuning as sft
 from arte_plugin.training import child as child_process
 from tests.tiny import tiny_model
 

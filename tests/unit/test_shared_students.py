@@ -12,7 +12,7 @@ from arte_plugin.run.folder import RunFolder
 from arte_plugin.run.manifest import Manifest
 from arte_plugin.run.source import SourceRun
 from arte_plugin.run.trainings import trainings
-from arte_plugin.stages import sft
+from arte_plugin.stages import fine_tuning as sft
 
 TASK = {"name": "sums", "description": "Add.", "questions": {"path": "none.jsonl"}}
 

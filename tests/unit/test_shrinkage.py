@@ -6,7 +6,7 @@ import pytest
 from arte_plugin.config.pair import PairArgs
 from arte_plugin.errors import DataError
 from arte_plugin.rows import Score
-from arte_plugin.stages.pair import pair
+from arte_plugin.stages.pairing import pair
 from arte_plugin.stages.shrinkage import Belief, above, shrink
 from tests.unit.test_pair import draft, everything_fits
 
@@ -38,10 +38,16 @@ def student(seed, of_rationale, name="s", of_question=0.8, quality=None):
 
 
 def made(drafts, scores, cells, level="rationale", **settings):
-    believed = {"sums": shrink(drafts, scores, cells, {})} if settings.get("min_probability") else None
     limits = {"question_pairs": 400 * (level == "question"), "rationale_pairs": 400 * (level == "rationale")}
     scored = {row.draft_id: row.score for row in scores}
-    return pair(drafts, scored, PairArgs(**limits, **settings), 1, everything_fits, believed)
+    return pair(
+        drafts,
+        scored,
+        PairArgs(**limits, **settings),
+        1,
+        everything_fits,
+        lambda task: shrink(drafts, scores, cells, {}),
+    )
 
 
 def right(pairs, true):

@@ -11,7 +11,7 @@ from arte_plugin.models.identity import fingerprint_model
 from arte_plugin.rows import Draft, Question, Score, write_rows
 from arte_plugin.run.manifest import Count, Manifest, hash_of
 from arte_plugin.run.source import SourceRun
-from arte_plugin.stages.regenerate import Teachers, regenerate
+from arte_plugin.stages.tailoring import Teachers, regenerate
 
 
 @pytest.fixture

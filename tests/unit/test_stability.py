@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from arte_plugin.stages import stability
-from arte_plugin.stages.preference_set import _choose
+from arte_plugin.stages.choosing import _choose
 
 QUESTIONS, SIZE = 40, 16
 

@@ -16,7 +16,7 @@ from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.models.student_replies import ANSWER_TOKENS, student_replies
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, Question, Response, Score, read_rows, write_rows
-from arte_plugin.stages.probe import Tally, probe, probe_racing
+from arte_plugin.stages.probing import Tally, probe, probe_racing
 from arte_plugin.stages.readable import Readings, readable_lines, refuse_unreadable, sample_size
 from arte_plugin.stages.respond import respond
 

@@ -7,7 +7,7 @@ from arte_plugin.config.check import check_config
 from arte_plugin.errors import ConfigError, DataError
 from arte_plugin.rows import Score
 from arte_plugin.run.trainings import trainings
-from arte_plugin.stages.probe import preference_scores
+from arte_plugin.stages.probing import preference_scores
 
 TASK = {"name": "sums", "description": "Add.", "questions": {"path": "none.jsonl"}}
 

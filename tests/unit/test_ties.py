@@ -7,7 +7,7 @@ import pytest
 
 from arte_plugin.config.pair import PairArgs
 from arte_plugin.stages.arms import drafted_examples
-from arte_plugin.stages.pair import pair
+from arte_plugin.stages.pairing import pair
 from arte_plugin.stages.ties import ranked
 from tests.unit.test_pair import draft, everything_fits
 

@@ -12,7 +12,7 @@ from arte_plugin.language import prompts
 from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Question
-from arte_plugin.stages.evaluate import question_rows
+from arte_plugin.stages.evaluation import question_rows
 from arte_plugin.stages.respond import respond
 from arte_plugin.stages.worked_examples import solve_seeds, with_worked_examples
 from tests.plain import PlainRenderer

@@ -16,7 +16,7 @@ from arte_plugin.models.student import student_model
 from arte_plugin.models.teacher import teacher_model
 from arte_plugin.rows import Draft, PreferenceQuestion, Probe, TailoredExample, read_rows
 from arte_plugin.run.run import Run
-from arte_plugin.stages.probe import probe_request
+from arte_plugin.stages.probing import probe_request
 from tests.e2e.conftest import start, write_changed
 from tests.servers import server_processes
 from tests.vllm.differences import NEAR_TIE, differences, told

@@ -29,7 +29,7 @@ from arte_plugin.rows import Result, split_lines, wilson, write_text
 from arte_plugin.run.manifest import hash_of
 from arte_plugin.show.progress import progress_line
 from arte_plugin.stages.compare import Evaluated
-from arte_plugin.stages.sft import TrainedStudent
+from arte_plugin.stages.fine_tuning import TrainedStudent
 from arte_plugin.stages.student_lm import Candidate, answered, attention, loaded_student, quiet
 
 TASKS_FOLDER = "lm_eval_tasks"
@@ -40,7 +40,7 @@ _UTILS = '''\
 
 from pathlib import Path
 
-from arte_plugin.stages.evaluate import judge_response, read_questions
+from arte_plugin.stages.evaluation import judge_response, read_questions
 
 
 def questions(file, **_):

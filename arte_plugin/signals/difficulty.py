@@ -1,0 +1,55 @@
+"""Perplexities of a question and its rationale, with and without one another, under the student.
+
+IFD, instruction-following difficulty, is of Cherry LLM (Li et al., arXiv 2308.12032); the two ratios in the form used
+here are of Selective Reflection-Tuning (Li et al., arXiv 2402.10110).
+"""
+
+import math
+from collections.abc import Sequence
+
+from arte_plugin.data.tasks import Task
+from arte_plugin.engines.base import Likelihood, Reply
+from arte_plugin.language import prompts
+from arte_plugin.plugs import Asked, Asking
+
+#: A question and a rationale for it.
+Solved = tuple[str, str]
+
+
+def ifd(asking: Asking, who: Asked, task: Task, pairs: Sequence[Solved]) -> list[float]:
+    """ppl(rationale | question) / ppl(rationale) of each pair: above 0, from 1 on the question is no help."""
+    render = who.renderer
+    replies = []
+    for question, rationale in pairs:
+        shown = render.prompt(prompts.solve_prompt(task.args.description, task.args.answer, question))
+        text = render.part_of_reply(rationale)
+        replies += [Reply(shown, text, f"ifd/{task.name}"), Reply(nothing(who), text, f"alone/{task.name}")]
+    return _ratios(asking.likelihoods(who, replies, f"IFD {task.name}"))
+
+
+def reversed_ifd(asking: Asking, who: Asked, task: Task, pairs: Sequence[Solved]) -> list[float]:
+    """ppl(question | rationale) / ppl(question): how much the rationale tells of its question, the less the more."""
+    render = who.renderer
+    replies = []
+    for question, rationale in pairs:
+        shown = render.prompt(prompts.guess_prompt(rationale))
+        text = render.part_of_reply(question)
+        replies += [Reply(shown, text, f"reversed/{task.name}"), Reply(nothing(who), text, f"alone/{task.name}")]
+    return _ratios(asking.likelihoods(who, replies, f"reversed IFD {task.name}"))
+
+
+def nothing(who: Asked) -> str:
+    """What stands before a text that stands alone: an empty turn, or what a text begins with."""
+    empty = who.renderer.prompt("")
+    # Behind nothing at all the first token's probability is not defined; texts follow on the end of others.
+    return empty or who.renderer.end_of_reply
+
+
+def _ratios(found: Sequence[Likelihood]) -> list[float]:
+    """Of each two that follow one another."""
+    return [_loss_apart(given, alone) for given, alone in zip(found[::2], found[1::2], strict=True)]
+
+
+def _loss_apart(given: Likelihood, alone: Likelihood) -> float:
+    """The ratio of two perplexities, each over the tokens of its own."""
+    return math.exp(alone.log_probability / alone.tokens - given.log_probability / given.tokens)
