@@ -61,10 +61,12 @@ class SimilarQuestion:
         if order.seeds:
             shown = "\n".join(prompts.tagged_question(i, q.question, q.target) for i, q in enumerate(order.seeds, 1))
             parts.append(f"Here are {len(order.seeds)} questions of this kind, each with its answer:\n{shown}")
-        what = "this question" if len(errors) == 1 else f"these {len(errors)} questions"
+        what, here = "this question", "here it is with its right answer"
+        if len(errors) > 1:
+            what, here = f"these {len(errors)} questions", "here they are with their right answers"
         first = len(order.seeds) + 1
         wrong = "\n".join(self._wrong(i, *error) for i, error in enumerate(errors, first))
-        parts.append(f"A student got {what} wrong; the right answer is given with each:\n{wrong}")
+        parts.append(f"A student got {what} wrong; {here}:\n{wrong}")
         parts.append(_request(order, first + len(errors)))
         return "\n\n".join(parts)
 

@@ -140,7 +140,7 @@ def test_the_teacher_sees_the_question_and_its_answer():
     [order, *_] = _plan(_asking(wrong="a"))
     assert _prompt(order) == (
         "Add.\n\n"
-        "A student got this question wrong; the right answer is given with each:\n"
+        "A student got this question wrong; here it is with its right answer:\n"
         "<Question_1><input>sums a?</input><target>4</target></Question_1>\n\n"
         "Write 1 new question for this student to practise on: like it, and solved in the same way, but not the same, "
         "with its right answer, in the same form, as <Question_2>."
@@ -161,7 +161,10 @@ def test_several_errors_and_seeds_are_numbered_through():
     [order, *_] = _plan(_asking(wrong="ab"), tasks, errors_shown=2, seeds_shown=2, questions=5)
     text = _prompt(order)
     assert [text.count(f"<Question_{i}><input>") for i in range(1, 6)] == [1, 1, 1, 1, 0]
-    assert "A student got these 2 questions wrong" in text and "from <Question_5> to <Question_9>" in text
+    assert (
+        "A student got these 2 questions wrong; here they are with their right answers:" in text
+        and "from <Question_5> to <Question_9>" in text
+    )
     assert SimilarQuestion(SimilarQuestion.Settings()).begun(tasks[0].args, order) == "<Question_5><input>"
 
 
