@@ -19,13 +19,12 @@ BEGIN, END = "<better>", "</better>"
 _BEGIN = re.compile(re.escape(BEGIN), re.IGNORECASE)
 _END = re.compile(re.escape(END), re.IGNORECASE)
 
-#: What an answer is criticised for, in the order of the paper's criteria: helpfulness, relevance, accuracy, detail.
+#: What an answer is criticised for: the paper's helpfulness, relevance, accuracy and detail.
 CRITERIA = (
-    "whether it helps somebody who has to learn this",
-    "whether it keeps to the question",
-    "whether every step is right",
-    "and whether it is detailed enough",
+    "whether it helps somebody who has to learn this, whether it keeps to the question, whether every step is right, "
+    "and whether it is detailed enough"
 )
+BETTER = "It helps somebody who has to learn this, keeps to the question, is right in every step, and detailed enough."
 
 
 class ReflectArgs(Block):
@@ -33,16 +32,20 @@ class ReflectArgs(Block):
 
     critique: bool = Field(
         True,
-        description="Whether the teacher first says what could be better, as in the paper; without, it is only asked "
-        "to write a better one. A small teacher whose replies are begun (`elicit.prefill`) leaves the criticism out.",
+        description="Whether the teacher first says what could be better, as in the paper, and then writes between "
+        "tags. Without, it is only asked to write a better one, in the form of the other prompts, and its whole reply "
+        "is taken: for small teachers.",
+    )
+    better: str = Field(
+        BETTER, min_length=1, description="What a better answer is, in a sentence or two that the teacher reads."
     )
 
 
 class Reflect:
     """The teacher sees a question and its rationale, says what could be better, and writes another rationale.
 
-    Only what stands between the tags behind the criticism makes a row; the criticism reaches no student. It makes the
-    paper's second reflection, that on the response: a question whose right answer the target is stays as it is.
+    Only what stands between the tags behind the criticism makes a row; the criticism reaches no student. It is the
+    paper's second reflection, that on the response: the question, which has a target, stays as it is.
     """
 
     Settings: ClassVar[type[Block]] = ReflectArgs
@@ -66,35 +69,32 @@ class Reflect:
                 f"The order {order.order_id} of the task {order.task} has no question with a rationale, which "
                 "`reflect` writes another for: it works on examples, behind `solve`."
             )
-        better = f"write a better answer, complete in itself, between {BEGIN} and {END}"
-        end = (
-            f"In it, put the final answer between <ans> and </ans>{prompts.ANSWER_FORMS.get(task.answer, '')}, and "
-            "nothing behind it."
-        )
-        if self.settings.critique:
-            wanted = (
-                f"First say in a few sentences what is not good about it: {', '.join(CRITERIA)}. Leave the tags out "
-                f"there. Then {better}. {end}"
+        question, rationale = order.parent.question, order.rationale
+        if not self.settings.critique:
+            # As a technique's prompt ends, which every teacher has been asked with.
+            return (
+                f"{prompts.solve_prefix(task.description, task.answer)}Question: {question}\nAnswer: {rationale}\n\n"
+                f"Write a better answer. {self.settings.better}\n\nQuestion: {question}\nAnswer:"
             )
-        else:
-            wanted = f"{better[0].upper()}{better[1:]}. {end}"
         return (
-            f"{task.description}\n\nQuestion: {order.parent.question}\n\nThis is an answer to it, step by step:\n"
-            f"{order.rationale}\n\n{wanted}"
+            f"{task.description}\n\nQuestion: {question}\n\nThis is an answer to it, step by step:\n{rationale}\n\n"
+            f"First say in a few sentences what is not good about it: {CRITERIA}. Leave the tags out there. Then write "
+            f"a better answer, complete in itself, between {BEGIN} and {END}. {self.settings.better} In it, put the "
+            f"final answer between <ans> and </ans>{prompts.ANSWER_FORMS.get(task.answer, '')}, and nothing behind it."
         )
 
     def begun(self, task: TaskArgs, order: Order) -> str:
-        """The tag before the better rationale."""
-        return BEGIN
+        """Not at all: what comes first is the teacher's own."""
+        return ""
 
     def read(self, task: TaskArgs, order: Order, reply: str) -> Iterator[NewQuestion | NewRationale | Unread]:
-        """What stands behind the last opening tag, up to the closing one if there is one.
+        """What stands behind the last opening tag, up to the closing one if there is one; without a critique, else all.
 
         A reply ends behind its answer, and so before that tag. Reasons: `no_tags`, `empty`.
         """
         begins = list(_BEGIN.finditer(reply))
-        if not begins:
+        if not begins and self.settings.critique:
             yield Unread("no_tags", reply)
             return
-        better = _END.split(reply[begins[-1].end() :])[0].strip()
+        better = _END.split(reply[begins[-1].end() if begins else 0 :])[0].strip()
         yield NewRationale(better) if better else Unread("empty", reply)

@@ -24,11 +24,20 @@ def test_the_teacher_reads_the_question_the_rationale_and_what_is_wanted():
         "Add.\n\nQuestion: 2 + 2?\n\nThis is an answer to it, step by step:\n4. <ans>4</ans>\n\n"
         "First say in a few sentences what is not good about it: whether it helps somebody who has to learn this, "
         "whether it keeps to the question, whether every step is right, and whether it is detailed enough. Leave the "
-        "tags out there. Then write a better answer, complete in itself, between <better> and </better>. In it, put "
-        "the final answer between <ans> and </ans>: a number, without units, and nothing behind it."
+        "tags out there. Then write a better answer, complete in itself, between <better> and </better>. It helps "
+        "somebody who has to learn this, keeps to the question, is right in every step, and detailed enough. In it, "
+        "put the final answer between <ans> and </ans>: a number, without units, and nothing behind it."
     )
-    plain = Reflect(ReflectArgs(critique=False)).prompt(TASK, ORDER)
-    assert plain.partition("<ans>4</ans>\n\n")[2].startswith("Write a better answer") and "First say" not in plain
+
+
+def test_without_a_critique_the_whole_reply_is_the_better_one():
+    assert Reflect(ReflectArgs(critique=False, better="Check it.")).prompt(TASK, ORDER) == (
+        "Add.\nPut the final answer between <ans> and </ans>: a number, without units.\n\n"
+        "Question: 2 + 2?\nAnswer: 4. <ans>4</ans>\n\nWrite a better answer. Check it.\n\nQuestion: 2 + 2?\nAnswer:"
+    )
+    assert _read(" It is 4. <ans>4</ans>", critique=False) == [NewRationale("It is 4. <ans>4</ans>")]
+    assert _read("Sure: <better>4. <ans>4</ans>", critique=False) == [NewRationale("4. <ans>4</ans>")]
+    assert _read(" ", critique=False) == [Unread("empty", " ")]
 
 
 def test_only_what_stands_behind_the_criticism_counts():
