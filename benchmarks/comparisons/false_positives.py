@@ -1,15 +1,21 @@
 """How often two arms that do not differ are taken for different ones, by three ways of getting a p over seeds.
 
-`python benchmarks/comparisons/false_positives.py` prints the table of docs/experiments.md, in some minutes. No model.
+    python -m benchmarks.comparisons.false_positives
+
+It leaves what it counted in `results.json`, in some minutes; no model is asked. `make docs` makes the table of
+docs/experiments.md of it.
 """
 
 import argparse
+import json
+from pathlib import Path
 
 import numpy as np
 from scipy.stats import norm
 
-from arte_plugin.show.tables import markdown_table
 from arte_plugin.stages.differences import difference
+
+FIGURES = Path(__file__).with_name("results.json")
 
 RESAMPLES = 400
 SEEDS = 3
@@ -44,12 +50,12 @@ def components(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) 
 
 
 def main() -> None:
-    """Print the table."""
+    """Simulate, and keep how often each way raises a false alarm."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--times", type=int, default=400)
     times = parser.parse_args().times
     ways = {"questions only": questions_only, "two-level bootstrap": two_level_bootstrap, "ours": components}
-    lines = [["questions", "SD of seeds", *ways]]
+    rows = []
     for questions in (60, 500, 3000):
         for spread in (0.0, 0.03, 0.05):
             rng = np.random.default_rng(1)
@@ -58,8 +64,12 @@ def main() -> None:
                 chances = rng.beta(2, 2, questions)
                 first, second = arm(rng, chances, spread), arm(rng, chances, spread)
                 alarms += [way(first, second, rng) < 0.05 for way in ways.values()]
-            lines.append([str(questions), f"{100 * spread:.0f}", *(f"{100 * n / times:.1f} %" for n in alarms)])
-    print(markdown_table(lines))
+            rows.append(
+                {"questions": questions, "spread": spread, "alarms": dict(zip(ways, alarms.tolist(), strict=True))}
+            )
+            print(rows[-1], flush=True)
+    found = {"experiments": times, "seeds": SEEDS, "rows": rows}
+    FIGURES.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
