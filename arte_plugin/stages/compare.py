@@ -75,7 +75,7 @@ def compare(evaluated: Sequence[Evaluated]) -> list[Comparison]:
             tables = [(one, other) for one, other in tables if one.size]
             made.append(
                 Comparison(
-                    student, shots, first, second, **_paired(tables), shows=SHOWS.get((first, second), ""),
+                    student, shots, first, second, **paired(tables), shows=SHOWS.get((first, second), ""),
                     seeds=max((len(of) for pair in tables for of in pair), default=1), tasks=len(tables),
                 )
             )  # fmt: skip
@@ -92,7 +92,7 @@ def _tables(first: Sequence[Mapping[str, bool]], second: Sequence[Mapping[str, b
     return one, other
 
 
-def _paired(tables: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+def paired(tables: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
     """The numbers of a `Comparison`, from both arms' outcomes on each task."""
     n = sum(one.shape[1] for one, _ in tables)
     only: dict[str, int | None] = {"first_only": None, "second_only": None}
