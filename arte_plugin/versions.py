@@ -28,7 +28,7 @@ ENGINES = {"transformers": 2, "server": 1}
 
 #: The stages' own code: all that lies between a stage's inputs and its rows and is not told of above.
 STAGES = {
-    # stages/elicit.py, stages/writing.py
+    # stages/elicit.py, stages/new_questions.py, stages/rationales.py
     "elicit": 3,
     # stages/worked_examples.py
     "elicit/worked": 1,
@@ -42,9 +42,9 @@ STAGES = {
     "pair": 6,
     # training/align.py, and what is set in Axolotl's config for the teacher's training
     "align": 1,
-    # loop/check_alignment.py, stages/before_after.py, stages/liking.py, stages/writing.py
+    # loop/check_alignment.py, stages/before_after.py, stages/liking.py, stages/new_questions.py, stages/rationales.py
     "align-check": 1,
-    # stages/tailoring.py, stages/arms.py, stages/writing.py
+    # stages/tailoring.py, stages/arms.py, stages/new_questions.py, stages/rationales.py
     "regenerate": 2,
     # stages/fine_tuning.py beyond the config that it writes, which is hashed
     "sft": 1,

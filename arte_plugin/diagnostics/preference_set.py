@@ -1,6 +1,6 @@
 """Would other respondents have chosen the same preference set, and does it stand for the whole validation set?
 
-Stage 2 tells the first (`stages.stability`), the check of stage 3 the second (`stages.consistency`; paper,
+Stage 2 tells the first (`stages.stability`), the check of stage 3 the second (`stages.set_consistency`; paper,
 section 3.2).
 """
 

@@ -9,7 +9,7 @@ from arte_plugin.config.block import Block
 from arte_plugin.config.tasks import TaskArgs
 from arte_plugin.errors import DataError
 from arte_plugin.language import prompts
-from arte_plugin.language.question_tags import begun_before, parse_questions
+from arte_plugin.operators.new_question import read_tagged
 from arte_plugin.plan.work import Sizes, Work
 from arte_plugin.plugs import NewQuestion, NewRationale, Unread
 from arte_plugin.rows import Attempt, Order, Question
@@ -76,10 +76,7 @@ class SimilarQuestion:
 
     def read(self, task: TaskArgs, order: Order, reply: str) -> Iterator[NewQuestion | NewRationale | Unread]:
         """The questions between tags. What can't be read is `malformed`, `truncated`, `empty` or `no_tags`."""
-        parsed, rejected = parse_questions(reply)
-        yield from (Unread(reason, text) for reason, text in rejected)
-        for new, begun in zip(parsed, begun_before(reply), strict=True):
-            yield NewQuestion(new.question, new.target, begun)
+        yield from read_tagged(reply)
 
     def _wrong(self, number: int, question: Question, attempt: Attempt | None) -> str:
         lines = [prompts.tagged_question(number, question.question, question.target)]

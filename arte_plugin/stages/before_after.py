@@ -8,7 +8,7 @@ validation questions that no preference was taken from. Not in the paper.
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
@@ -22,16 +22,19 @@ from arte_plugin.data.same_question import comparable
 from arte_plugin.data.tasks import Task
 from arte_plugin.engines.base import Reply
 from arte_plugin.errors import TeacherError
-from arte_plugin.language import prompts
 from arte_plugin.language.rendering import Renderer
 from arte_plugin.models.likelihoods import ask_likelihoods
 from arte_plugin.models.model import Model
+from arte_plugin.operators.solve import solve_orders
+from arte_plugin.planners.paper import paper_orders
 from arte_plugin.rows import AnswerLikelihood, Draft, PreferencePair, PreferenceQuestion, Probe, wilson
 from arte_plugin.stages.choosing import preference_question
 from arte_plugin.stages.likelihood import weigh
 from arte_plugin.stages.liking import Paired, Table, paired, paired_shares, sign_flip_p
+from arte_plugin.stages.new_questions import WrittenQuestion, first_wave, put, write_questions
+from arte_plugin.stages.orders import RESIDENTS, Ways
 from arte_plugin.stages.probing import probe
-from arte_plugin.stages.writing import NewQuestion, first_wave, question_requests, write_questions, write_rationales
+from arte_plugin.stages.rationales import write_rationales
 from arte_plugin.strategies.pairs import rendered
 
 STAGE = "align-check"
@@ -96,28 +99,22 @@ class Weighed:
 
 def new_questions(
     task: Task, teacher: Model, settings: RegenerateArgs, asking: ElicitArgs, wanted: int, seed: int
-) -> list[NewQuestion]:
+) -> list[WrittenQuestion]:
     """The first `wanted` of the questions that the teacher would write for stage 6; none of them is in the pairs.
 
     Raises `TeacherError` where it writes nothing usable.
     """
-    questions, _, _ = write_questions(
-        task, teacher, asking,
-        wanted=wanted, temperature=settings.temperature, max_new_tokens=settings.max_new_tokens, stage=AS_IN, seed=seed,
-    )  # fmt: skip
-    return questions
+    orders = paper_orders(task, asking.seeds_per_prompt, asking.questions_per_prompt, AS_IN, seed)
+    return write_questions(task, teacher, orders, RESIDENTS, _ways(settings, asking, seed), wanted).kept
 
 
 def question_replies(
     task: Task, teacher: Model, settings: RegenerateArgs, asking: ElicitArgs, wanted: int, seed: int
 ) -> list[str]:
     """The replies to the question prompts of a first wave, by call; without thoughts that came to an end."""
-    calls = range(first_wave(wanted, asking.questions_per_prompt))
-    asked = question_requests(
-        task, teacher, asking, calls,
-        temperature=settings.temperature, max_new_tokens=settings.max_new_tokens, stage=AS_IN, seed=seed,
-    )  # fmt: skip
-    requests = [request for _, _, request in asked]
+    orders = paper_orders(task, asking.seeds_per_prompt, asking.questions_per_prompt, AS_IN, seed)
+    ways = _ways(settings, asking, seed)
+    requests = [put(task, teacher, order, RESIDENTS, ways).request for order in first_wave(orders, wanted)]
     texts = [one.text for one in teacher.ask(requests, f"{STAGE} {task.name}: question replies")]
     return [text if (said := teacher.renderer.said(text)) is None else said for text in texts]
 
@@ -125,7 +122,7 @@ def question_replies(
 def rationales(
     task: Task,
     teacher: Model,
-    questions: Sequence[NewQuestion],
+    questions: Sequence[WrittenQuestion],
     settings: RegenerateArgs,
     asking: ElicitArgs,
     seed: int,
@@ -134,17 +131,19 @@ def rationales(
 
     Raises `TeacherError` where not one of them ends in an answer.
     """
-    description, answer = task.args.description, task.args.answer
-    asks = [(one.question_id, prompts.solve_prompt(description, answer, one.question)) for one in questions]
-    written, dropped = write_rationales(
-        task, teacher, asks,
-        temperature=0.0, max_new_tokens=settings.max_new_tokens, prefill=asking.prefill, stage=AS_IN, seed=seed,
-    )  # fmt: skip
+    orders = solve_orders([one.as_question() for one in questions])
+    ways = replace(_ways(settings, asking, seed), temperature=0.0)
+    written, dropped = write_rationales(task, teacher, orders, RESIDENTS, ways)
     without = {row.id: row.text for row in dropped}
     return {
-        name: Written(*one) if one is not None else Written(without.get(name, ""), None)
-        for (name, _), one in zip(asks, written, strict=True)
+        order.order_id: Written(*one) if one is not None else Written(without.get(order.order_id, ""), None)
+        for order, one in zip(orders, written, strict=True)
     }
+
+
+def _ways(settings: RegenerateArgs, asking: ElicitArgs, seed: int) -> Ways:
+    """As stage 6 asks for questions."""
+    return Ways(AS_IN, seed, settings.temperature, settings.max_new_tokens, asking.prefill, asking.max_calls)
 
 
 def log_probabilities(pairs: Sequence[PreferencePair], teacher: Model) -> list[tuple[float, float]]:

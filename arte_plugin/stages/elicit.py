@@ -1,14 +1,19 @@
 """Stage 1, knowledge elicitation: the teacher drafts questions and, for each, a rationale a technique (section 3.1)."""
 
+from dataclasses import replace
+
 from arte_plugin.config.elicit import ElicitArgs
 from arte_plugin.config.tasks import AnswerType
 from arte_plugin.data.tasks import Task
 from arte_plugin.errors import TeacherError
 from arte_plugin.language import prompts
 from arte_plugin.models.model import Model
-from arte_plugin.rows import Draft, Dropped
+from arte_plugin.planners.paper import paper_orders
+from arte_plugin.rows import Draft, Dropped, Order
 from arte_plugin.stages.agreement import majority, reason_to_drop
-from arte_plugin.stages.writing import write_questions, write_rationales
+from arte_plugin.stages.new_questions import write_questions
+from arte_plugin.stages.orders import RESIDENTS, Ways
+from arte_plugin.stages.rationales import write_rationales
 
 STAGE = "elicit"
 
@@ -19,28 +24,23 @@ def elicit(task: Task, teacher: Model, settings: ElicitArgs, seed: int) -> tuple
     Then what was dropped, and how many questions each reply held.
     Raises `TeacherError` when the teacher writes no usable question, or no usable rationale at all.
     """
-    questions, dropped, held = write_questions(
-        task, teacher, settings,
-        wanted=settings.questions, temperature=settings.temperature, max_new_tokens=settings.max_new_tokens,
-        stage=STAGE, seed=seed,
-    )  # fmt: skip
+    ways = Ways(STAGE, seed, settings.temperature, settings.max_new_tokens, settings.prefill, settings.max_calls)
+    plan = paper_orders(task, settings.seeds_per_prompt, settings.questions_per_prompt, STAGE, seed)
+    asked = write_questions(task, teacher, plan, RESIDENTS, ways, settings.questions)
     description, answer = task.args.description, task.args.answer
-    plan = [(question, name) for question in questions for name in task.args.techniques]
-    asks = [
-        (
-            f"{question.question_id}-{name}",
-            prompts.technique_prompt(description, task.args.techniques[name], answer, question.question),
+    techniques = [(question, name) for question in asked.kept for name in task.args.techniques]
+    orders = [
+        Order(
+            f"{question.question_id}-{name}", task.name, "technique",
+            parent=question.as_question(), notes=(task.args.techniques[name],),
         )
-        for question, name in plan
-    ]
-    written, lost = write_rationales(
-        task, teacher, asks,
-        temperature=settings.rationale_temperature, max_new_tokens=settings.max_new_tokens, prefill=settings.prefill,
-        stage=STAGE, seed=seed,
-    )  # fmt: skip
+        for question, name in techniques
+    ]  # fmt: skip
+    ways = replace(ways, temperature=settings.rationale_temperature)
+    written, lost = write_rationales(task, teacher, orders, RESIDENTS, ways)
     drafts = [
         Draft(
-            draft_id=draft_id,
+            draft_id=order.order_id,
             task=task.name,
             question_id=question.question_id,
             question=question.question,
@@ -52,7 +52,7 @@ def elicit(task: Task, teacher: Model, settings: ElicitArgs, seed: int) -> tuple
             solve_prompt=prompts.solve_prompt(description, answer, question.question),
             question_begun=question.begun,
         )
-        for (question, name), (draft_id, _), rationale in zip(plan, asks, written, strict=True)
+        for (question, name), order, rationale in zip(techniques, orders, written, strict=True)
         if rationale is not None
     ]
     drafts, disagreeing = _kept(drafts, settings, answer)
@@ -61,7 +61,7 @@ def elicit(task: Task, teacher: Model, settings: ElicitArgs, seed: int) -> tuple
             f"Task {task.name}: `elicit.keep: {settings.keep}` keeps none of the {len(disagreeing)} rationales of the "
             f"teacher {teacher.name}. A larger teacher may agree with itself; `elicit.keep: all` keeps every answer."
         )
-    return drafts, dropped + lost + disagreeing, held
+    return drafts, asked.dropped + lost + disagreeing, asked.held
 
 
 def _kept(drafts: list[Draft], settings: ElicitArgs, kind: AnswerType) -> tuple[list[Draft], list[Dropped]]:

@@ -13,12 +13,15 @@ from arte_plugin.config.regenerate import RegenerateArgs
 from arte_plugin.data.aligned_on import without_repeats
 from arte_plugin.data.tasks import Task
 from arte_plugin.errors import DataError, TeacherError
-from arte_plugin.language import prompts
 from arte_plugin.models.model import Model
-from arte_plugin.rows import Draft, Dropped, TailoredExample
+from arte_plugin.operators.solve import solve_orders
+from arte_plugin.planners.paper import paper_orders
+from arte_plugin.rows import Draft, Dropped, Order, Question, TailoredExample
 from arte_plugin.stages.agreement import majority, reason_to_drop
 from arte_plugin.stages.arms import ARMS, Source, cut_to_equal_size, drafted_examples, uses_drafts
-from arte_plugin.stages.writing import write_questions, write_rationales
+from arte_plugin.stages.new_questions import write_questions
+from arte_plugin.stages.orders import RESIDENTS, Ways
+from arte_plugin.stages.rationales import write_rationales
 
 STAGE = "regenerate"
 
@@ -106,21 +109,20 @@ def _regenerate(
         drafts, leaks = without_repeats(drafts, [task], STAGE)
         if not drafts:
             raise DataError(f"Task {task.name}: every draft repeats one of this run's own questions.")
-    asked: dict[str, list[tuple[str, str, str]]] = {}
+    asked: dict[str, list[Question]] = {}
     dropped_questions: dict[str, list[Dropped]] = {}
     held: dict[str, list[int]] = {}
 
-    def new_questions(whose: str, teacher: Model) -> tuple[list[tuple[str, str, str]], list[Dropped]]:
-        new, dropped, held[whose] = write_questions(
-            task, teacher, asking,
-            wanted=settings.questions, temperature=settings.temperature, max_new_tokens=settings.max_new_tokens,
-            stage=STAGE, seed=seed,
-        )  # fmt: skip
-        return [(one.question_id, one.question, one.target) for one in new], dropped
+    def new_questions(whose: str, teacher: Model) -> tuple[list[Question], list[Dropped]]:
+        orders = paper_orders(task, asking.seeds_per_prompt, asking.questions_per_prompt, STAGE, seed)
+        ways = Ways(STAGE, seed, settings.temperature, settings.max_new_tokens, asking.prefill, asking.max_calls)
+        asked = write_questions(task, teacher, orders, RESIDENTS, ways, settings.questions)
+        held[whose] = asked.held
+        return [one.as_question() for one in asked.kept], asked.dropped
 
     if any(ARMS[arm].questions == "aligned" for arm in arms):
         asked["aligned"], dropped_questions["aligned"] = new_questions("aligned", teachers.aligned)
-    drafted = {draft.question_id: (draft.question_id, draft.question, draft.target) for draft in drafts}
+    drafted = {one.question_id: Question(one.question_id, task.name, one.question, one.target) for one in drafts}
     asked["drafted"] = list(drafted.values())[: settings.questions]
 
     made: dict[Source, tuple[list[TailoredExample], list[Dropped]]] = {}
@@ -151,27 +153,27 @@ def _regenerate(
 def _answered(
     task: Task,
     teacher: Model,
-    questions: Sequence[tuple[str, str, str]],
+    questions: Sequence[Question],
     settings: RegenerateArgs,
     asking: ElicitArgs,
     seed: int,
 ) -> tuple[list[TailoredExample], list[Dropped]]:
-    """Greedy rationales under the plain prompt for `(id, question, target)`."""
-    asks = [(name, prompts.solve_prompt(task.args.description, task.args.answer, text)) for name, text, _ in questions]
-    written, dropped = write_rationales(
-        task, teacher, asks,
-        temperature=0.0, max_new_tokens=settings.max_new_tokens, prefill=asking.prefill, stage=STAGE, seed=seed,
-    )  # fmt: skip
-    voted = _voted(task, teacher, asks, settings, asking, seed) if settings.keep == "majority" else {}
+    """Greedy rationales under the plain prompt."""
+    orders = solve_orders(questions)
+    ways = Ways(STAGE, seed, 0.0, settings.max_new_tokens, asking.prefill)
+    written, dropped = write_rationales(task, teacher, orders, RESIDENTS, ways)
+    voted = _voted(task, teacher, orders, settings, ways) if settings.keep == "majority" else {}
     examples: list[TailoredExample] = []
-    for (name, text, target), (_, prompt), rationale in zip(questions, asks, written, strict=True):
+    for one, order, rationale in zip(questions, orders, written, strict=True):
         if rationale is None:
             continue
-        reason = reason_to_drop(settings.keep, rationale[1], target, voted.get(name), task.args.answer)
+        text, answer = rationale
+        reason = reason_to_drop(settings.keep, answer, one.target, voted.get(one.question_id), task.args.answer)
         if reason:
-            dropped.append(Dropped(STAGE, reason, task.name, name, rationale[0]))
+            dropped.append(Dropped(STAGE, reason, task.name, one.question_id, text))
         else:
-            examples.append(TailoredExample(task.name, text, target, rationale[0], rationale[1], prompt))
+            prompt = RESIDENTS["solve"].prompt(task.args, order)
+            examples.append(TailoredExample(task.name, one.question, one.target, text, answer, prompt))
     if not examples:
         raise TeacherError(
             f"Task {task.name}: `regenerate.keep: {settings.keep}` keeps none of the {len(dropped)} rationales of the "
@@ -180,19 +182,15 @@ def _answered(
     return examples, dropped
 
 
-def _voted(
-    task: Task, teacher: Model, asks: Sequence[tuple[str, str]], settings: RegenerateArgs, asking: ElicitArgs, seed: int
-) -> dict[str, str]:
-    """The majority's answer to each prompt of `asks` that has one, by its id, among `settings.samples` sampled ones."""
-    sampled = [(f"{name}/sample-{i}", prompt) for name, prompt in asks for i in range(settings.samples)]
-    written, _ = write_rationales(
-        task, teacher, sampled,
-        temperature=settings.sample_temperature, max_new_tokens=settings.max_new_tokens, prefill=asking.prefill,
-        stage=STAGE, seed=seed,
-    )  # fmt: skip
-    given: dict[str, list[str]] = {name: [] for name, _ in asks}
-    for (sample, _), rationale in zip(sampled, written, strict=True):
+def _voted(task: Task, teacher: Model, orders: Sequence[Order], settings: RegenerateArgs, ways: Ways) -> dict[str, str]:
+    """The majority's answer to each order that has one, by its id, among `settings.samples` sampled ones."""
+    ids = [one.order_id for one in orders]
+    sampled = [replace(one, order_id=f"{one.order_id}/sample-{i}") for one in orders for i in range(settings.samples)]
+    ways = replace(ways, temperature=settings.sample_temperature)
+    written, _ = write_rationales(task, teacher, sampled, RESIDENTS, ways)
+    given: dict[str, list[str]] = {name: [] for name in ids}
+    for one, rationale in zip(sampled, written, strict=True):
         if rationale is not None:
-            given[sample.rpartition("/")[0]].append(rationale[1])
+            given[one.order_id.rpartition("/")[0]].append(rationale[1])
     found = {name: majority(all_of_it, task.args.answer) for name, all_of_it in given.items()}
     return {name: answer for name, answer in found.items() if answer is not None}

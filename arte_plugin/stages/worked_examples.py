@@ -10,10 +10,12 @@ from dataclasses import replace
 from arte_plugin.config.elicit import ElicitArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.errors import TeacherError
-from arte_plugin.language import answers, prompts
+from arte_plugin.language import answers
 from arte_plugin.models.model import Model
+from arte_plugin.operators.solve import solve_orders
 from arte_plugin.rows import Dropped, WorkedSeed
-from arte_plugin.stages.writing import write_rationales
+from arte_plugin.stages.orders import RESIDENTS, Ways
+from arte_plugin.stages.rationales import write_rationales
 
 STAGE = "elicit/worked"
 FILE = "worked_seeds.jsonl"
@@ -27,13 +29,10 @@ def solve_seeds(task: Task, teacher: Model, settings: ElicitArgs, seed: int) -> 
     unsolved = [one for one in task.seeds if not one.rationale]
     if not unsolved:
         return [], []
-    description, kind = task.args.description, task.args.answer
-    asks = [(one.question_id, prompts.solve_prompt(description, kind, one.question)) for one in unsolved]
+    kind = task.args.answer
+    ways = Ways(STAGE, seed, 0.0, settings.max_new_tokens, settings.prefill)
     try:
-        written, dropped = write_rationales(
-            task, teacher, asks,
-            temperature=0.0, max_new_tokens=settings.max_new_tokens, prefill=settings.prefill, stage=STAGE, seed=seed,
-        )  # fmt: skip
+        written, dropped = write_rationales(task, teacher, solve_orders(unsolved), RESIDENTS, ways)
     except TeacherError as error:
         raise TeacherError(f"Seed questions as worked examples (`elicit.worked_examples`): {error}") from None
     solved: list[WorkedSeed] = []

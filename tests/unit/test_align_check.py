@@ -20,7 +20,7 @@ from arte_plugin.loop import loop
 from arte_plugin.loop.check_alignment import _ask_teachers
 from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
-from arte_plugin.rows import PreferencePair, PreferenceQuestion, Question
+from arte_plugin.rows import Order, PreferencePair, PreferenceQuestion, Question
 from arte_plugin.run.manifest import Manifest
 from arte_plugin.show.alignment import (
     alignment_report,
@@ -31,6 +31,7 @@ from arte_plugin.show.alignment import (
     verdict,
 )
 from arte_plugin.stages import before_after as stage
+from arte_plugin.stages.new_questions import WrittenQuestion
 from arte_plugin.training.align import describe
 from tests.plain import PlainRenderer
 from tests.unit.test_students import check
@@ -40,6 +41,7 @@ TASK = Task(
     TaskArgs(name="sums", description="Add.", questions={"path": "unread.jsonl"}, answer="number"),
     [Question(f"s{i}", "sums", f"{i} + 1?", str(i + 1)) for i in range(4)], QUESTIONS, [], 0,
 )  # fmt: skip
+ORDER = Order("0", "sums", "new_question")
 
 
 class Plain(PlainRenderer):
@@ -139,7 +141,7 @@ def test_each_round_asks_with_the_seed_of_its_own_stage_6(number, monkeypatch):
 
 
 def test_a_rationale_without_an_answer_counts_as_written_but_not_as_usable(model):
-    questions = [stage.NewQuestion(f"n{i}", f"{i} + 2?", str(i + 2), "ask") for i in range(2)]
+    questions = [WrittenQuestion(f"n{i}", f"{i} + 2?", str(i + 2), "ask", "", ORDER) for i in range(2)]
     teacher = model("was", lambda prompt, seed: "Two. <ans>2</ans>" if "0 + 2" in prompt else "Three, it seems.")
     found = stage.rationales(TASK, teacher, questions, RegenerateArgs(), ElicitArgs(), 1)
     assert found == {"n0": stage.Written("Two. <ans>2</ans>", "2"), "n1": stage.Written("Three, it seems.", None)}

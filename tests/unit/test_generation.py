@@ -3,7 +3,6 @@
 import pytest
 from transformers import AutoTokenizer
 
-from arte_plugin.config.elicit import ElicitArgs
 from arte_plugin.config.tasks import TaskArgs
 from arte_plugin.data.same_question import comparable
 from arte_plugin.data.tasks import Task
@@ -12,11 +11,26 @@ from arte_plugin.errors import TeacherError
 from arte_plugin.language.rendering import Renderer
 from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
-from arte_plugin.rows import Question
-from arte_plugin.stages.writing import write_questions, write_rationales
+from arte_plugin.operators.solve import Solve
+from arte_plugin.planners.paper import paper_orders
+from arte_plugin.plugs import NoSettings
+from arte_plugin.rows import Order, Question
+from arte_plugin.stages.new_questions import write_questions
+from arte_plugin.stages.orders import RESIDENTS, Ways
+from arte_plugin.stages.rationales import write_rationales
 from tests.tiny import tiny_model
 
-ASKS = [("q1-a", "What is 2 + 2?"), ("q1-b", "And 2 + 3?")]
+ORDERS = [
+    Order(name, "sums", "solve", parent=Question("q1", "sums", text, "4"))
+    for name, text in (("q1-a", "What is 2 + 2?"), ("q1-b", "And 2 + 3?"))
+]
+
+
+class Bare(Solve):
+    """Its prompt is the question alone, so that a staged reply can be told by how a prompt ends."""
+
+    def prompt(self, task, order):
+        return order.parent.question
 
 
 class Staged:
@@ -42,7 +56,7 @@ class Staged:
 
 @pytest.fixture
 def write(tmp_path):
-    """Rationales for `ASKS` from a teacher with staged replies, and the teacher."""
+    """Rationales for `ORDERS` from a teacher with staged replies, and the teacher."""
     args = TaskArgs(name="sums", description="Add.", questions={"path": "unread.jsonl"}, answer="number")
     task = Task(args, [], [], [], 0)
     renderer = Renderer(AutoTokenizer.from_pretrained(tiny_model(tmp_path / "model", chat_template=False)), "auto")
@@ -51,9 +65,8 @@ def write(tmp_path):
         engine = Staged(replies)
         cache = RequestCache(tmp_path / "requests.sqlite")
         teacher = Model("the teacher", {}, renderer, lambda: engine, cache, 4, 10.0)
-        written, dropped = write_rationales(
-            task, teacher, ASKS, temperature=0.0, max_new_tokens=32, prefill=prefill, stage="elicit", seed=1
-        )
+        ways = Ways("elicit", 1, 0.0, 32, prefill)
+        written, dropped = write_rationales(task, teacher, ORDERS, {"solve": Bare(NoSettings())}, ways)
         return written, dropped, engine
 
     return run
@@ -122,12 +135,10 @@ def questions(tmp_path):
         reply = "".join(f"<Question_2><input>{q}</input><target>{t}</target></Question_2>" for q, t in written)
         engine = Staged({"": (reply, "stop")})
         teacher = Model("t", {}, renderer, lambda: engine, RequestCache(tmp_path / "requests.sqlite"), 4, 10.0)
-        kept, dropped, held = write_questions(
-            task, teacher, ElicitArgs(questions=1, questions_per_prompt=1), wanted=1, temperature=1.0,
-            max_new_tokens=64, stage="elicit", seed=1,
-        )  # fmt: skip
-        assert set(held) == {len(written)}
-        return kept, [row.reason for row in dropped]
+        ways = Ways("elicit", 1, 1.0, 64, prefill=False, max_calls=10)
+        made = write_questions(task, teacher, paper_orders(task, 3, 1, "elicit", 1), RESIDENTS, ways, 1)
+        assert set(made.held) == {len(written)}
+        return made.kept, [row.reason for row in made.dropped]
 
     return run
 
