@@ -234,6 +234,8 @@ class PreferencePair:
     begun: str = ""
     #: Question level: whose prompt it is; `both` wrote within one call, or with the same beginning.
     prompt_of: Literal["", "both", "chosen", "rejected"] = ""
+    #: 2, 3, …: the row stands there again, for a wide gap (`pair.repeat`). 0: it is the pair itself.
+    copy: int = dataclasses.field(default=0, metadata=LATER)
 
 
 @dataclass(frozen=True)

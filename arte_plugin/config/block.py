@@ -21,7 +21,9 @@ class Block(BaseModel):
         return {key: value for key, value in values.items() if key not in later}
 
 
-_LATER = frozenset({"keep", "samples", "sample_temperature", "equal_answers", "min_probability", "pilot_drafts"})
+_LATER = frozenset(
+    {"keep", "samples", "sample_temperature", "equal_answers", "min_probability", "pilot_drafts", "pairing", "repeat"}
+)
 
 _T = TypeVar("_T")
 

@@ -303,11 +303,13 @@ def pair(run: Run) -> None:
     """Stage 4."""
     from axolotl.loaders import load_tokenizer
 
+    from arte_plugin.config.pair import DEFAULT
     from arte_plugin.stages.gaps import cell_files, gap_note, gap_report, like_chance, read_cells
     from arte_plugin.stages.hold_out import hold_out
     from arte_plugin.stages.pairing import pair, rationale_ranks
     from arte_plugin.stages.pilot import drafts_that_chose
     from arte_plugin.stages.probing import preference_scores
+    from arte_plugin.stages.repeat import note, repeated
     from arte_plugin.stages.shrinkage import Shrunken, shrink
 
     settings = run.args.pair
@@ -325,6 +327,7 @@ def pair(run: Run) -> None:
         "cells": [hash_file(file) for file in cell_files(scores_file)],
         "weights": run.weights,
         "pair": settings.decisive("drafts", "scores"),
+        **settings.identity,
         **({"held_out": run.args.align.held_out} if run.args.align.held_out else {}),
         # What makes two answers one.
         **({"answers": {"kinds": run.kinds, "reading": READING}} if settings.equal_answers else {}),
@@ -355,10 +358,10 @@ def pair(run: Run) -> None:
             return shrink([one for one in usable if one.task == task], scores, cells, run.weights)
 
         pairing = (drafts, preferences, settings, run.args.seed, fits, believed, run.kinds)
-        pairs, dropped = pair(*pairing)
+        pairs, dropped = pair(*pairing, settings.strategy.made())
         report = gap_report(
             drafts, preferences, cells, run.weights, pairs, settings.quantile, run.args.seed, pilots,
-            rationale_ranks(*pairing),
+            rationale_ranks(*pairing) if settings.pairing == DEFAULT else None,
         )  # fmt: skip
         counts = [count_rows("draft questions", len({one.question_id for one in drafts}), repeats)] if repeats else []
         question_of = {draft.draft_id: draft.question_id for draft in drafts}
@@ -377,8 +380,12 @@ def pair(run: Run) -> None:
         if run.args.align.held_out:
             apart = {"held_out": len(held_out)} if held_out else {}
             counts.append(Count("pairs to train on", len(pairs), len(trained), apart, why))
+        # What is held out is weighed, not trained on: there each counts once.
+        rows = repeated(trained, settings.repeat)
+        if settings.repeat:
+            counts.append(Count("rows", len(rows), len(rows), note=note(trained, settings.repeat)))
         files: Files = {
-            run.pairs_file: trained,
+            run.pairs_file: rows,
             run.held_out_file: held_out,
             run.out.file("pair", "dropped.jsonl"): repeats + dropped,
             run.out.file("pair", "gaps.json"): json.dumps(report, indent=2) + "\n",

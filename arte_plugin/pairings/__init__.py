@@ -1,7 +1,8 @@
 """Which preference pairs follow from what drafts are worth: one file a strategy (`plugs.Pairing`)."""
 
 from arte_plugin.pairings.best_worst import BestWorst
+from arte_plugin.pairings.threshold import Threshold
 from arte_plugin.plugs import Pairing
 
 #: By the name in the YAML.
-PAIRINGS: dict[str, type[Pairing]] = {"best_worst": BestWorst}
+PAIRINGS: dict[str, type[Pairing]] = {"best_worst": BestWorst, "threshold": Threshold}
