@@ -92,16 +92,29 @@ class Asking(Protocol):
     all of one, for all that you need, before you ask another.
     """
 
-    #: The teacher that this stage asks: as it was in stage 3, the aligned one in stage 6 and behind it.
-    teacher: Asked
-    #: The teacher as it was before its alignment, in stages that come behind it; elsewhere the same as `teacher`.
-    before: Asked
-    #: The student at hand, where a strategy is called once for each; otherwise the first.
-    student: Asked
-    students: Sequence[Asked]
     #: The stage that it is asked in, as its requests' seeds are made of it: `probe`, `regenerate`.
     stage: str
     seed: int
+
+    @property
+    def teacher(self) -> Asked:
+        """The teacher that this stage asks: as it was in stage 3, the aligned one in stage 6 and behind it."""
+        ...
+
+    @property
+    def before(self) -> Asked:
+        """The teacher as it was before its alignment, in stages behind that; elsewhere the same as `teacher`."""
+        ...
+
+    @property
+    def student(self) -> Asked:
+        """The student at hand, where a strategy is called once for each; otherwise the first."""
+        ...
+
+    @property
+    def students(self) -> Sequence[Asked]:
+        """All of them."""
+        ...
 
     def probes(self, task: Task, cells: Sequence[tuple[Draft, PreferenceQuestion]]) -> list[Probe]:
         """The answers of the student at hand to each question with the draft as its one example (paper, eq. 3)."""
@@ -160,7 +173,8 @@ class Evidence:
 class Signal(Plug, Protocol):
     """What a draft, or a question, is worth to a student. It works in stage 3, once for each student and task.
 
-    One that reads `evidence.probes` says so in its class, `probes = True`: only then are they made.
+    One that reads `evidence.probes` says so in its class, `probes = True`: only then are they made. One that asks for
+    likelihoods says `likelihoods = True`: beside a server, which can't tell them, it is refused at once.
     """
 
     #: `draft`: its measures make s_r; `question`: they make s_q, which otherwise is the mean of a question's s_r.

@@ -26,21 +26,24 @@ from arte_plugin.rows import Attempt, Draft, PreferenceQuestion, Probe, Question
 class ModelAsking:
     """`plugs.Asking` over models of this process (or served to it).
 
-    `settings` say how students reply; a teacher's own answers may have `teacher_tokens`. `teacher` is made when it is
-    asked for. Who is asked is closed as soon as somebody else is. Every rank must ask the same in the same order.
+    `settings` say how students reply; a teacher's own answers may have `teacher_tokens`. `teacher`, and the one
+    `before` its alignment where that is another, are made when they are asked for. Who is asked is closed as soon as
+    somebody else is. Every rank must ask the same in the same order.
     """
 
     def __init__(
         self, students: Sequence[Model], teacher: Callable[[], Model], settings: ProbeArgs, teacher_tokens: int,
-        seed: int,
+        seed: int, stage: str = "probe", before: Callable[[], Model] | None = None,
     ):  # fmt: skip
         self.students = students
         #: At hand; whoever calls a strategy once for each student sets it.
         self.student = students[0]
         self.seed = seed
+        self.stage = stage
         #: All attempts that were asked for, by id, in that order.
         self.attempted: dict[str, Attempt] = {}
         self._teacher = teacher
+        self._before = before
         self._settings = settings
         self._teacher_tokens = teacher_tokens
         self._last: Model | None = None
@@ -50,10 +53,16 @@ class ModelAsking:
         """Nothing of it is read before somebody asks for it."""
         return self._teacher()
 
+    @cached_property
+    def before(self) -> Model:
+        """The same as `teacher`, where no other was given."""
+        return self.teacher if self._before is None else self._before()
+
     @property
     def models(self) -> list[Model]:
         """All that may have been asked: their usage, and what is to be closed."""
-        return [*self.students, *([self.teacher] if "teacher" in vars(self) else [])]
+        made = [vars(self)[key] for key in ("teacher", "before") if key in vars(self)]
+        return [*self.students, *(one for place, one in enumerate(made) if one not in made[:place])]
 
     def probes(self, task: Task, cells: Sequence[tuple[Draft, PreferenceQuestion]]) -> list[Probe]:
         """See `plugs.Asking`."""
