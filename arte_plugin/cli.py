@@ -119,7 +119,8 @@ def _no_warnings() -> Iterator[None]:
 
 @cli.command(short_help="Where a run is: the stage table, and the accuracies if it is done.")
 @CONFIG
-def status(config: str) -> None:
+@click.option("--diagnostics", is_flag=True, help="What to know before believing it: tables that ask no model.")
+def status(config: str, diagnostics: bool) -> None:
     """Show the tables of the run folder that CONFIG names; nothing is run."""
     from arte_plugin.config.check import check_config, raw_config
     from arte_plugin.show.summary import summary
@@ -127,7 +128,13 @@ def status(config: str) -> None:
     with shown_errors():
         cfg = raw_config(config)
         args = check_config(cfg).arte
-        click.echo(summary(Path(cfg.get("output_dir") or "./model-out") / "arte", args))
+        folder = Path(cfg.get("output_dir") or "./model-out") / "arte"
+        if diagnostics:
+            from arte_plugin.show.diagnosed import on_demand
+
+            click.echo(on_demand(folder, args))
+            return
+        click.echo(summary(folder, args))
 
 
 @cli.command("presets", short_help="The tasks that come with the plugin; with NAME, one or a family written out.")

@@ -12,6 +12,7 @@ from typing import ClassVar
 from arte_plugin.config.block import Block
 from arte_plugin.data.tasks import Task
 from arte_plugin.diagnostics.cells import between, most_frequent, percent, points, points_between
+from arte_plugin.diagnostics.clustered import ratio, share
 from arte_plugin.language import answers
 from arte_plugin.language.answer_types import AnswerType
 from arte_plugin.plan.work import Sizes, Work
@@ -63,7 +64,9 @@ class Format:
     def table(
         self, tasks: Sequence[Task], evidence: Mapping[str, Evidence], results: Sequence[Result], asking: Asking
     ) -> Lines:
-        """A line for each kind of replies, with 95 % Wilson intervals, and below an arm's what its gain is made of.
+        """A line for each kind of replies, with 95 % intervals, and below an arm's what its gain is made of.
+
+        Intervals are Wilson's; those of probes allow for the few questions that all drafts were shown with.
 
         By chance is what the most frequent answer alone is right for. What an example claims is its own teacher's word:
         *right* is there where its rationale ends in the answer that was claimed with the question.
@@ -123,14 +126,20 @@ def _asked(task: Task, known: Evidence) -> Iterable[list[str]]:
         rows = [row for row in alone if row.respondent == name]
         chance = most_frequent([targets[row.question_id] for row in rows if row.question_id in targets])
         yield _cells("validation, no example", name, _of_outcomes([row.outcome for row in rows]), chance)
-    counts: dict[str, dict[str, int]] = {}
+    outcomes: dict[str, list[tuple[str, str, str]]] = {}
     for probe in known.probes():
-        of_student = counts.setdefault(probe.student, {"correct": 0, "wrong": 0, "unparsed": 0})
-        of_student[probe.outcome] += 1
+        outcomes.setdefault(probe.student, []).append((probe.draft_id, probe.preference_id, probe.outcome))
     chance = most_frequent([one.target for one in known.preference_set])
-    for name, of in counts.items():
-        right, readable = of["correct"], of["correct"] + of["wrong"]
-        yield _cells("probes, a draft shown", name, Read(readable + of["unparsed"], readable, right), chance)
+    for name, cells in outcomes.items():
+        readable, right = (
+            [(draft, question, float(outcome in of)) for draft, question, outcome in cells]
+            for of in (("correct", "wrong"), ("correct",))
+        )
+        shown = [
+            "-" if one is None else f"{percent(one.share)} ({between(one.low, one.high)})"
+            for one in (share(readable), ratio(right, readable), share(right))
+        ]
+        yield ["probes, a draft shown", name, str(len(cells)), *shown, percent(chance)]
 
 
 def _of_outcomes(outcomes: Sequence[str]) -> Read:

@@ -18,6 +18,7 @@ that both should be like. Here a teacher is trained to be liked by a student. Wh
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -84,7 +85,8 @@ class Hacking:
         """A line for each measure, over all tasks, each of which counts the same, and the verdict on all of them."""
         reports: Mapping[str, Any] = next((known.reports for known in evidence.values()), {})
         proxy = _liked(reports.get("align-check"))
-        golden = [*_taught(reports.get("evaluate", {})), *_chosen(tasks, evidence), *_rewritten(tasks, reports)]
+        golden = _taught(reports.get("evaluate", {}), results)
+        golden += [*_chosen(tasks, evidence), *_rewritten(tasks, reports)]
         if self.settings.questions:
             solved = solve(tasks, asking, self.settings.questions)
             golden += _measured(
@@ -138,7 +140,7 @@ def _liked(report: Mapping[str, Any] | None) -> Measured | None:
     )  # fmt: skip
 
 
-def _taught(report: Mapping[str, Any]) -> list[Measured]:
+def _taught(report: Mapping[str, Any], results: Sequence[Result]) -> list[Measured]:
     """Test questions by the students that the teacher taught before and after its alignment."""
     rows = [
         row
@@ -149,10 +151,20 @@ def _taught(report: Mapping[str, Any]) -> list[Measured]:
     return [
         Measured(
             f"test questions, {row['shots']} shots, by {row['student'] if several else 'the student'} it taught",
-            "labels", str(row["n"]), None, None, row["difference"], row["low"], row["high"], row["p"],
+            "labels", str(row["n"]), _accuracy(results, row, "first"), _accuracy(results, row, "second"),
+            row["difference"], row["low"], row["high"], row["p"],
         )
         for row in rows
     ]  # fmt: skip
+
+
+def _accuracy(results: Sequence[Result], of: Mapping[str, Any], side: str) -> float | None:
+    """The mean over tasks, and seeds, of one side of a comparison."""
+    by_task: dict[str, list[float]] = {}
+    for row in results:
+        if (row.student, row.shots, row.arm) == (of["student"], of["shots"], of[side]):
+            by_task.setdefault(row.task, []).append(row.accuracy)
+    return fmean(map(fmean, by_task.values())) if by_task else None
 
 
 def _chosen(tasks: Sequence[Task], evidence: Mapping[str, Evidence]) -> list[Measured]:

@@ -86,6 +86,8 @@ def test_probes_and_the_student_alone():
     assert alone[1:4] == ["validation, no example", "small", "4"] and shares(alone) == ["50.0 %", "50.0 %", "25.0 %"]
     assert shown[1:4] == ["probes, a draft shown", "small", "4"]
     # 2 of 3, and 2 of 4; four targets, each once.
+    # One draft only: t has one degree of freedom, and nothing is known.
+    assert shown[6].endswith("(0.0 to 100.0)")
     assert shares(shown) == ["75.0 %", "66.7 %", "50.0 %"] and shown[-1] == "25.0 %"
 
 
