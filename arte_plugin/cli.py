@@ -223,13 +223,13 @@ def _run(config: str, starts: bool = True):
         check_it_trains(cfg)
         from axolotl.cli.config import load_cfg
 
+        from arte_plugin.loop import loop
         from arte_plugin.models.placement import take_own_gpu
-        from arte_plugin.run.run import Run
         from arte_plugin.training.align import use_all_cores
 
         use_all_cores()
         take_own_gpu()
-        return Run(load_cfg(config, **sharding.switched_off(cfg)), starts)
+        return loop.begin(load_cfg(config, **sharding.switched_off(cfg)), starts)
 
 
 def _axolotl_train(config: str, options: list[str]) -> NoReturn:

@@ -70,7 +70,7 @@ class ArtePlugin(BasePlugin):
             placement.take_own_gpu()
             if not ranks.is_first():
                 LOG.setLevel(logging.WARNING)
-            run = self._run = Run(cfg)
+            run = self._run = loop.begin(cfg)
             loop.until(run, "pair")
             if run.aligned() and not preprocess:
                 self._after_align(run)

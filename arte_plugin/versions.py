@@ -42,7 +42,7 @@ STAGES = {
     "pair": 6,
     # training/align.py, and what is set in Axolotl's config for the teacher's training
     "align": 1,
-    # loop/check_alignment.py, stages/before_after.py, stages/liking.py, stages/new_questions.py, stages/rationales.py
+    # stages/before_after.py, stages/align_report.py, stages/liking.py, stages/new_questions.py, stages/rationales.py
     "align-check": 1,
     # stages/tailoring.py, stages/arms.py, stages/new_questions.py, stages/rationales.py
     "regenerate": 2,

@@ -17,10 +17,10 @@ from typing import Any
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.tasks import TaskArgs
 from arte_plugin.language.prompts import DEFAULT_TECHNIQUES
-from arte_plugin.plan.calls import works
 from arte_plugin.plan.disk import Bytes, rows_and_cache
 from arte_plugin.plan.lengths import Lengths
 from arte_plugin.plan.rates import Rate, rate_of
+from arte_plugin.plan.totals import works
 from arte_plugin.plan.work import Sizes, Work
 from arte_plugin.show.tables import markdown_table
 from docs.generated import DOCS, fill_or_check

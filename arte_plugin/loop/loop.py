@@ -1,19 +1,35 @@
 """The loop: the stages in their order. Stage 5, the teacher's training, is Axolotl's own and lies between the two."""
 
 import logging
+from collections.abc import Sequence
 from contextlib import closing
+from typing import Any
 
 from arte_plugin import ranks
-from arte_plugin.loop import after_training, before_training, check_alignment
 from arte_plugin.models import memory
+from arte_plugin.plan.sizes import calls_of
 from arte_plugin.ranks import LOGGER
 from arte_plugin.run import merging
 from arte_plugin.run.manifest import upgraded
-from arte_plugin.run.run import Run
+from arte_plugin.run.run import Run, arte_args
 from arte_plugin.show.alignment import alignment_report, require_change
 from arte_plugin.show.prompt_report import special_string_lines
+from arte_plugin.stages.order import AFTER_TRAINING, BEFORE_TRAINING, IN_ORDER
+from arte_plugin.stages.stage import Stage
 
 LOG = logging.getLogger(LOGGER)
+
+
+def begin(cfg: Any, starts: bool = True) -> Run:
+    """The run of Axolotl's config `cfg`.
+
+    Raises `ConfigError` and `DataError` for what is wrong with it (`Run`) or with a stage's settings (`Stage.check`),
+    before any model is loaded.
+    """
+    args = arte_args(cfg)
+    for stage in IN_ORDER:
+        stage.check(args)
+    return Run(cfg, starts, calls_of)
 
 
 def until(run: Run, last: str) -> None:
@@ -27,7 +43,10 @@ def until(run: Run, last: str) -> None:
         if ranks.is_first() and run.chosen is not None:
             LOG.info("%s", run.chosen.line())
         merging.start_from_whole_teacher(run)
-        _until(run, last)
+        if ranks.is_first():
+            for line in special_string_lines(run.asked, run.tasks):
+                LOG.warning("%s", line)
+        _walk(run, BEFORE_TRAINING, last)
 
 
 def require_change_of_source(run: Run) -> None:
@@ -37,49 +56,17 @@ def require_change_of_source(run: Run) -> None:
         require_change(report, run.args.align.require_change, run.source.name)
 
 
-def _until(run: Run, last: str) -> None:
-    if ranks.is_first():
-        for line in special_string_lines(run.asked, run.tasks):
-            LOG.warning("%s", line)
-    steps = {
-        "elicit": before_training.elicit,
-        "preference-set": before_training.preference_set,
-        "probe": before_training.probe,
-        "pair": before_training.pair,
-    }
-    if run.args.pair.drafts:
-        steps = {"pair": before_training.pair}
-    if run.source is not None:
-        # There is nothing to align; an arm may still need drafts of a task that is new to that teacher.
-        del steps["pair"]
-        if not run.own_drafts:
-            steps = {}
-    for name, step in steps.items():
-        step(run)
-        if name == "elicit":
-            before_training.worked_seeds(run)
-        if name == "probe" and run.args.preference_set.consistency_questions:
-            before_training.consistency(run)
-        if name == last:
-            break
-
-
 def after_align(run: Run, last: str = "evaluate") -> None:
-    """Run the stages after the teacher's training, up to and with `last`; the student is rank 0's business."""
+    """Run the stages after the teacher's training, up to and with `last`."""
     with closing(run.cache), closing(run.out):
-        _after_align(run, last)
+        merging.start_from_whole_teacher(run)
+        _walk(run, AFTER_TRAINING, last)
 
 
-def _after_align(run: Run, last: str) -> None:
-    merging.start_from_whole_teacher(run)
-    # Where stage 1 was not this run's.
-    before_training.worked_seeds(run)
-    if run.args.align.check and run.source is None:
-        check_alignment.align_check(run)
-    if last == "align-check":
-        return
-    after_training.regenerate(run)
-    if ranks.is_first() and last != "regenerate":
-        after_training.sft(run)
-        if last != "sft":
-            after_training.evaluate(run)
+def _walk(run: Run, stages: Sequence[Stage], last: str) -> None:
+    """Those of `stages` that this run has, up to and with `last` and what is named after it."""
+    names = [stage.name.partition("/")[0] for stage in stages]
+    end = len(names) - names[::-1].index(last) if last in names else len(names)
+    for stage in stages[:end]:
+        if stage.asked(run.args, run.makes_drafts) and (ranks.is_first() or not stage.on_one_rank):
+            stage.do(run)

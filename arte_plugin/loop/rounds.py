@@ -25,7 +25,6 @@ from arte_plugin.run.manifest import Count, Manifest
 from arte_plugin.run.merging import refuse_lossy
 from arte_plugin.run.run import Run
 from arte_plugin.run.trainings import trainings
-from arte_plugin.show.tables import Lines
 from arte_plugin.stages import STAGES
 from arte_plugin.stages.fine_tuning import TrainedStudent, plain
 from arte_plugin.training import child
@@ -76,17 +75,6 @@ def go_on(run: Run) -> None:
         _run_round(run, config, number, before, folder)
         rounds.append(_result(number, folder))
     write_text(run.out.path / FILE, json.dumps([asdict(row) for row in rounds], indent=2) + "\n")
-
-
-def round_lines(rounds: Sequence[Mapping[str, Any]]) -> Lines:
-    """The rounds as a table."""
-    lines: Lines = [["round", "folder", "pairs", "held-out before", "after", "test before", "after"]]
-    for row in rounds:
-        shares = [row[key] for key in ("held_out_before", "held_out_after", "test_before", "test_after")]
-        lines.append(
-            [str(row["round"]), row["folder"], str(row["pairs"]), *(f"{100 * share:.1f} %" for share in shares)]
-        )
-    return lines
 
 
 def from_command_line(cfg: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from arte_plugin.models import gpus_seen
 from arte_plugin.models.auto_engine import Choice, Machine, settled
 from arte_plugin.models.student import student_dtype
 from arte_plugin.plan import disk, machine, memory, rates, shapes, sizes
-from arte_plugin.plan.calls import works
 from arte_plugin.plan.lengths import longest_rows
 from arte_plugin.plan.rates import Rate
+from arte_plugin.plan.totals import works
 from arte_plugin.plan.training_memory import optimizer_bytes, training_need
 from arte_plugin.plan.work import Work
 from arte_plugin.plan.writing_memory import writing_need

@@ -14,8 +14,8 @@ from arte_plugin.data.tasks import Task, load_task
 from arte_plugin.errors import ConfigError
 from arte_plugin.language.rendering import Renderer
 from arte_plugin.models.prompt_style import found_style
-from arte_plugin.plan.calls import works
 from arte_plugin.plan.lengths import ASSUMED, Lengths, measured, within
+from arte_plugin.plan.totals import works
 from arte_plugin.plan.work import Sizes
 from arte_plugin.stages import STAGES
 from arte_plugin.stages.respondents import respondents

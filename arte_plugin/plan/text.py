@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from arte_plugin.config.arte import ArteArgs
-from arte_plugin.plan.calls import UNREADABLE
 from arte_plugin.plan.make import Plan, serves
 from arte_plugin.plan.memory import GIB, Need
 from arte_plugin.plan.rates import Rate
 from arte_plugin.plan.sizes import Measured
+from arte_plugin.plan.totals import UNREADABLE
 from arte_plugin.plan.work import Work
 from arte_plugin.show.tables import Lines, format_table, wrap
 from arte_plugin.training.teacher_recipe import as_line

@@ -1,6 +1,6 @@
 """One run of the loop: its config, tasks, folder and cache, and what its stages depend on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -24,13 +24,12 @@ from arte_plugin.models.placement import stay_on_cpu
 from arte_plugin.models.prompt_style import settle
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.models.student import student_dtype
-from arte_plugin.plan.sizes import calls_of
 from arte_plugin.rows import PreferencePair, WorkedSeed, read_rows
 from arte_plugin.run.clock import run_date
 from arte_plugin.run.folder import RunFolder
 from arte_plugin.run.manifest import Count, hash_file, hash_of
 from arte_plugin.run.source import SourceRun
-from arte_plugin.stages import STAGES, benchmark_tasks, worked_examples
+from arte_plugin.stages import STAGES, few_shot
 from arte_plugin.stages.arms import uses_drafts
 from arte_plugin.stages.respondents import Respondent, respondents
 from arte_plugin.training import (
@@ -43,23 +42,31 @@ from arte_plugin.training import (
     weights_left,
 )
 
+#: How often `teacher` and `student` are asked: by settings, Axolotl's config and the loaded tasks (`plan.sizes`).
+CallsOf = Callable[[ArteArgs, Mapping[str, Any], Sequence[Task]], Mapping[str, int]]
+
+
+def arte_args(cfg: Any) -> ArteArgs:
+    """The `arte:` block of Axolotl's config, validated."""
+    block = cfg["arte"]
+    return ArteArgs.model_validate(block.to_dict() if hasattr(block, "to_dict") else block)
+
 
 class Run:
     """The run folder `OUTPUT_DIR/arte` of one YAML.
 
     It begins to be one when it `starts`: then its date is written down. Raises, when it is made, `ConfigError` and
-    `DataError` for whatever is wrong with the tasks, the models' paths, their chat templates and the benchmarks' names:
-    before any model is loaded.
+    `DataError` for whatever is wrong with the tasks, the models' paths, and their chat templates: before any
+    model is loaded.
     """
 
-    def __init__(self, cfg: Any, starts: bool = True):
+    def __init__(self, cfg: Any, starts: bool = True, calls: CallsOf | None = None):
         # A copy: Axolotl and the stages change theirs as they go.
         self.cfg = type(cfg)(cfg.to_dict()) if hasattr(cfg, "to_dict") else dict(cfg)
         stay_on_cpu(self.cfg)
-        block = cfg["arte"]
         #: What is wrong with an aligned teacher that lies where this run's should (`aligned`).
         self.not_aligned = ""
-        self.args = ArteArgs.model_validate(block.to_dict() if hasattr(block, "to_dict") else block)
+        self.args = arte_args(cfg)
         if self.cfg.get("seed") is None:
             # Axolotl's default is no seed for the order of the rows and the adapter's initial weights.
             self.cfg["seed"] = self.args.seed
@@ -74,7 +81,6 @@ class Run:
         for one in self.respondents:
             fingerprint_model(one.settings.base_model, one.settings.revision)
         aligned_weights.refuse_pieces_without_checkpoint(cfg)
-        benchmark_tasks.check_names(self.args.evaluate.benchmarks)
         precision.check_installed(self.args.students)
         self.source = (
             SourceRun(self.args.from_run, self.cfg, self.args.from_run_revision) if self.args.from_run else None
@@ -87,7 +93,7 @@ class Run:
         #: What `engine: {kind: auto}` came to; from here on `args` have that engine.
         self.chosen: Choice | None = None
         if isinstance(self.args.engine, AutoEngineArgs):
-            self.chosen = self._settle_engine(self.args.engine, keep=starts)
+            self.chosen = self._settle_engine(self.args.engine, starts, calls)
             self.args.engine = self.chosen.engine(self.args.engine)
         self.args.date = run_date(self.out.path, self.args.date, source, keep=starts)
         #: How each model is asked; from here on `args` say so too, where they said `auto`.
@@ -100,18 +106,17 @@ class Run:
             one_machine=not ranks.on_several_machines(),
         )
 
-    def _settle_engine(self, settings: AutoEngineArgs, keep: bool) -> Choice:
+    def _settle_engine(self, settings: AutoEngineArgs, keep: bool, calls: CallsOf | None) -> Choice:
         """The engine that this run began with; one that begins enters it, so that it stays with it."""
-
-        def calls() -> dict[str, int]:
-            return calls_of(self.args, self.cfg, self.tasks)
-
+        if calls is None:
+            raise ValueError("How an engine is chosen goes by what the stages ask: begin the run with `loop.begin`.")
         manifest = self.out.manifest
         if keep and not ranks.is_first():
             entered = lambda: int(manifest.engine() is not None)  # noqa: E731
             ranks.wait_until(entered, 1, settings.rank_timeout, "rank 0 to choose the engine")
         here = auto_engine.Machine.here()
-        choice = auto_engine.settled(self.args, self.cfg, manifest, here, calls, student_dtype)
+        asked = lambda: calls(self.args, self.cfg, self.tasks)  # noqa: E731
+        choice = auto_engine.settled(self.args, self.cfg, manifest, here, asked, student_dtype)
         if keep and ranks.is_first() and manifest.engine() is None:
             manifest.enter_engine(auto_engine.as_entered(choice))
         return choice
@@ -147,8 +152,8 @@ class Run:
         """The seed questions as the teacher solved them, if that is asked for; in later rounds those of the first."""
         if not self.args.elicit.worked_examples:
             return None
-        first = self.output_dir.parent / "arte" / STAGES["elicit"] / worked_examples.FILE
-        return first if self.args.round > 1 and first.is_file() else self.out.file("elicit", worked_examples.FILE)
+        first = self.output_dir.parent / "arte" / STAGES["elicit"] / few_shot.FILE
+        return first if self.args.round > 1 and first.is_file() else self.out.file("elicit", few_shot.FILE)
 
     @property
     def shown_tasks(self) -> list[Task]:
@@ -157,7 +162,7 @@ class Run:
             return self.tasks
         respondents = self.respondents if self.args.preference_set.method == "irt" else []
         shots = max([0, *self.args.evaluate.shots, *(n for one in respondents for n in one.settings.shots)])
-        return worked_examples.with_worked_examples(self.tasks, read_rows(self.worked_seeds, WorkedSeed), shots)
+        return few_shot.with_worked_examples(self.tasks, read_rows(self.worked_seeds, WorkedSeed), shots)
 
     @property
     def pairs_file(self) -> Path:
@@ -229,6 +234,11 @@ class Run:
         if self.source is None:
             return True
         return uses_drafts(self.args.arms) and not self.source.has_scored_drafts(task.name for task in self.tasks)
+
+    @property
+    def makes_drafts(self) -> bool:
+        """Whether stages 1 to 3 are its own: not with published drafts, nor with those of `from_run`."""
+        return not self.args.pair.drafts and self.own_drafts
 
     def record_source(self, source: SourceRun) -> None:
         """Enter the teacher of `from_run` in the place of this run's own training."""

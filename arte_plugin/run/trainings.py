@@ -1,13 +1,13 @@
 """Which students are fine-tuned in stage 7: one for each student of the YAML, arm and seed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from arte_plugin.config.arms import Arm
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.student import StudentArgs
-from arte_plugin.run.manifest import StageRecord
+from arte_plugin.run.manifest import Manifest, StageRecord
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,3 +66,15 @@ def is_trained_over(stages: Mapping[str, StageRecord], name: str, folder: Path) 
     """
     holder = lodges(stages, name, folder)
     return bool(holder) and (holder not in stages or stages[holder].inputs_hash != stages[name].inputs_hash)
+
+
+#: Where the result of the evaluation has the trainings that it looked at: their inputs' hashes, by stage.
+TRAINED = "trained"
+
+
+def enter_trainings(manifest: Manifest, names: Iterable[str]) -> None:
+    """Enter with the evaluation, which has just been found done, the trainings (`names`) that it is one of."""
+    stages = manifest.stages()
+    trained = {name: stages[name].inputs_hash for name in names}
+    if stages["evaluate"].result.get(TRAINED) != trained:
+        manifest.amend("evaluate", {TRAINED: trained})

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _one(what: str, rows: int) -> dict[str, Any]:
     # Imports are not what is measured.
-    import arte_plugin.loop.before_training  # noqa: F401
+    import arte_plugin.loop.loop  # noqa: F401
 
     before = _peak()
     with tempfile.TemporaryDirectory() as folder:

@@ -18,8 +18,7 @@ MODULES = [
     "axolotl.cli.main",
     "axolotl.cli.preprocess",
     "axolotl.cli.train",
-    "arte_plugin.loop.after_training",
-    "arte_plugin.loop.before_training",
+    "arte_plugin.loop.loop",
     "arte_plugin.plugin",
 ]
 

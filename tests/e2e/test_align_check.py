@@ -6,12 +6,12 @@ import pytest
 import torch
 import yaml
 
-from arte_plugin.loop import check_alignment
 from arte_plugin.rows import Draft, PreferencePair, Score, TailoredExample, read_rows, write_rows
 from arte_plugin.run.manifest import Manifest
 from arte_plugin.run.run import Run
 from arte_plugin.show.alignment import alignment_report
 from arte_plugin.show.summary import summary
+from arte_plugin.stages import align_check as check
 from arte_plugin.stages.before_after import Rewritten
 from tests.alive import alive_models, embedding_shape, watch_engines
 from tests.e2e.conftest import ROOT, arte, axolotl
@@ -106,7 +106,7 @@ def test_a_teacher_that_moved_is_weighed_on_pairs_that_it_has_not_seen(
     run = Run(load_cfg(str(config)))
     shape, alive = embedding_shape(taught), []
     watch_engines(lambda: alive.append(alive_models(shape)), monkeypatch)
-    check_alignment.align_check(run)
+    check.AlignCheck().do(run)
     # The teacher as it was, the teacher as it is, the student: each alone.
     assert alive == [1, 1, 1]
     run.out.close()
@@ -128,7 +128,7 @@ def test_a_teacher_that_moved_is_weighed_on_pairs_that_it_has_not_seen(
     monkeypatch.setattr("time.strftime", lambda form: "2999-01-01T00:00:00+0000")
     run.out.manifest.record("align", again.inputs, again.counts, again.usage, again.seconds, again.result)
     alive.clear()
-    check_alignment.align_check(run)
+    check.AlignCheck().do(run)
     assert alive == []
     assert alignment_report(folder) == report
     _two_students_and_tasks_and_a_served_teacher(write_config, changes, taught, monkeypatch)
@@ -144,16 +144,16 @@ def _two_students_and_tasks_and_a_served_teacher(write_config, changes, taught, 
     words = {"questions": {"path": str(ROOT / "yaml_examples/data/kind_of_thing.jsonl")}, "answer": "text"}
     config["arte"]["tasks"].append({**config["arte"]["tasks"][0], "name": "words", **words})
     path.write_text(yaml.safe_dump(config))
-    load = check_alignment.teacher_model
+    load = check.teacher_model
 
     def served(*arguments):
         model = load(*arguments)
         model.served = True
         return model
 
-    monkeypatch.setattr(check_alignment, "teacher_model", served)
+    monkeypatch.setattr(check, "teacher_model", served)
     run = Run(load_cfg(str(path)))
-    check_alignment.align_check(run)
+    check.AlignCheck().do(run)
     report = alignment_report(run.out.path)
     assert report["rewards"] == {
         "held_out": {},

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from arte_plugin.errors import ArteError
-from arte_plugin.run.run import Run
+from arte_plugin.loop.loop import begin
 from tests.e2e.conftest import axolotl, command
 
 DUPLICATE = {"name": "x", "description": "d", "questions": {"path": "yaml_examples/data/kind_of_thing.jsonl"}}
@@ -62,7 +62,7 @@ def test_axolotl_train_says_the_same(write_config):
 def test_missing_files_are_told_before_a_model_is_loaded(write_config, tmp_path, changes, said):
     """By what a command makes first; the next test is of a command."""
     with pytest.raises(ArteError, match=re.escape(said)):
-        Run(yaml.safe_load(write_config(changes).read_text()))
+        begin(yaml.safe_load(write_config(changes).read_text()))
     assert not (tmp_path / "arte/arte/requests.sqlite").exists()
 
 

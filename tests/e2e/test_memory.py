@@ -5,9 +5,10 @@ import torch
 
 from arte_plugin.engines.transformers import TransformersEngine
 from arte_plugin.errors import StageError
-from arte_plugin.loop import before_training, loop
+from arte_plugin.loop import loop
 from arte_plugin.run.run import Run
 from arte_plugin.stages.fine_tuning import TrainedStudent
+from arte_plugin.stages.pair import Pair
 from arte_plugin.stages.student_lm import Candidate, loaded_student
 from tests.alive import alive_models, embedding_shape, watch_engines
 
@@ -43,8 +44,8 @@ def test_each_model_is_alone_while_it_generates_and_gone_afterwards(run, shape, 
 def test_stages_that_ask_the_same_model_load_it_once_and_it_is_gone_before_the_training(run, shape, monkeypatch):
     loaded, paired = [], []
     watch_engines(lambda: loaded.append(alive_models(shape)), monkeypatch)
-    pair = before_training.pair
-    monkeypatch.setattr(before_training, "pair", lambda run: (pair(run), paired.append(alive_models(shape))))
+    pair = Pair.do
+    monkeypatch.setattr(Pair, "do", lambda self, run: (pair(self, run), paired.append(alive_models(shape))))
     loop.until(run, "pair")
     # The teacher; the student, as a respondent and for the probes.
     assert loaded == [1, 1]

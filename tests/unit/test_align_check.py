@@ -17,7 +17,6 @@ from arte_plugin.diagnostics.alignment import alignment_lines
 from arte_plugin.engines.base import Completion, Likelihood
 from arte_plugin.errors import ConfigError, StageError
 from arte_plugin.loop import loop
-from arte_plugin.loop.check_alignment import _ask_teachers
 from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Order, PreferencePair, PreferenceQuestion, Question
@@ -31,6 +30,7 @@ from arte_plugin.show.alignment import (
     verdict,
 )
 from arte_plugin.stages import before_after as stage
+from arte_plugin.stages.align_check import _ask_teachers
 from arte_plugin.stages.new_questions import WrittenQuestion
 from arte_plugin.training.align import describe
 from tests.plain import PlainRenderer

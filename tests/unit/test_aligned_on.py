@@ -13,9 +13,10 @@ from arte_plugin.data.aligned_on import preference_set_of, without_repeats, with
 from arte_plugin.data.tasks import Task, left_out
 from arte_plugin.errors import DataError
 from arte_plugin.language import prompts
-from arte_plugin.loop import check_alignment
 from arte_plugin.rows import Draft, PreferenceQuestion, Question, write_rows
 from arte_plugin.run.manifest import hash_file
+from arte_plugin.stages import align_check
+from arte_plugin.stages.align_report import OfTask
 from arte_plugin.stages.before_after import Answers, Rewritten
 
 ARGS = TaskArgs(name="sums", description="Add.", questions={"path": "unread.jsonl"}, answer="number")
@@ -143,7 +144,7 @@ def checked(tmp_path, monkeypatch):
         pairs = tmp_path / "pairs.jsonl"
         write_rows(pairs, [])
         rewritten = [Rewritten("sums", "n", "1 + 1?", "2", "as it was", "as it is", "2", "2")]
-        of_task = {"sums": check_alignment._OfTask(rows=rewritten)}
+        of_task = {"sums": OfTask(rows=rewritten)}
         shown, inputs = [], {}
 
         def ask_student(task, rows, questions, student, settings):
@@ -152,27 +153,27 @@ def checked(tmp_path, monkeypatch):
             return Answers(right, right), []
 
         model = SimpleNamespace(identity={}, name="student", served=False, close=lambda: None)
-        monkeypatch.setattr(check_alignment.stage, "ask_student", ask_student)
-        monkeypatch.setattr(check_alignment, "_ask_teachers", lambda *_: (of_task, []))
+        monkeypatch.setattr(align_check.stage, "ask_student", ask_student)
+        monkeypatch.setattr(align_check, "_ask_teachers", lambda *_: (of_task, []))
         for name in ("teacher_model", "aligned_teacher", "student_model"):
-            monkeypatch.setattr(check_alignment, name, lambda *_: model)
+            monkeypatch.setattr(align_check, name, lambda *_: model)
 
         made = {}
 
         def run_stage(name, given, work, models):
             inputs.update(given)
             files, _, _ = work()
-            made.update(json.loads(files[tmp_path / check_alignment.FILE]))
+            made.update(json.loads(files[tmp_path / align_check.FILE]))
 
         run = SimpleNamespace(
             args=args, cfg={}, cache=None, tasks=[mine], weights={}, pairs_file=pairs, held_out_file=pairs,
             scored_drafts=lambda: (drafts, None), asking=lambda _: {},
             out=SimpleNamespace(file=lambda _, name: tmp_path / name, stage=run_stage, manifest=None),
         )  # fmt: skip
-        monkeypatch.setattr(check_alignment, "enter_teacher", lambda _: None)
-        monkeypatch.setattr(check_alignment, "alignment_report", lambda _: made)
+        monkeypatch.setattr(align_check, "enter_teacher", lambda _: None)
+        monkeypatch.setattr(align_check, "alignment_report", lambda _: made)
         run.out.path = tmp_path
-        check_alignment.align_check(run)
+        align_check.AlignCheck().do(run)
         return shown, inputs, made
 
     return check

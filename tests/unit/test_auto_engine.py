@@ -14,6 +14,7 @@ from arte_plugin.config.check import check_config
 from arte_plugin.config.engines import ServerEngineArgs, TransformersEngineArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.loop import rounds
+from arte_plugin.loop.loop import begin
 from arte_plugin.models import auto_engine, serving
 from arte_plugin.models.auto_engine import Choice, Machine, choose, settled
 from arte_plugin.run.manifest import Count, Manifest
@@ -355,13 +356,13 @@ def test_validate_and_plan_say_beforehand_and_the_run_does_it(config, with_vllm,
     # To look is not to begin.
     assert Manifest(tmp_path / "out/arte/manifest.json").engine() is None
 
-    run = Run(yaml.safe_load(config().read_text()))
+    run = begin(yaml.safe_load(config().read_text()))
     assert said in run.chosen.line()
     assert run.args.engine.student.command.startswith("vllm serve")
     # It goes on the same, with other sizes and another program beside it.
     with_vllm.add("sglang")
     smaller = config(elicit={"questions": 1}, engine={"kind": "auto", "from_requests": 10**6})
-    again = Run(yaml.safe_load(smaller.read_text()))
+    again = begin(yaml.safe_load(smaller.read_text()))
     assert again.args.engine == run.args.engine
     # With another precision, all three say so.
     student = {"base_model": str(TAUGHT), "dtype": "float16"}
@@ -370,34 +371,34 @@ def test_validate_and_plan_say_beforehand_and_the_run_does_it(config, with_vllm,
         told = CliRunner().invoke(cli, [command, other])
         assert "student on vLLM (vllm), as this run began" in " ".join(told.output.split()), told.output
     assert "float16" in told.output
-    assert "--dtype float16" in Run(yaml.safe_load(config(student=student).read_text())).args.engine.student.command
+    assert "--dtype float16" in begin(yaml.safe_load(config(student=student).read_text())).args.engine.student.command
     # And where a server can't do it.
     likelihood = str(config(probe={"score": "likelihood"}))
     for command in ("validate", "plan"):
         told = CliRunner().invoke(cli, [command, likelihood])
         assert "`probe.score: likelihood` asks (it began on vLLM" in " ".join(told.output.split()), told.output
-    assert Run(yaml.safe_load(config(probe={"score": "likelihood"}).read_text())).args.engine.student is None
+    assert begin(yaml.safe_load(config(probe={"score": "likelihood"}).read_text())).args.engine.student is None
     config()
     with_vllm.clear()
     with pytest.raises(ConfigError, match="vllm, is not found here"):
-        Run(yaml.safe_load(config().read_text()))
+        begin(yaml.safe_load(config().read_text()))
     refused = CliRunner().invoke(cli, ["plan", path])
     assert refused.exit_code != 0 and "is not found here" in refused.output
     # And as told.
-    told = Run(yaml.safe_load(config(engine={"kind": "transformers"}).read_text()))
+    told = begin(yaml.safe_load(config(engine={"kind": "transformers"}).read_text()))
     assert told.args.engine.kind == "transformers"
 
 
 def test_later_rounds_stay_with_the_first_s_servers_on_another_machine_too(config, with_vllm, tmp_path, monkeypatch):
     written = yaml.safe_load(config(rounds=2).read_text())
-    run = Run(written)
+    run = begin(written)
     monkeypatch.setattr(rounds, "_tuned", lambda *of: TrainedStudent(str(TAUGHT), None))
     folder = tmp_path / "out/round-2"
 
     def later() -> Run:
         made = rounds._next_config(run, written, 2, tmp_path / "out", folder)
         # What it trains on from is not there.
-        return Run({**made, "lora_model_dir": None})
+        return begin({**made, "lora_model_dir": None})
 
     with_vllm.clear()
     rounds._hand_on_engine(run, folder)
@@ -413,7 +414,7 @@ def test_later_rounds_stay_with_the_first_s_servers_on_another_machine_too(confi
 
 def test_this_machine_s_own_run(config, tmp_path):
     """Nothing patched: on a CPU it comes to our own engine, whatever is installed."""
-    run = Run(yaml.safe_load(config().read_text()))
+    run = begin(yaml.safe_load(config().read_text()))
     if not torch.cuda.is_available():
         assert run.args.engine.kind == "transformers" and "there is no GPU" in run.chosen.line()
     assert Manifest(tmp_path / "out/arte/manifest.json").engine()["why"] == run.chosen.why

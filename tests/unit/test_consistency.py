@@ -7,7 +7,7 @@ from arte_plugin.diagnostics.preference_set import preference_set_lines
 from arte_plugin.errors import DataError
 from arte_plugin.rows import Draft, Probe
 from arte_plugin.run.manifest import Manifest, hash_file
-from arte_plugin.show.summary import preference_set_tables
+from arte_plugin.show.preference_set import preference_set_tables
 from arte_plugin.stages.set_consistency import (
     STAGE,
     Agreement,

@@ -6,8 +6,9 @@ import pytest
 
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.rows import Result
-from arte_plugin.run.earlier_config import enter_trainings, outdated
+from arte_plugin.run.earlier_config import outdated
 from arte_plugin.run.manifest import Count, Manifest, hash_file
+from arte_plugin.run.trainings import enter_trainings
 from arte_plugin.show.alignment import enter_teacher
 from arte_plugin.show.summary import summary
 

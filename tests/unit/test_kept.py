@@ -11,13 +11,12 @@ from arte_plugin.engines.base import Completion, Request
 from arte_plugin.engines.dialects import Writer
 from arte_plugin.engines.own_server import OwnServer
 from arte_plugin.engines.server import ServerEngine
-from arte_plugin.loop import after_training
 from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.run.folder import RunFolder
 from arte_plugin.run.manifest import Count
 from arte_plugin.run.run import Run
-from arte_plugin.stages import benchmarks
+from arte_plugin.stages import benchmarks, evaluate
 from tests.plain import PlainRenderer
 from tests.unit.test_memory import MB, device  # noqa: F401
 from tests.unit.test_own_server import SERVER, alive
@@ -138,13 +137,13 @@ def test_it_is_gone_before_the_benchmarks_where_the_evaluation_is_done_already(w
     """Stage 6 is made anew, comes to the same rows, and has kept the teacher: students would be loaded beside it."""
     run, seen = Run(config(), starts=False), []
     run.out = world.folder
-    monkeypatch.setattr(after_training, "candidates", lambda run: [])
-    monkeypatch.setattr(after_training, "enter_trainings", lambda *arguments: None)
+    monkeypatch.setattr(evaluate, "candidates", lambda run: [])
+    monkeypatch.setattr(evaluate, "enter_trainings", lambda *arguments: None)
     monkeypatch.setattr(benchmarks, "run_benchmarks", lambda *arguments: seen.append(world.alive))
     monkeypatch.setattr(world.folder.manifest, "finished", lambda name, inputs: name == "evaluate")
     monkeypatch.setattr(world.folder.manifest, "stages", lambda: {"evaluate": None})
     world.folder._kept.put("teacher", Engine(world))
-    after_training.evaluate(run)
+    evaluate.Evaluate().do(run)
     assert seen == [0]
 
 

@@ -11,7 +11,7 @@ from arte_plugin.config.arte import ArteArgs
 from arte_plugin.data.tasks import load_task
 from arte_plugin.language.prompts import question_prompt, solve_prompt
 from arte_plugin.language.rendering import Renderer
-from arte_plugin.plan import calls, disk, lengths, sizes, work
+from arte_plugin.plan import disk, lengths, sizes, totals, work
 from arte_plugin.plan.rates import Rate
 from tests.taught import TAUGHT
 
@@ -27,7 +27,7 @@ def block(**changes) -> ArteArgs:
 
 def counted(args: ArteArgs, **more) -> dict[str, float]:
     task = {"questions": 250, "techniques": 4, "validation": 100, "size": 40, "shots": [0, 1, 2, 3], "examples": 250}
-    planned = calls.works(args, [work.Sizes(**{**task, "test": 140, "seeds": 10, **more})])
+    planned = totals.works(args, [work.Sizes(**{**task, "test": 140, "seeds": 10, **more})])
     return {one.what: one.calls for one in planned}
 
 
@@ -108,13 +108,13 @@ def test_drafts_as_respondents_are_not_asked_again_in_stage_3():
 
 def test_likelihoods_are_read_and_not_written():
     task = work.Sizes(10, 2, 20, 5, [0], 10)
-    [probes] = [one for one in calls.works(block(probe={"score": "likelihood"}), [task]) if one.what == "probes"]
+    [probes] = [one for one in totals.works(block(probe={"score": "likelihood"}), [task]) if one.what == "probes"]
     assert (probes.calls, probes.new, probes.most) == (100, 0, 0)
 
 
 def test_shared_part_is_computed_once_for_a_draft():
     task = work.Sizes(10, 2, 20, 5, [0], 10)
-    [probes] = [one for one in calls.works(block(), [task]) if one.what == "probes"]
+    [probes] = [one for one in totals.works(block(), [task]) if one.what == "probes"]
     of = task.student
     shared, own = of.before + of.question + of.frame + of.rationale, of.question + of.frame
     assert probes.asked == pytest.approx(100 * (shared + own))

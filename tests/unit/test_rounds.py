@@ -12,9 +12,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from arte_plugin.config.check import raw_config
 from arte_plugin.errors import ConfigError
 from arte_plugin.loop import rounds
-from arte_plugin.loop.rounds import _as_started, _merge_student, round_lines
+from arte_plugin.loop.rounds import _as_started, _merge_student
 from arte_plugin.run.manifest import Count, Manifest
 from arte_plugin.run.run import Run
+from arte_plugin.show.rounds import round_lines
 from arte_plugin.stages.fine_tuning import TrainedStudent
 from tests.taught import TAUGHT
 from tests.unit.test_students import check

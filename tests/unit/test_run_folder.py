@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import pytest
 
 from arte_plugin.config.student import StudentArgs
-from arte_plugin.loop import after_training
 from arte_plugin.rows import TailoredExample, write_rows
 from arte_plugin.run.folder import RunFolder
 from arte_plugin.run.manifest import Count, Manifest
 from arte_plugin.run.trainings import Training
 from arte_plugin.stages import fine_tuning as sft
+from arte_plugin.stages import sft as stage
 
 
 class Killed(BaseException):
@@ -82,7 +82,7 @@ def test_killed_while_another_student_is_trained_in_the_same_place(tmp_path, mon
     )
     weights = out.file("sft", "student") / "weights"
     weights.parent.mkdir(parents=True)
-    monkeypatch.setattr(after_training, "fingerprint_model", lambda *model: "S")
+    monkeypatch.setattr(stage, "fingerprint_model", lambda *model: "S")
     monkeypatch.setattr(sft, "too_long", lambda examples, config: [])
 
     def train(config, folder, processes):
@@ -92,12 +92,12 @@ def test_killed_while_another_student_is_trained_in_the_same_place(tmp_path, mon
         return sft.TrainedStudent(str(weights.parent))
 
     monkeypatch.setattr(sft, "train", train)
-    after_training._sft(run, training, training)
+    stage.FineTuning().train(run, training, training)
     student.sft["learning_rate"] = 5e-5
     with pytest.raises(Killed):
-        after_training._sft(run, training, training)
+        stage.FineTuning().train(run, training, training)
     del student.sft["learning_rate"]
-    after_training._sft(run, training, training)
+    stage.FineTuning().train(run, training, training)
     assert weights.read_text() == str(sft.RECIPE["learning_rate"])
 
 

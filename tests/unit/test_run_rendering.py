@@ -7,12 +7,11 @@ from axolotl.utils.dict import DictDefault
 from transformers import AutoTokenizer
 
 from arte_plugin.errors import ConfigError
-from arte_plugin.loop import after_training
 from arte_plugin.models.student import student_model
 from arte_plugin.models.teacher import teacher_model
 from arte_plugin.run import clock
 from arte_plugin.run.run import Run
-from arte_plugin.stages import benchmarks
+from arte_plugin.stages import benchmarks, evaluate
 from arte_plugin.stages.fine_tuning import TrainedStudent, student_config
 from arte_plugin.stages.student_lm import Candidate
 from arte_plugin.strategies import tailored
@@ -119,18 +118,18 @@ def test_another_category_makes_the_results_anew(config, monkeypatch):
     """It stands in their rows, and in no other stage's."""
     seen = {}
 
-    def record(name, inputs, work):
+    def record(name, inputs, work, models):
         seen.setdefault(name, []).append(json.loads(json.dumps(inputs)))
 
-    monkeypatch.setattr(after_training, "candidates", lambda run: [])
+    monkeypatch.setattr(evaluate, "candidates", lambda run: [])
     monkeypatch.setattr(benchmarks, "run_benchmarks", lambda *arguments: None)
-    monkeypatch.setattr(after_training, "enter_trainings", lambda *arguments: None)
+    monkeypatch.setattr(evaluate, "enter_trainings", lambda *arguments: None)
     for category in ("arithmetic", "arithmetic", "sums"):
         cfg = config()
         cfg["arte"]["tasks"][0]["category"] = category
         run = Run(cfg, starts=False)
         monkeypatch.setattr(run.out, "stage", record)
-        after_training.evaluate(run)
+        evaluate.Evaluate().do(run)
         seen.setdefault("others", []).append(run.task_inputs())
     one, same, other = seen["evaluate"]
     assert one == same != other

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import pytest
 
 from arte_plugin.config.arte import ArteArgs
-from arte_plugin.loop import after_training
 from arte_plugin.rows import TailoredExample, write_rows
 from arte_plugin.run.folder import RunFolder
 from arte_plugin.run.manifest import Manifest
 from arte_plugin.run.source import SourceRun
 from arte_plugin.run.trainings import trainings
 from arte_plugin.stages import fine_tuning as sft
+from arte_plugin.stages import sft as stage
 
 TASK = {"name": "sums", "description": "Add.", "questions": {"path": "none.jsonl"}}
 
@@ -36,7 +36,7 @@ def start(tmp_path, monkeypatch):
     monkeypatch.setattr(sft, "train", train)
     monkeypatch.setattr(sft, "too_long", lambda examples, config: [])
     monkeypatch.setattr(sft, "decisive", lambda config, given: {})
-    monkeypatch.setattr(after_training, "fingerprint_model", lambda *_: "the student's")
+    monkeypatch.setattr(stage, "fingerprint_model", lambda *_: "the student's")
 
     def start(words):
         trained.clear()
@@ -48,7 +48,7 @@ def start(tmp_path, monkeypatch):
             args=args, cfg={}, out=out, source=None, student_rendering=lambda _: {},
             examples_file=lambda arm: tmp_path / f"{arm}.jsonl",
         )  # fmt: skip
-        after_training.sft(run)
+        stage.FineTuning().do(run)
         stages = out.manifest.stages()
         students = [Path(stages[one.stage].result["model"]) / "words" for one in trainings(args)]
         said = (file.read_text(encoding="utf-8") for file in students)
