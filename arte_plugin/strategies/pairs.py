@@ -30,7 +30,9 @@ def preference_pairs(
         # Whatever its length: what is trained on has none.
         "thought_tokens": 1 if teacher.get("reasoning") is True else 0,
     }
-    removed = [f.name for f in dataclasses.fields(PreferencePair) if f.name not in _KEPT]
+    # A later field is a column only where a row says something in it, and there it may stay.
+    fields = dataclasses.fields(PreferencePair)
+    removed = [f.name for f in fields if f.name not in _KEPT and not f.metadata.get("later")]
     return partial(render_pair, **rendering), {"remove_columns": removed}
 
 

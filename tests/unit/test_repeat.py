@@ -5,9 +5,11 @@ import math
 import pytest
 
 from arte_plugin.config.pair import RepeatArgs
-from arte_plugin.rows import PreferencePair, as_json
+from arte_plugin.rows import PreferencePair, as_json, write_rows
 from arte_plugin.stages.before_after import some_trained
 from arte_plugin.stages.repeat import note, repeated, times
+from arte_plugin.strategies.pairs import preference_pairs
+from tests.tiny import tiny_model
 from tests.trl_loss import losses, trainer
 
 
@@ -28,6 +30,22 @@ def test_copies_are_rows_of_their_own_and_count_as_one_pair():
     assert some_trained(rows, 1) == pairs
     assert note(pairs, RepeatArgs()) == "1 once, 1 3 times"
     assert repeated(pairs, None) == pairs
+
+
+@pytest.mark.parametrize("settings", [None, RepeatArgs()])
+def test_rows_are_read_with_copies_and_without(settings, tmp_path):
+    """As Axolotl maps them: a column that is in no row can't be removed."""
+    from datasets import load_dataset
+    from transformers import AutoTokenizer
+
+    rows = repeated([one("x", 0.1), one("y", 0.4)], settings)
+    write_rows(tmp_path / "pairs.jsonl", rows)
+    dataset = load_dataset("json", data_files=str(tmp_path / "pairs.jsonl"), split="train", cache_dir=str(tmp_path))
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model(tmp_path / "model"))
+    transform, how = preference_pairs({})
+    mapped = dataset.map(transform, fn_kwargs={"tokenizer": tokenizer}, **how)
+    assert {"prompt", "chosen", "rejected", "rendered"} <= set(mapped.column_names)
+    assert len(mapped) == len(rows) and "pair_id" not in mapped.column_names
 
 
 def test_the_loss_of_the_rows_is_the_weighted_loss_of_the_pairs(tmp_path):
