@@ -95,8 +95,8 @@ class ArteArgs(Block):
         ge=1,
         le=20,
         description="Rounds of the whole loop. A later one starts from the aligned teacher and the tuned students of "
-        "the one before, in `OUTPUT_DIR/round-N`. Rounds end early when the tuned students are no better than before "
-        "on the held-out validation questions, `patience` rounds in a row.",
+        "the one before (of the arm `arte`, or else of the first), in `OUTPUT_DIR/round-N`. Rounds end early when the "
+        "tuned students are no better than before on the held-out validation questions, `patience` rounds in a row.",
     )
     held_out: float = Field(
         0.25,
@@ -107,6 +107,22 @@ class ArteArgs(Block):
     )
     patience: int = Field(
         1, ge=1, description="Rounds in a row that may leave the students no better before there is no further round."
+    )
+    student_from: Literal["tuned", "base"] = Field(
+        "tuned",
+        description="Whom a later round fine-tunes: `tuned`, the students of the round before; `base`, the students as "
+        "they were before the first round. Those of the round before are probed and asked either way, and are what "
+        "a round is compared with.",
+    )
+    keep_examples: bool = Field(
+        False,
+        description="Whether a later round trains on the examples of all rounds so far: each arm on its own, none of "
+        "which a new question may repeat. Otherwise on its own examples only.",
+    )
+    kept_from: str | None = Field(
+        None,
+        min_length=1,
+        description="The output folder of the round whose examples are kept. The plugin writes it into later rounds.",
     )
     round: int = Field(
         1, ge=1, description="Which of the `rounds` this YAML is; the plugin writes it into those of later rounds."
@@ -136,6 +152,11 @@ class ArteArgs(Block):
             return text if text is None else Date.fromisoformat(text).isoformat()
         except (TypeError, ValueError):
             raise ValueError("a date is written YYYY-MM-DD") from None
+
+    @property
+    def leading_arm(self) -> Arm:
+        """Whose students later rounds go on with: `arte`, or the first where that is left out."""
+        return "arte" if "arte" in self.arms else self.arms[0]
 
     @property
     def sampling_seed(self) -> int:
@@ -195,8 +216,9 @@ class ArteArgs(Block):
     def _rounds_have_what_they_need(self) -> "ArteArgs":
         if self.round > self.rounds:
             raise ValueError(f"`round: {self.round}` is more than `rounds: {self.rounds}`")
-        if self.rounds > 1 and "arte" not in self.arms:
-            raise ValueError("`rounds` go on with the student of the arm `arte`, which `arms` leaves out")
+        for key, value in (("student_from", self.student_from != "tuned"), ("keep_examples", self.keep_examples)):
+            if value and self.rounds == 1:
+                raise ValueError(f"`{key}` is about later `rounds`, and there is one: set `rounds: 2`, say")
         if self.rounds > 1 and (self.from_run or self.pair.drafts):
             other = "from_run" if self.from_run else "pair.drafts"
             raise ValueError(f"`rounds` align a teacher in each round, and `{other}` takes the place of that")

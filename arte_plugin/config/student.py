@@ -55,6 +55,13 @@ class StudentArgs(Block):
     sft: dict[str, Any] = Field(
         default_factory=dict, description="Any Axolotl keys for the student's fine-tuning, over the paper's recipe."
     )
+    trained_from: str | None = Field(
+        None,
+        min_length=1,
+        description="The model that the fine-tuning starts from, if it is another than `base_model`, which is probed "
+        "and evaluated. The plugin writes it into later `rounds` with `student_from: base`.",
+    )
+    trained_from_revision: str | None = Field(None, min_length=1, description="Its `revision`.")
 
     @field_validator("sft")
     @classmethod
@@ -78,6 +85,13 @@ class StudentArgs(Block):
             # Files are named after it.
             self.name = re.sub(r"[^A-Za-z0-9_.-]", "-", PurePath(self.base_model).name).lstrip("_.-") or "student"
         return self
+
+    @property
+    def to_train(self) -> "StudentArgs":
+        """Whom the fine-tuning starts from."""
+        if self.trained_from is None:
+            return self
+        return self.model_copy(update={"base_model": self.trained_from, "revision": self.trained_from_revision})
 
 
 def _how_many(students: Any) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from arte_plugin.config.check import raw_config
+from arte_plugin.config.student import StudentArgs
 from arte_plugin.errors import StageError
 from arte_plugin.models.identity import fingerprint_model
 from arte_plugin.models.student import student_dtype
@@ -27,6 +28,7 @@ from arte_plugin.run.run import Run
 from arte_plugin.run.trainings import trainings
 from arte_plugin.stages import STAGES
 from arte_plugin.stages.fine_tuning import TrainedStudent, plain
+from arte_plugin.stages.kept_examples import hashes_of_kept
 from arte_plugin.training import child
 from arte_plugin.training.sharding import KEYS as SHARDING
 
@@ -39,7 +41,7 @@ _NOT_FOR_ROUNDS = ("arte", "axolotl_config_path", "resume_from_checkpoint")
 
 _HEADER = """\
 # Round {number}, written by arte_plugin. It is complete; to run it alone:  axolotl train {path}
-# Teacher: {teacher}, as round {before} aligned it. Students: as round {before} tuned them.
+# Teacher: {teacher}, as round {before} aligned it. Students: as round {before} tuned them{anew}.
 """
 
 
@@ -64,7 +66,8 @@ def go_on(run: Run) -> None:
     Raises `StageError` when a round fails, with the end of its log; what was made stays, and the next start goes on.
     """
     config = _as_started(raw_config(str(run.cfg["axolotl_config_path"])), run.args.command_line)
-    rounds = [_result(1, run.output_dir)]
+    arm = run.args.leading_arm
+    rounds = [_result(1, run.output_dir, arm)]
     for number in range(2, run.args.rounds + 1):
         latest = rounds[-run.args.patience :]
         if len(latest) == run.args.patience and all(row.held_out_after <= row.held_out_before for row in latest):
@@ -73,7 +76,7 @@ def go_on(run: Run) -> None:
         before, folder = Path(rounds[-1].folder), run.output_dir / f"round-{number}"
         config = _next_config(run, config, number, before, folder)
         _run_round(run, config, number, before, folder)
-        rounds.append(_result(number, folder))
+        rounds.append(_result(number, folder, arm))
     write_text(run.out.path / FILE, json.dumps([asdict(row) for row in rounds], indent=2) + "\n")
 
 
@@ -127,7 +130,19 @@ def _next_config(run: Run, config: Mapping[str, Any], number: int, before: Path,
         student |= {
             "name": settings.name, "base_model": str(model.absolute()), "prompt_style": settings.prompt_style
         }  # fmt: skip
+        if run.args.student_from == "base":
+            student |= _beginning(settings)
+    if run.args.keep_examples:
+        block["kept_from"] = str(before.absolute())
     return made
+
+
+def _beginning(settings: StudentArgs) -> dict[str, str]:
+    """The student that the first round began with, as a later one's fine-tuning starts from it."""
+    base, revision = settings.base_model, settings.revision
+    if Path(base).expanduser().is_dir():
+        return {"trained_from": str(Path(base).expanduser().absolute())}
+    return {"trained_from": base, **({"trained_from_revision": revision} if revision else {})}
 
 
 def _run_round(run: Run, config: Mapping[str, Any], number: int, before: Path, folder: Path) -> None:
@@ -141,6 +156,8 @@ def _run_round(run: Run, config: Mapping[str, Any], number: int, before: Path, f
         "categories": [task.args.category for task in run.tasks],
         **run.shot_inputs(),
     }
+    if run.args.keep_examples:
+        inputs["kept"] = hashes_of_kept(run.args.arms, before)
 
     def work() -> Made:
         log_file = folder / "round.log"
@@ -154,7 +171,10 @@ def _run_round(run: Run, config: Mapping[str, Any], number: int, before: Path, f
                     )
                     _merge_student(student, target)
             file = folder / "config.yaml"
-            header = _HEADER.format(number=number, before=number - 1, path=file, teacher=run.cfg["base_model"])
+            anew = ", fine-tuned from the beginning" if run.args.student_from == "base" else ""
+            header = _HEADER.format(
+                number=number, before=number - 1, path=file, teacher=run.cfg["base_model"], anew=anew
+            )
             write_text(file, header + yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))
             if _began_on_servers(run):
                 _hand_on_engine(run, folder)
@@ -162,7 +182,7 @@ def _run_round(run: Run, config: Mapping[str, Any], number: int, before: Path, f
             code = child.axolotl(log, "train", str(file))
         if code != 0:
             raise StageError(f"Round {number} {child.failure(code, log_file)}")
-        result = _result(number, folder)
+        result = _result(number, folder, run.args.leading_arm)
         note = f"held out: {100 * result.held_out_before:.1f} % to {100 * result.held_out_after:.1f} %"
         return {}, [Count("pairs", result.pairs, result.pairs, note=note)], {"folder": str(folder)}
 
@@ -182,9 +202,10 @@ def _hand_on_engine(run: Run, folder: Path) -> None:
 
 
 def _tuned(run: Run, before: Path, name: str) -> TrainedStudent:
-    """The student of that name as a round's arm `arte` left it; of several seeds, with the first."""
+    """The student of that name as a round's leading arm left it; of several seeds, with the first."""
     stages = Manifest(before / "arte/manifest.json").stages()
-    training = next(one for one in trainings(run.args) if one.student.name == name and one.arm == "arte")
+    arm = run.args.leading_arm
+    training = next(one for one in trainings(run.args) if one.student.name == name and one.arm == arm)
     return TrainedStudent(**stages[training.stage].result)
 
 
@@ -199,13 +220,13 @@ def _merge_student(student: TrainedStudent, target: Path) -> None:
     AutoTokenizer.from_pretrained(student.adapter).save_pretrained(target)
 
 
-def _result(number: int, folder: Path) -> RoundResult:
+def _result(number: int, folder: Path, arm: str) -> RoundResult:
     report = json.loads((folder / "arte" / STAGES["evaluate"] / "results.json").read_text(encoding="utf-8"))
     pairs = Manifest(folder / "arte/manifest.json").stages()["align"].counts[0].kept
     held_out, test = ([Result(**row) for row in report[key]] for key in ("held_out", "results"))
     return RoundResult(
         number, str(folder), pairs,
-        _accuracy(held_out, "base"), _accuracy(held_out, "arte"), _accuracy(test, "base"), _accuracy(test, "arte"),
+        _accuracy(held_out, "base"), _accuracy(held_out, arm), _accuracy(test, "base"), _accuracy(test, arm),
     )  # fmt: skip
 
 

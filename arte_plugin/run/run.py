@@ -78,6 +78,7 @@ class Run:
         self.teacher_fingerprint()
         for student in self.args.students:
             fingerprint_model(student.base_model, student.revision)
+            fingerprint_model(student.to_train.base_model, student.to_train.revision)
         for one in self.respondents:
             fingerprint_model(one.settings.base_model, one.settings.revision)
         aligned_weights.refuse_pieces_without_checkpoint(cfg)

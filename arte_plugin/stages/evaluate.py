@@ -64,7 +64,7 @@ class Evaluate(Stage):
         test = min(task.test, args.evaluate.limit or task.test)
         # Arms with the same rows have one student.
         trained = {(one.student.name, ARMS[one.arm], one.seed) for one in trainings(args)}
-        compared = {one for one in trained if one[1] == ARMS["arte"]}
+        compared = {one for one in trained if one[1] == ARMS[args.leading_arm]}
         for shots in args.evaluate.shots:
             prompt = of.chat + of.before + shots * of.shot + of.question + of.frame
             calls = test * (len(args.students) + len(trained)) + task.held_out * (len(args.students) + len(compared))
@@ -113,7 +113,7 @@ class Evaluate(Stage):
         if alignment:
             tables += ["\n\n".join(remarks(alignment)), markdown_table(alignment_lines(alignment))]
         held_out = [replace(task, test=task.held_out) for task in run.shown_tasks if task.held_out]
-        compared = [one for one in students if one.arm in ("base", "arte")]
+        compared = [one for one in students if one.arm in ("base", run.args.leading_arm)]
         settings = run.args.evaluate.model_copy(update={"limit": None})
         held_out_folder = folder / "held-out"
         on_held_out = (

@@ -17,7 +17,7 @@ from arte_plugin.rows import Draft, Dropped, Score, read_rows
 from arte_plugin.run.folder import Files, Made, question_count
 from arte_plugin.run.manifest import Count, StageRecord, count_rows, hash_file
 from arte_plugin.show.alignment import enter_teacher, is_of_teacher
-from arte_plugin.stages import arms, near_duplicates
+from arte_plugin.stages import arms, kept_examples, near_duplicates
 from arte_plugin.stages.agreement import disagreement_note
 from arte_plugin.stages.aligned_teacher import aligned_teacher
 from arte_plugin.stages.near_duplicates import near_generated
@@ -74,6 +74,8 @@ class Regenerate(Stage):
         if arms.uses_drafts(run.args.arms):
             drafts_file, scores_file = run.scored_drafts()
             inputs |= {"drafts": hash_file(drafts_file), "scores": hash_file(scores_file), "weights": run.weights}
+        if before := run.args.kept_from:
+            inputs["kept"] = kept_examples.hashes_of_kept(run.args.arms, Path(before))
         return inputs
 
     @override
@@ -88,8 +90,11 @@ class Regenerate(Stage):
             drafts_file, scores_file = run.scored_drafts()
             drafts = read_rows(drafts_file, Draft)
             scored = preference_scores(read_rows(scores_file, Score), run.weights)
+        before = run.args.kept_from
+        kept = kept_examples.read_kept(wanted, Path(before)) if before else {}
+        tasks = kept_examples.with_kept_taken(run.tasks, kept)
         made = regenerate(
-            run.tasks, Teachers(*models), wanted, drafts, scored, run.args.regenerate, run.args.elicit,
+            tasks, Teachers(*models), wanted, drafts, scored, run.args.regenerate, run.args.elicit,
             run.args.sampling_seed,
         )  # fmt: skip
         files: Files = {}
@@ -112,9 +117,11 @@ class Regenerate(Stage):
             notes = [disagreement_note(given, [run.kinds[row.task] for row in examples[arm]])]
             if arm == "unaligned" and "arte" in wanted:
                 notes.append(arms.alike(examples[arm], examples["arte"]))
+            if kept:
+                notes.append(f"beside {len(kept[arm])} kept from the rounds before")
             note = ", ".join(filter(None, notes))
             counts.append(count_rows("examples" if wanted == ["arte"] else arm, len(examples[arm]), lost, note))
-            files[run.examples_file(arm)] = examples[arm]
+            files[run.examples_file(arm)] = [*kept.get(arm, ()), *examples[arm]]
             dropped += lost
         near = [
             row

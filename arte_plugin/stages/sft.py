@@ -49,10 +49,10 @@ class FineTuning(Stage):
         """One of them; `like` is the first with the same examples."""
         if is_trained_over(run.out.manifest.stages(), training.stage, self.file(run, "")):
             run.out.overwrites(training.stage)
-        student = training.student
+        student = training.student.to_train
         tailored = run.examples_file(like.arm)
         folder = self.file(run, like.folder)
-        date = run.student_rendering(student).get("date")
+        date = run.student_rendering(training.student).get("date")
         known = {"student": fingerprint_model(student.base_model, student.revision), "tailored": hash_file(tailored)}
         made_from = versions.stage_inputs(training.stage, known)
         config = fine_tuning.student_config(run.cfg, student, tailored, folder, training.seed, date, made_from)

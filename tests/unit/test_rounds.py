@@ -1,5 +1,6 @@
 """Rounds: what is refused, and what their table shows. tests/e2e/test_rounds.py runs them."""
 
+import copy
 import json
 
 import pytest
@@ -13,6 +14,7 @@ from arte_plugin.config.check import raw_config
 from arte_plugin.errors import ConfigError
 from arte_plugin.loop import rounds
 from arte_plugin.loop.rounds import _as_started, _merge_student
+from arte_plugin.rows import write_text
 from arte_plugin.run.manifest import Count, Manifest
 from arte_plugin.run.run import Run
 from arte_plugin.show.rounds import round_lines
@@ -30,7 +32,9 @@ QUESTIONS = [{"question": f"{i} + 1", "answer": str(i + 1)} for i in range(20)]
     ("keys", "said"),
     [
         ({"round": 2}, "`round: 2` is more than `rounds: 1`"),
-        ({"rounds": 2, "arms": ["question_only"]}, "the student of the arm `arte`, which `arms` leaves out"),
+        ({"student_from": "base"}, "`student_from` is about later `rounds`, and there is one: set `rounds: 2`, say"),
+        ({"keep_examples": True}, "`keep_examples` is about later `rounds`"),
+        ({"rounds": 2, "student_from": "last"}, "arte.student_from: Input should be 'tuned' or 'base'"),
         ({"rounds": 2, "from_run": "somewhere"}, "and `from_run` takes the place of that"),
         ({"rounds": 2, "pair": {"drafts": "d", "scores": "s"}}, "and `pair.drafts` takes the place of that"),
         (
@@ -100,7 +104,7 @@ def started(tmp_path, monkeypatch):
 
     monkeypatch.setattr(rounds.child, "axolotl", child)
 
-    def start(test=("100 + 1", "101"), **task):
+    def start(test=("100 + 1", "101"), kept="", keep_examples=False, **task):
         (tmp_path / "main.jsonl").write_text("".join(json.dumps(one) + "\n" for one in QUESTIONS))
         (tmp_path / "test.jsonl").write_text(json.dumps({"question": test[0], "answer": test[1]}) + "\n")
         sums = {
@@ -108,6 +112,11 @@ def started(tmp_path, monkeypatch):
             "test_questions": {"path": str(tmp_path / "test.jsonl")}, **task,
         }  # fmt: skip
         block = {"student": {"base_model": str(TAUGHT), "name": "s"}, "tasks": [sums], "rounds": 2}
+        if keep_examples:
+            block["keep_examples"] = True
+            for arm in ("tailored", "unaligned"):
+                (tmp_path / "run/arte/06-regenerate").mkdir(parents=True, exist_ok=True)
+                write_text(tmp_path / f"run/arte/06-regenerate/{arm}.jsonl", kept)
         run = Run({"base_model": str(TAUGHT), "output_dir": str(tmp_path / "run"), "arte": block})
         run.out.manifest.record("sft", {}, [], {}, 0.0, result={"model": str(TAUGHT), "adapter": None})
         # As in a YAML: what the files of the questions hold is not in it.
@@ -124,6 +133,47 @@ def test_a_later_round_is_done_for_the_questions_that_it_was_asked_with(started)
     assert [started(("100 + 1", "102")), started(("100 + 1", "102"))] == [2, 2]
     assert started(("100 + 2", "102")) == 3
     assert started(("100 + 2", "102"), category="arithmetic") == 4
+
+
+def test_later_rounds_go_on_with_arte_or_else_with_the_first_arm():
+    arms = [["unaligned", "arte"], ["unaligned", "question_only"]]
+    assert [check(STUDENT, rounds=2, arms=one).arte.leading_arm for one in arms] == ["arte", "unaligned"]
+
+
+def test_a_student_is_fine_tuned_from_where_it_says():
+    student = check(STUDENT).arte.students[0]
+    assert student.to_train is student
+    tuned = check({"base_model": "tuned", "trained_from": "base", "trained_from_revision": "abc"}).arte.students[0]
+    assert (tuned.to_train.base_model, tuned.to_train.revision, tuned.to_train.name) == ("base", "abc", "tuned")
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_later_rounds_yaml_says_whom_it_trains_and_what_it_keeps(tmp_path, kept, begun):
+    (tmp_path / "main.jsonl").write_text("".join(json.dumps(one) + "\n" for one in QUESTIONS))
+    block = {
+        "student": {"base_model": str(TAUGHT), "name": "s"}, "rounds": 3,
+        "tasks": [{**SUMS, "questions": {"path": str(tmp_path / "main.jsonl")}}],
+        **({"keep_examples": True} if kept else {}), **({"student_from": "base"} if begun else {}),
+    }  # fmt: skip
+    config = {"base_model": str(TAUGHT), "output_dir": str(tmp_path / "run"), "arte": block}
+    run = Run(copy.deepcopy(config))
+    for number in (2, 3):
+        before = run.output_dir if number == 2 else run.output_dir / "round-2"
+        tuned = {"model": str(before / "tuned"), "adapter": None}
+        Manifest(before / "arte/manifest.json").record("sft", {}, [], {}, 0.0, result=tuned)
+        config = rounds._next_config(run, config, number, before, run.output_dir / f"round-{number}")
+        made = config["arte"]
+        assert made["student"]["base_model"] == str(before / "tuned")
+        assert made["student"].get("trained_from") == (str(TAUGHT) if begun else None)
+        assert made.get("kept_from") == (str(before) if kept else None)
+        assert check(made["student"], **{key: made[key] for key in made if key not in ("student", "tasks")})
+
+
+def test_a_round_is_made_anew_where_what_it_keeps_is_another(started, tmp_path):
+    assert started(**{"keep_examples": True, "kept": "one"}) == 1
+    assert started(**{"keep_examples": True, "kept": "one"}) == 1
+    assert started(**{"keep_examples": True, "kept": "other"}) == 2
 
 
 def test_every_round_asks_with_seeds_of_its_own():
