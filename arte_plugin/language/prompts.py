@@ -96,11 +96,6 @@ def bare_rationale(target: str) -> str:
     return f"The answer is <ans>{target}</ans>"
 
 
-def guess_prompt(rationale: str) -> str:
-    """Ask for the question that a rationale answers; how likely it then is, `reversed_ifd` tells."""
-    return f"Here is the answer to a question:\n{rationale}\n\nGuess which question it answers, and write it down."
-
-
 def closed_answer(reply: str) -> str:
     """What follows on `ANSWER_PREFILL`: the answer on the reply's line, and the tag that ends it."""
     return reply.split(ANSWER_END)[0].split("\n")[0].strip(" =").rstrip(".") + ANSWER_END

@@ -32,10 +32,15 @@ def reversed_ifd(asking: Asking, who: Asked, task: Task, pairs: Sequence[Solved]
     render = who.renderer
     replies = []
     for question, rationale in pairs:
-        shown = render.prompt(prompts.guess_prompt(rationale))
+        shown = render.prompt(guess_prompt(rationale))
         text = render.part_of_reply(question)
         replies += [Reply(shown, text, f"reversed/{task.name}"), Reply(nothing(who), text, f"alone/{task.name}")]
     return _ratios(asking.likelihoods(who, replies, f"reversed IFD {task.name}"))
+
+
+def guess_prompt(rationale: str) -> str:
+    """Ask for the question that a rationale answers; how likely it then is, `reversed_ifd` tells."""
+    return f"Here is the answer to a question:\n{rationale}\n\nGuess which question it answers, and write it down."
 
 
 def nothing(who: Asked) -> str:

@@ -15,6 +15,7 @@ from arte_plugin.plan.work import Sizes
 from arte_plugin.plugs import Evidence
 from arte_plugin.rows import AnswerLikelihood, Attempt, Draft, Measure, PreferenceQuestion, Probe, wilson
 from arte_plugin.signals import SIGNALS
+from arte_plugin.signals.difficulty import guess_prompt
 from arte_plugin.signals.format_length import form
 from arte_plugin.signals.neighbours import closeness
 
@@ -147,7 +148,7 @@ def solved(one: Draft) -> str:
 
 
 def guessed(one: Draft) -> str:
-    return f"[{prompts.guess_prompt(one.rationale)}]"
+    return f"[{guess_prompt(one.rationale)}]"
 
 
 def test_ifd_by_hand():
