@@ -1,6 +1,7 @@
 """`engine: {kind: auto}`: which engine a run takes for its teacher and for its students, and why.
 
-A run stays with the program that it began with and with who is served by it; the commands are made anew at every start.
+A run stays with the program that it began with and with who is served by it, as soon as anything has been answered; the
+commands are made anew at every start.
 """
 
 import os
@@ -8,9 +9,10 @@ import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
+from arte_plugin import ranks
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.engines import (
     AutoEngineArgs,
@@ -22,6 +24,7 @@ from arte_plugin.config.engines import (
 from arte_plugin.config.student import StudentArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.models import gpus_seen
+from arte_plugin.models.request_cache import cache_file, is_empty
 from arte_plugin.run.manifest import Manifest
 
 #: The kinds of server that are started, by what their command is called.
@@ -112,9 +115,11 @@ def choose(
 
 def settled(
     args: ArteArgs, cfg: Mapping[str, Any], manifest: Manifest, machine: Machine,
-    calls: Callable[[], Mapping[str, int]], dtype_of: Callable[[StudentArgs], str],
+    calls: Callable[[], Mapping[str, int]], dtype_of: Callable[[StudentArgs], str], *, anew: bool = False,
 ) -> Choice:  # fmt: skip
     """The choice for the run of `manifest`: by `choose` where it begins now, else what it began with, as of today.
+
+    It begins now, too, where it was begun and nothing came of it (`anew`: `nothing_asked`).
 
     That is its program, for those whom it served, with commands made from this YAML for this machine; how many requests
     are to come no longer counts. Who by this YAML can't be served goes on in this process: there another identity makes
@@ -123,7 +128,7 @@ def settled(
     Raises `ConfigError` where the run began with a program that is not found here, with GPUs that are not here, or
     with servers before `auto` was asked for.
     """
-    known = manifest.engine()
+    known = None if anew else manifest.engine()
     if known is None:
         stages = manifest.stages()
         if any(_was_served(record.inputs) for record in stages.values()):
@@ -146,6 +151,17 @@ def settled(
     }
     kind, program = (begun.api, begun.program) if served else ("", "")
     return Choice(kind, program, served.get("student"), served.get("teacher"), why)
+
+
+def nothing_asked(args: ArteArgs, folder: Path) -> bool:
+    """Whether a start of the run in `folder` was ended before anything was answered, so that it can choose once more.
+
+    Not where ranks are on several machines, of which only the first's choice counts: the others could not tell what it
+    enters now from what it entered then. And later rounds go on with the first one's.
+    """
+    if args.round > 1 or ranks.on_several_machines():
+        return False
+    return not Manifest(folder / "manifest.json").stages() and is_empty(cache_file(args, folder))
 
 
 def _check_still_here(begun: Choice, roles: Sequence[str], machine: Machine) -> None:

@@ -1,5 +1,6 @@
 """Every answered request, for good: SQLite, one row an answer, keyed by all that decides it."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from arte_plugin import ranks
+from arte_plugin.config.arte import ArteArgs
 from arte_plugin.engines.base import Completion, Likelihood, Reply, Request
 from arte_plugin.language import answers
 
@@ -192,6 +194,20 @@ class Buffer:
         if self._held:
             self._cache.put(self._held)
             self._held = []
+
+
+def cache_file(args: ArteArgs, folder: Path) -> Path:
+    """Where the run in `folder` keeps its answers."""
+    return Path(args.cache).expanduser() if args.cache else folder / "requests.sqlite"
+
+
+def is_empty(path: Path) -> bool:
+    """Whether no answer is kept in the cache at `path`, which is left as it is."""
+    if not path.is_file():
+        return True
+    with contextlib.closing(_reader(path)) as db:
+        tables = [table.name for table in (COMPLETIONS, LIKELIHOODS) if _has(db, table)]
+        return not any(db.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone() for name in tables)
 
 
 def _set_journal(db: sqlite3.Connection, mode: str) -> None:

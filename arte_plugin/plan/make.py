@@ -10,7 +10,7 @@ from arte_plugin.config.engines import AutoEngineArgs, TransformersEngineArgs
 from arte_plugin.config.student import StudentArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.models import gpus_seen
-from arte_plugin.models.auto_engine import Choice, Machine, settled
+from arte_plugin.models.auto_engine import Choice, Machine, nothing_asked, settled
 from arte_plugin.models.student import student_dtype
 from arte_plugin.plan import disk, machine, memory, rates, shapes, sizes
 from arte_plugin.plan.lengths import longest_rows
@@ -103,7 +103,8 @@ def _settle_engine(cfg: Mapping[str, Any], args: ArteArgs, gpus: int) -> Choice 
     folder = Path(str(cfg.get("output_dir") or "./model-out")) / "arte"
     manifest = Manifest(folder / "manifest.json")
     calls = lambda: sizes.calls_of(args, cfg)  # noqa: E731
-    chosen = settled(args, cfg, manifest, machine, calls, lambda student: probing_dtype(student, cfg))
+    dtype_of = lambda student: probing_dtype(student, cfg)  # noqa: E731
+    chosen = settled(args, cfg, manifest, machine, calls, dtype_of, anew=nothing_asked(args, folder))
     args.engine = chosen.engine(settings)
     return chosen
 

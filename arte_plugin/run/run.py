@@ -22,7 +22,7 @@ from arte_plugin.models.identity import fingerprint_model, tokenizer_hash
 from arte_plugin.models.model import Model
 from arte_plugin.models.placement import stay_on_cpu
 from arte_plugin.models.prompt_style import settle
-from arte_plugin.models.request_cache import RequestCache
+from arte_plugin.models.request_cache import RequestCache, cache_file
 from arte_plugin.models.student import student_dtype
 from arte_plugin.rows import PreferencePair, WorkedSeed, read_rows
 from arte_plugin.run.clock import run_date
@@ -102,23 +102,25 @@ class Run:
         if self.source:
             self.source.check_rendering(self.teacher_rendering())
         self.cache = RequestCache(
-            Path(self.args.cache).expanduser() if self.args.cache else self.out.path / "requests.sqlite",
+            cache_file(self.args, self.out.path),
             also=self.source.cache if self.source else None,
             one_machine=not ranks.on_several_machines(),
         )
 
     def _settle_engine(self, settings: AutoEngineArgs, keep: bool, calls: CallsOf | None) -> Choice:
-        """The engine that this run began with; one that begins enters it, so that it stays with it."""
+        """The engine that this run began with; one that begins enters it, and stays with it once it has answers."""
         if calls is None:
             raise ValueError("How an engine is chosen goes by what the stages ask: begin the run with `loop.begin`.")
         manifest = self.out.manifest
+        # Before the manifest is read: the first rank enters its choice before it asks anything.
+        anew = auto_engine.nothing_asked(self.args, self.out.path)
         if keep and not ranks.is_first():
             entered = lambda: int(manifest.engine() is not None)  # noqa: E731
             ranks.wait_until(entered, 1, settings.rank_timeout, "rank 0 to choose the engine")
         here = auto_engine.Machine.here()
         asked = lambda: calls(self.args, self.cfg, self.tasks)  # noqa: E731
-        choice = auto_engine.settled(self.args, self.cfg, manifest, here, asked, student_dtype)
-        if keep and ranks.is_first() and manifest.engine() is None:
+        choice = auto_engine.settled(self.args, self.cfg, manifest, here, asked, student_dtype, anew=anew)
+        if keep and ranks.is_first() and (anew or manifest.engine() is None):
             manifest.enter_engine(auto_engine.as_entered(choice))
         return choice
 

@@ -9,11 +9,13 @@ from click.testing import CliRunner
 
 from arte_plugin.cli import cli
 from arte_plugin.config.engines import TransformersEngineArgs
+from arte_plugin.engines.base import Completion, Likelihood
 from arte_plugin.errors import ConfigError
 from arte_plugin.loop import rounds
 from arte_plugin.loop.loop import begin
 from arte_plugin.models import auto_engine, serving
 from arte_plugin.models.auto_engine import Choice, Machine, choose, settled
+from arte_plugin.models.request_cache import LIKELIHOODS
 from arte_plugin.run.manifest import Count, Manifest
 from arte_plugin.run.run import Run
 from arte_plugin.stages.fine_tuning import TrainedStudent
@@ -228,7 +230,8 @@ def test_validate_and_plan_say_beforehand_and_the_run_does_it(config, with_vllm,
     run = begin(yaml.safe_load(config().read_text()))
     assert said in run.chosen.line()
     assert run.args.engine.student.command.startswith("vllm serve")
-    # It goes on the same, with other sizes and another program beside it.
+    # It goes on the same, with other sizes and another program beside it, once it has an answer.
+    run.cache.put([("key", Completion("said", "stop", 1, 1))])
     with_vllm.add("sglang")
     smaller = config(elicit={"questions": 1}, engine={"kind": "auto", "from_requests": 10**6})
     again = begin(yaml.safe_load(smaller.read_text()))
@@ -279,6 +282,40 @@ def test_later_rounds_stay_with_the_first_s_servers_on_another_machine_too(confi
     for role in ("student", "teacher"):
         one, two = (serving.server_identity(of.args, getattr(of.args.engine, role)) for of in (run, second))
         assert one == two
+
+
+@pytest.mark.parametrize("asked", ["nothing", "an answer", "a likelihood", "a stage"])
+def test_a_start_that_was_ended_before_anything_was_asked_chooses_once_more(asked, config, with_vllm, tmp_path):
+    """As of somebody who reads that no vLLM is found, ends the run and installs it."""
+    with_vllm.clear()
+    run = begin(yaml.safe_load(config().read_text()))
+    assert "no vLLM or SGLang is found" in run.chosen.line()
+    if asked == "an answer":
+        run.cache.put([("key", Completion("said", "stop", 1, 1))])
+    elif asked == "a likelihood":
+        run.cache.put_into(LIKELIHOODS, [("key", Likelihood(-1.0, 1, 1))])
+    elif asked == "a stage":
+        run.out.manifest.record("elicit", {}, [], {}, 1.0)
+    with_vllm.add("vllm")
+    told = CliRunner().invoke(cli, ["plan", str(config())])
+    again = begin(yaml.safe_load(config().read_text()))
+    stays = asked != "nothing"
+    assert (
+        ("as this run began" in again.chosen.line()) == ("as this run began" in " ".join(told.output.split())) == stays
+    )
+    assert again.args.engine.kind == ("transformers" if stays else "server")
+    assert run.out.manifest.engine()["program"] == ("" if stays else "vllm")
+    # And back, where it would have to stop else.
+    with_vllm.clear()
+    assert begin(yaml.safe_load(config().read_text())).args.engine.kind == "transformers"
+
+
+def test_ranks_on_several_machines_and_later_rounds_go_by_what_is_entered(tmp_path, monkeypatch):
+    assert auto_engine.nothing_asked(make_args(), tmp_path)
+    assert not auto_engine.nothing_asked(make_args(rounds=2, round=2), tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert not auto_engine.nothing_asked(make_args(), tmp_path)
 
 
 def test_this_machine_s_own_run(config, tmp_path):
