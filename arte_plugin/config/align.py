@@ -43,6 +43,10 @@ class AlignArgs(Block):
         "otherwise than before; with `from_run`, by that run's check.",
     )
 
+    def questions(self, drafted: int) -> int:
+        """How many new questions a task the teachers are asked, where `drafted` are asked for in stage 1."""
+        return self.check_questions or min(CHECK_QUESTIONS, drafted)
+
     @model_validator(mode="after")
     def _somebody_looks(self) -> "AlignArgs":
         if self.require_change is not None and not self.check:

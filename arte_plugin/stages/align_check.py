@@ -1,6 +1,6 @@
 """The check between stages 5 and 6: did the training move the teacher, and does the student like what it writes now?
 
-What it asks, and what comes of that, is in `before_after`; `align_report` puts it together.
+What it asks, of whom, is in `align_asking`, what that comes to in `before_after`; `align_report` puts it together.
 """
 
 import json
@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from typing_extensions import override
 
 from arte_plugin import ranks
-from arte_plugin.config.align import CHECK_QUESTIONS, TRAINED, VALIDATION
+from arte_plugin.config.align import TRAINED, VALIDATION
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.data.aligned_on import preference_set_of
 from arte_plugin.data.same_question import comparable
-from arte_plugin.data.tasks import Task
-from arte_plugin.errors import TeacherError
 from arte_plugin.models.model import Model
 from arte_plugin.models.student import student_model
 from arte_plugin.models.teacher import teacher_model
 from arte_plugin.plan.calls import of_drafts, plain, questions
 from arte_plugin.plan.work import Sizes, Work
-from arte_plugin.rows import Draft, PreferencePair, PreferenceQuestion, Probe, read_rows
+from arte_plugin.rows import Draft, PreferencePair, PreferenceQuestion, read_rows
 from arte_plugin.run.folder import Files, Made
 from arte_plugin.run.manifest import StageRecord, hash_file
 from arte_plugin.show.alignment import (
@@ -35,8 +33,6 @@ from arte_plugin.show.alignment import (
     require_change,
 )
 from arte_plugin.show.tables import format_table, wrap
-from arte_plugin.stages import before_after as stage
-from arte_plugin.stages.align_report import Liked, OfTask, counts, whole_report
 from arte_plugin.stages.aligned_teacher import aligned_teacher
 from arte_plugin.stages.stage import Stage
 
@@ -66,7 +62,7 @@ class AlignCheck(Stage):
     @override
     def calls(self, args: ArteArgs, task: Sizes) -> Iterator[Work]:
         of, settings, longest = task.teacher, args.align, args.regenerate.max_new_tokens
-        asked = settings.check_questions or min(CHECK_QUESTIONS, task.questions)
+        asked = settings.questions(task.questions)
         # By the teacher as it was and by the aligned one.
         yield questions(CHECK, "check: question replies", args, task, asked, longest).times(2)
         solve = of.chat + of.before + of.frame + of.question
@@ -103,7 +99,7 @@ class AlignCheck(Stage):
             "held_out": hash_file(run.held_out_file) if settings.held_out else None,
             "drafts": hash_file(drafts_file),
             "preference_set": hash_file(set_file) if set_file else "unknown",
-            "questions": check_questions(run),
+            "questions": settings.questions(args.elicit.questions),
             "regenerate": args.regenerate.model_dump(include={"temperature", "max_new_tokens"}),
             "asking": args.elicit.model_dump(
                 include={"seeds_per_prompt", "questions_per_prompt", "prefill", "max_calls"}
@@ -113,15 +109,19 @@ class AlignCheck(Stage):
 
     @override
     def work(self, run: "Run", models: Sequence[Model]) -> Made:
+        from arte_plugin.stages.align_asking import ask_students, ask_teachers
+        from arte_plugin.stages.align_report import counts, whole_report
+        from arte_plugin.stages.before_after import some_trained
+
         before, after, *students = models
         drafts_file, _ = run.scored_drafts()
         set_file = _set_file(run)
         held_out = read_rows(run.held_out_file, PreferencePair) if run.args.align.held_out else []
-        trained = stage.some_trained(read_rows(run.pairs_file, PreferencePair), run.args.seed)
+        trained = some_trained(read_rows(run.pairs_file, PreferencePair), run.args.seed)
         drafted = {(one.task, comparable(one.question)) for one in read_rows(drafts_file, Draft)}
-        of_task, weighed = _ask_teachers(run, before, after, held_out, trained, drafted)
+        of_task, weighed = ask_teachers(run, before, after, held_out, trained, drafted)
         preference_set = read_rows(set_file, PreferenceQuestion) if set_file else []
-        liked, probes = _ask_students(run, students, of_task, preference_set, run.args.pair.drafts is None)
+        liked, probes = ask_students(run, students, of_task, preference_set, run.args.pair.drafts is None)
         report = whole_report(
             of_task, weighed, liked, [student.name for student in run.args.students], run.weights, run.args.seed,
             served=bool(before.served or after.served), set_known=set_file is not None,
@@ -163,94 +163,3 @@ def _set_file(run: "Run") -> Path | None:
     if run.args.pair.drafts is None:
         return run.out.file("preference-set", "preference_set.jsonl")
     return preference_set_of(run.scored_drafts()[0])
-
-
-def check_questions(run: "Run") -> int:
-    """How many new questions a task the teachers are asked."""
-    return run.args.align.check_questions or min(CHECK_QUESTIONS, run.args.elicit.questions)
-
-
-def _ask_teachers(
-    run: "Run", before: Model, after: Model, held_out: Sequence[PreferencePair], trained: Sequence[PreferencePair],
-    drafted: set[tuple[str, str]],
-) -> tuple[dict[str, OfTask], list[stage.Weighed]]:  # fmt: skip
-    """All that the teachers have to say: first the one as it was, then, with that one gone, the one as it is."""
-    # The seed of stage 6: its calls are these, and in a later round those of the round before are what students know.
-    wanted, settings, asking, seed = check_questions(run), run.args.regenerate, run.args.elicit, run.args.sampling_seed
-    found = {task.name: OfTask() for task in run.tasks}
-    pairs = [*held_out, *trained]
-    questions: dict[str, list[Any]] = {}
-    replies: dict[str, list[str]] = {}
-    rationales: list[dict[str, dict[str, stage.Written]]] = []
-    log_probabilities: list[list[tuple[float, float]]] = []
-    for teacher in (before, after):
-        written: dict[str, dict[str, stage.Written]] = {}
-        for task in run.tasks:
-            one = found[task.name]
-            if one.skipped:
-                continue
-            try:
-                if teacher is before:
-                    new = stage.new_questions(task, teacher, settings, asking, wanted, seed)
-                    questions[task.name] = [q for q in new if (task.name, comparable(q.question)) not in drafted]
-                    one.repeats = len(new) - len(questions[task.name])
-                    if not questions[task.name]:
-                        one.skipped = "every new question repeats a draft"
-                        continue
-                said = stage.question_replies(task, teacher, settings, asking, wanted, seed)
-                if teacher is before:
-                    replies[task.name] = said
-                else:
-                    one.replies = len(said)
-                    one.replies_changed = sum(a != b for a, b in zip(replies[task.name], said, strict=True))
-                written[task.name] = stage.rationales(task, teacher, questions[task.name], settings, asking, seed)
-            except TeacherError as error:
-                one.skipped = stage.what_failed(error)
-        rationales.append(written)
-        if not (before.served or after.served):
-            log_probabilities.append(stage.log_probabilities(pairs, teacher))
-        teacher.close()
-    first, second = rationales
-    for name, one in found.items():
-        if one.skipped:
-            continue
-        for question in questions[name]:
-            was, now = first[name][question.question_id], second[name][question.question_id]
-            one.rows.append(
-                stage.Rewritten(
-                    name, question.question_id, question.question, question.target, was.text, now.text, was.answer,
-                    now.answer,
-                )
-            )  # fmt: skip
-    weighed = [
-        stage.Weighed(pair.pair_id, pair.task, pair.level, "held_out" if place < len(held_out) else "trained", *b, *a)
-        for place, (pair, b, a) in enumerate(zip(pairs, *log_probabilities, strict=True) if log_probabilities else [])
-    ]
-    return found, weighed
-
-
-def _ask_students(
-    run: "Run", students: Sequence[Model], of_task: Mapping[str, OfTask], preference_set: Sequence[PreferenceQuestion],
-    own_set: bool,
-) -> tuple[Liked, list[Probe]]:  # fmt: skip
-    liked, probes = Liked(), []
-    todo: list[tuple[Task, list[stage.Rewritten], list[PreferenceQuestion]]] = []
-    for task in run.tasks:
-        rows = [row for row in of_task[task.name].rows if row.usable]
-        questions = stage.shown_with(task, preference_set, run.args.seed, own_set)
-        if not rows:
-            liked.skipped[task.name] = of_task[task.name].skipped or "no question that both answered"
-        elif not questions:
-            liked.skipped[task.name] = "the preference set holds all validation questions"
-        else:
-            todo.append((task, rows, questions))
-    if not any(row.changed for _, rows, _ in todo for row in rows):
-        liked.skipped |= {task.name: "no rationale changed" for task, _, _ in todo}
-        return liked, []
-    for student in students:
-        for task, rows, questions in todo:
-            answers, asked = stage.ask_student(task, rows, questions, student, run.args.probe)
-            liked.answers.setdefault(task.name, []).append(answers)
-            probes += asked
-        student.close()
-    return liked, probes

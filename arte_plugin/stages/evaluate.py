@@ -23,15 +23,21 @@ from arte_plugin.show.alignment import alignment_report, alignment_report_of_sou
 from arte_plugin.show.results import result_lines
 from arte_plugin.show.tables import markdown_table
 from arte_plugin.stages.arms import ARMS
-
-# Task files of lm-eval that earlier versions wrote name these two here.
-from arte_plugin.stages.evaluation import judge_response, read_questions  # noqa: F401
 from arte_plugin.stages.fine_tuning import TrainedStudent
 from arte_plugin.stages.stage import Stage
 from arte_plugin.stages.student_lm import Candidate, attention
 
 if TYPE_CHECKING:
     from arte_plugin.run.run import Run
+
+
+def __getattr__(name: str) -> Any:
+    """What task files of lm-eval name here that earlier versions have written: `evaluation` has it now."""
+    if name in ("judge_response", "read_questions"):
+        from arte_plugin.stages import evaluation
+
+        return getattr(evaluation, name)
+    raise AttributeError(name)
 
 
 class Evaluate(Stage):

@@ -18,8 +18,6 @@ from arte_plugin.ranks import LOGGER
 from arte_plugin.rows import Draft, Dropped, Score, read_rows
 from arte_plugin.run.folder import Files, Made
 from arte_plugin.run.manifest import Count, count_rows, hash_file
-from arte_plugin.stages.gaps import cell_files, gap_note, gap_report, like_chance, read_cells
-from arte_plugin.stages.pilot import drafts_that_chose
 from arte_plugin.stages.question_pairs import prompts_note
 from arte_plugin.stages.stage import Stage
 from arte_plugin.versions import READING
@@ -47,6 +45,8 @@ class Pair(Stage):
 
     @override
     def inputs(self, run: "Run", models: Sequence[Model]) -> Mapping[str, Any]:
+        from arte_plugin.stages.gaps import cell_files
+
         settings = run.args.pair
         drafts_file, scores_file = run.scored_drafts()
         drafts, repeats = _drafts(run)
@@ -74,6 +74,7 @@ class Pair(Stage):
 
     @override
     def work(self, run: "Run", models: Sequence[Model]) -> Made:
+        from arte_plugin.stages.gaps import gap_note, gap_report, like_chance, read_cells
         from arte_plugin.stages.hold_out import hold_out
         from arte_plugin.stages.pairing import pair, rationale_ranks
         from arte_plugin.stages.probing import preference_scores
@@ -141,6 +142,8 @@ def _drafts(run: "Run") -> tuple[list[Draft], list[Dropped]]:
 
 
 def _pilots(scores_file: Path, drafts: Sequence[Draft]) -> set[str]:
+    from arte_plugin.stages.pilot import drafts_that_chose
+
     return drafts_that_chose(scores_file) & {draft.draft_id for draft in drafts}
 
 

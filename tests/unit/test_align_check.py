@@ -30,7 +30,7 @@ from arte_plugin.show.alignment import (
     verdict,
 )
 from arte_plugin.stages import before_after as stage
-from arte_plugin.stages.align_check import _ask_teachers
+from arte_plugin.stages.align_asking import ask_teachers
 from arte_plugin.stages.new_questions import WrittenQuestion
 from arte_plugin.training.align import describe
 from tests.plain import PlainRenderer
@@ -135,7 +135,7 @@ def test_each_round_asks_with_the_seed_of_its_own_stage_6(number, monkeypatch):
         monkeypatch.setattr(stage, name, lambda *given, name=name, what=what: asked.append((name, given[-1])) or what)
     monkeypatch.setattr(stage, "log_probabilities", lambda pairs, teacher: [])
     teachers = [SimpleNamespace(served=False, close=lambda: None) for _ in range(2)]
-    _ask_teachers(SimpleNamespace(args=args, tasks=[SimpleNamespace(name="sums")]), *teachers, [], [], set())
+    ask_teachers(SimpleNamespace(args=args, tasks=[SimpleNamespace(name="sums")]), *teachers, [], [], set())
     assert {name for name, _ in asked} == set(made)
     assert {seed for _, seed in asked} == {args.sampling_seed}
 

@@ -15,7 +15,7 @@ from arte_plugin.errors import DataError
 from arte_plugin.language import prompts
 from arte_plugin.rows import Draft, PreferenceQuestion, Question, write_rows
 from arte_plugin.run.manifest import hash_file
-from arte_plugin.stages import align_check
+from arte_plugin.stages import align_asking, align_check, before_after
 from arte_plugin.stages.align_report import OfTask
 from arte_plugin.stages.before_after import Answers, Rewritten
 
@@ -153,8 +153,8 @@ def checked(tmp_path, monkeypatch):
             return Answers(right, right), []
 
         model = SimpleNamespace(identity={}, name="student", served=False, close=lambda: None)
-        monkeypatch.setattr(align_check.stage, "ask_student", ask_student)
-        monkeypatch.setattr(align_check, "_ask_teachers", lambda *_: (of_task, []))
+        monkeypatch.setattr(before_after, "ask_student", ask_student)
+        monkeypatch.setattr(align_asking, "ask_teachers", lambda *_: (of_task, []))
         for name in ("teacher_model", "aligned_teacher", "student_model"):
             monkeypatch.setattr(align_check, name, lambda *_: model)
 
