@@ -39,6 +39,7 @@ def run(context: click.Context, config: str) -> None:
 @click.option("--prompts", is_flag=True, help="Show a prompt and a reply as each model sees them.")
 def validate(config: str, prompts: bool) -> None:
     """Check everything that can be checked without a model."""
+    from arte_plugin.config.signals import signal_lines
     from arte_plugin.data.tasks import left_out
     from arte_plugin.show.prompt_report import SHOWN, prompt_lines
     from arte_plugin.show.tables import wrap
@@ -51,6 +52,8 @@ def validate(config: str, prompts: bool) -> None:
         click.echo(wrap(line, "  "))
     if made.chosen is not None:
         click.echo(wrap(made.chosen.line(), "  "))
+    for line in signal_lines(made.args.chosen_signals):
+        click.echo(wrap(line, "  "))
     for task in made.tasks:
         sizes = ", ".join(f"{len(rows)} {split}" for split, rows in task.splits().items())
         left = left_out(task.duplicates, task.bad_rows, task.aligned_on)

@@ -151,6 +151,8 @@ class Score:
     #: generation, and the second where nothing can be read.
     readable: float | None = None
     right_when_readable: float | None = None
+    #: The signals whose weighted mean it is (`arte.signals`); empty for the paper's, or that of likelihoods alone.
+    signals: str = dataclasses.field(default="", metadata=LATER)
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,11 @@ from arte_plugin.config.engines import (
 from arte_plugin.config.entries import check_pairs_entry, check_plugin_is_named
 from arte_plugin.config.evaluate import EvaluateArgs
 from arte_plugin.config.pair import PairArgs
+from arte_plugin.config.plugs import Chosen
 from arte_plugin.config.preference_set import PreferenceSetArgs
 from arte_plugin.config.probe import ProbeArgs
 from arte_plugin.config.regenerate import RegenerateArgs
+from arte_plugin.config.signals import misfits, read_signals, settled
 from arte_plugin.config.student import StudentArgs, Students
 from arte_plugin.config.task_entries import Tasks
 from arte_plugin.config.teacher import TeacherArgs, check_own_adapter
@@ -40,6 +42,14 @@ class ArteArgs(Block):
     elicit: ElicitArgs = Field(default_factory=ElicitArgs, description="Stage 1, knowledge elicitation.")
     preference_set: PreferenceSetArgs = Field(default_factory=PreferenceSetArgs, description="Stage 2, preference set.")
     probe: ProbeArgs = Field(default_factory=ProbeArgs, description="Stage 3, probes.")
+    signals: list[Any] = Field(
+        ["answers"],
+        min_length=1,
+        description="What a draft's score, s_r, is made of: the mean of these signals by their `weight` "
+        "(docs/strategies.md). Each is a name, `{name: {its settings}}`, or one of your own by its import path, "
+        "`my_package.my_signal:Surprise`. Signals of questions make s_q in the same way, which otherwise is the mean "
+        "of the question's s_r. `[answers]` is the paper's.",
+    )
     pair: PairArgs = Field(default_factory=PairArgs, description="Stage 4, preference pairs.")
     align: AlignArgs = Field(
         default_factory=AlignArgs, description="Behind stage 5: whether the alignment did anything."
@@ -195,17 +205,30 @@ class ArteArgs(Block):
             )
         return self
 
+    @field_validator("signals")
+    @classmethod
+    def _signals_are_known(cls, signals: list[Any]) -> list[Any]:
+        read_signals(signals)
+        return signals
+
     @model_validator(mode="after")
-    def _likelihoods_can_be_had(self) -> "ArteArgs":
-        if self.probe.score != "answers":
-            if isinstance(self.engine, ServerEngineArgs) and self.engine.student:
-                raise ValueError(
-                    f"`probe.score: {self.probe.score}` needs the student in this process: a server doesn't tell how "
-                    "likely an answer is. Leave out `engine.student`, or set `probe.score: answers`"
-                )
-            if self.preference_set.consistency_questions:
-                raise ValueError("`preference_set.consistency_questions` are checked with `probe.score: answers` only")
+    def _signals_and_score_say_the_same(self) -> "ArteArgs":
+        self.signals, self.probe.score = settled(self.signals, self.probe.score, "signals" in self.model_fields_set)
+        misfit = misfits(
+            self.chosen_signals,
+            served=isinstance(self.engine, ServerEngineArgs) and self.engine.student is not None,
+            racing=self.probe.budget == "racing",
+            consistency=bool(self.preference_set.consistency_questions),
+            shrunken=bool(self.pair.min_probability),
+        )
+        if misfit:
+            raise ValueError(misfit)
         return self
+
+    @property
+    def chosen_signals(self) -> list[Chosen]:
+        """`signals`, read."""
+        return read_signals(self.signals)
 
     @field_validator("arms")
     @classmethod

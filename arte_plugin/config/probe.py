@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from arte_plugin.config.block import Block
+from arte_plugin.config.signals import Score
 
 
 class RacingArgs(Block):
@@ -48,11 +49,12 @@ class ProbeArgs(Block):
         "open who gets into the preference pairs.",
     )
     racing: RacingArgs = Field(default_factory=RacingArgs, description="For `budget: racing`.")
-    score: Literal["answers", "likelihood", "likelihood_without_rationale"] = Field(
+    score: Score = Field(
         "answers",
-        description="A draft's score, s_r. `answers`: the share of right answers, as in the paper; `likelihood`: how "
-        "likely the student finds the right answers with the draft as its example, without writing anything; "
-        "`likelihood_without_rationale`: the same, with the draft's answer in the place of its rationale.",
+        description="A draft's score, s_r, in short; `signals` says more. `answers`: the share of right answers, as in "
+        "the paper; `likelihood`: how likely the student finds the right answers with the draft as its example, "
+        "without writing anything; `likelihood_without_rationale`: the same, with the draft's answer in the place of "
+        "its rationale.",
     )
 
     ask_again: bool = Field(

@@ -21,6 +21,7 @@ from arte_plugin.config.engines import (
     ServerEngineArgs,
     TransformersEngineArgs,
 )
+from arte_plugin.config.signals import reads_likelihoods
 from arte_plugin.config.student import StudentArgs
 from arte_plugin.errors import ConfigError
 from arte_plugin.models import gpus_seen
@@ -212,6 +213,8 @@ def _against_role(
 def _against_student(args: ArteArgs, dtype_of: Callable[[StudentArgs], str]) -> str:
     if args.probe.score != "answers":
         return f"for a server can't tell what `probe.score: {args.probe.score}` asks"
+    if weighed := [one.name for one in args.chosen_signals if reads_likelihoods(one)]:
+        return f"for a server can't tell what `signals: [{', '.join(weighed)}]` asks"
     if len({dtype_of(one) for one in args.students}) > 1:
         return "for the students' precisions differ, and a server's command has one"
     return ""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from arte_plugin.config.arte import ArteArgs
+from arte_plugin.config.signals import signal_lines
 from arte_plugin.plan.make import Plan, serves
 from arte_plugin.plan.memory import GIB, Need
 from arte_plugin.plan.rates import Rate
@@ -79,6 +80,8 @@ def assumed(plan: Plan, args: ArteArgs) -> Iterator[str]:
         )
     if plan.engine:
         yield f"{plan.engine[0].upper()}{plan.engine[1:]}."
+    for line in signal_lines(args.chosen_signals):
+        yield f"{line[0].upper()}{line[1:]}."
     if args.probe.ask_again:
         yield f"Assumed: {100 * UNREADABLE:.0f} % of a student's replies have no answer, and are asked for it."
     if args.elicit.prefill:

@@ -25,6 +25,7 @@ class Ifd:
     costs: ClassVar[str] = "the student: two passes a draft"
     version: ClassVar[int] = 1
     of: ClassVar[Literal["draft", "question"]] = "draft"
+    likelihoods: ClassVar[bool] = True
 
     def __init__(self, settings: SignalSettings) -> None:
         self.settings = settings
@@ -59,6 +60,7 @@ class ReversedIfd:
     costs: ClassVar[str] = "the student: a pass a draft, and one a question"
     version: ClassVar[int] = 1
     of: ClassVar[Literal["draft", "question"]] = "draft"
+    likelihoods: ClassVar[bool] = True
 
     def __init__(self, settings: SignalSettings) -> None:
         self.settings = settings

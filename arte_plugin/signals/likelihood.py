@@ -12,7 +12,7 @@ from pydantic import Field
 
 from arte_plugin.config.block import Block
 from arte_plugin.data.tasks import Task
-from arte_plugin.engines.base import Reply
+from arte_plugin.engines.base import Likelihood, Reply
 from arte_plugin.language import prompts
 from arte_plugin.plan.work import Sizes, Work
 from arte_plugin.plugs import Asked, Asking, Evidence
@@ -43,6 +43,7 @@ class AnswerLikelihoods:
     costs: ClassVar[str] = "the student: a pass for each draft with each preference question; nothing is written"
     version: ClassVar[int] = 1
     of: ClassVar[Literal["draft", "question"]] = "draft"
+    likelihoods: ClassVar[bool] = True
 
     def __init__(self, settings: LikelihoodArgs) -> None:
         self.settings = settings
@@ -67,24 +68,9 @@ class AnswerLikelihoods:
         plan = [(draft, question) for draft in drafts for question in preference_set]
         replies = [self.reply(task, draft, question, asking.student) for draft, question in plan]
         found = asking.likelihoods(asking.student, replies, f"likelihoods {task.name}")
-        rows: dict[str, list[AnswerLikelihood]] = {}
-        for (draft, question), one in zip(plan, found, strict=True):
-            row = AnswerLikelihood(
-                draft_id=draft.draft_id,
-                preference_id=question.preference_id,
-                task=task.name,
-                student=asking.student.name,
-                log_probability=one.log_probability,
-                tokens=one.tokens,
-            )
-            rows.setdefault(draft.draft_id, []).append(row)
-            yield row
-        for draft_id, of_draft in rows.items():
-            total, n = sum(math.exp(row.log_probability) for row in of_draft), len(of_draft)
-            low, high = wilson(total, n)
-            yield Measure(
-                "likelihood", "draft", draft_id, task.name, asking.student.name, total / n, total / n, n, low, high
-            )
+        rows = answer_likelihoods(plan, found, asking.student.name)
+        yield from rows
+        yield from means(rows)
 
     def reply(self, task: Task, draft: Draft, question: PreferenceQuestion, student: Asked) -> Reply:
         """What the student is shown, and the right answer behind it."""
@@ -99,3 +85,31 @@ class AnswerLikelihoods:
             text=f"{question.target}{prompts.ANSWER_END}",
             group=draft.draft_id,
         )
+
+
+def answer_likelihoods(
+    plan: Sequence[tuple[Draft, PreferenceQuestion]], found: Sequence[Likelihood], student: str
+) -> list[AnswerLikelihood]:
+    """The rows that a student's likelihoods make."""
+    return [
+        AnswerLikelihood(
+            draft_id=draft.draft_id,
+            preference_id=question.preference_id,
+            task=draft.task,
+            student=student,
+            log_probability=one.log_probability,
+            tokens=one.tokens,
+        )
+        for (draft, question), one in zip(plan, found, strict=True)
+    ]
+
+
+def means(rows: Sequence[AnswerLikelihood]) -> Iterator[Measure]:
+    """The measure of each draft and student."""
+    by_draft: dict[tuple[str, str], list[AnswerLikelihood]] = {}
+    for row in rows:
+        by_draft.setdefault((row.draft_id, row.student), []).append(row)
+    for (draft_id, student), of_draft in by_draft.items():
+        total, n = sum(math.exp(row.log_probability) for row in of_draft), len(of_draft)
+        low, high = wilson(total, n)
+        yield Measure("likelihood", "draft", draft_id, of_draft[0].task, student, total / n, total / n, n, low, high)

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ def cell_files(scores_file: Path) -> list[Path]:
 
 def read_cells(scores_file: Path, scores: Sequence[Score]) -> Cells:
     """The probes, or likelihoods, that lie beside the scores; empty where there are none that make these scores."""
+    if any(row.signals for row in scores):
+        return {}
     for path in cell_files(scores_file):
         cells: Cells = {}
         row: Probe | AnswerLikelihood
@@ -64,12 +67,14 @@ def gap_report(
     seed: int,
     pilots: Collection[str] = (),
     ranks: Mapping[tuple[str, str], Sequence[float]] | None = None,
+    unknown: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """For each task its gaps of both levels and what else there is to tell, JSON-ready; gaps are in score, 0..1.
 
     `scored` is s_r by draft id, `weights` those of several students. What chance makes of the gaps is told on the
     preference questions that every draft was asked: all of them, unless `probe.budget: racing` left some out.
     Questions with a draft among `pilots`, the ids of those that chose the preference questions, have no part in it.
+    `unknown` says by level why chance can't be told, whatever cells there are (`scoring.chance_not_known`).
     `ranks` are those of the rationales that could be paired (`pair.rationale_ranks`); None: all, by their score.
     """
     report = {}
@@ -83,8 +88,8 @@ def gap_report(
         values = _chosen_on(of_task, tested, pilots) or _values(tested, cells, weights)
         rng = np.random.default_rng([seed, *task.encode()])
         told: dict[str, Any] = {
-            "question": _question_level(tested, scored, values, quantile, rng),
-            "rationale": _rationale_level(tested, values, rng),
+            "question": _question_level(tested, scored, unknown.get("question") or values, quantile, rng),
+            "rationale": _rationale_level(tested, unknown.get("rationale") or values, rng),
             "lengths": _lengths(of_task, scored, of_pairs),
             "techniques": _techniques(of_task, scored, of_pairs),
             **_tied(of_task, scored, of_pairs, ranks),

@@ -19,6 +19,7 @@ from arte_plugin.rows import Draft, Dropped, Score, read_rows
 from arte_plugin.run.folder import Files, Made
 from arte_plugin.run.manifest import Count, count_rows, hash_file
 from arte_plugin.stages.question_pairs import prompts_note
+from arte_plugin.stages.scoring import QUESTIONS, chance_not_known, question_preferences
 from arte_plugin.stages.stage import Stage
 from arte_plugin.versions import READING
 
@@ -66,6 +67,8 @@ class Pair(Stage):
             "sequence_len": run.cfg["sequence_len"],
             "seed": run.args.seed,
         }
+        if (s_q := scores_file.with_name(QUESTIONS)).is_file():
+            inputs["questions"] = hash_file(s_q)
         if repeats:
             inputs["repeats"] = sorted(row.id for row in repeats)
         if pilots := _pilots(scores_file, drafts):
@@ -94,10 +97,11 @@ class Pair(Stage):
             return shrink([one for one in usable if one.task == task], scores, cells, run.weights)
 
         pairing = (drafts, preferences, settings, seed, _fits(run), believed, run.kinds)
-        pairs, dropped = pair(*pairing, settings.strategy.made())
+        s_q = question_preferences(scores_file, run.weights)
+        pairs, dropped = pair(*pairing, settings.strategy.made(), s_q=s_q)
         report = gap_report(
             drafts, preferences, cells, run.weights, pairs, settings.quantile, seed, _pilots(scores_file, drafts),
-            rationale_ranks(*pairing) if settings.pairing == DEFAULT else None,
+            rationale_ranks(*pairing) if settings.pairing == DEFAULT else None, chance_not_known(scores, scores_file),
         )  # fmt: skip
         counts = [count_rows("draft questions", len({one.question_id for one in drafts}), repeats)] if repeats else []
         question_of = {draft.draft_id: draft.question_id for draft in drafts}

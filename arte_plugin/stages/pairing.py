@@ -28,11 +28,13 @@ def pair(
     kinds: Mapping[str, AnswerType] | None = None,
     pairing: Pairing | None = None,
     evidence: Mapping[str, Evidence] | None = None,
+    s_q: Mapping[str, float] | None = None,
 ) -> tuple[list[PreferencePair], list[Dropped]]:
     """Question-level and rationale-level pairs of all tasks, in the order of the tasks; `scored` is s_r by draft id.
 
     `believed` has the shrunken scores of a task, for `settings.min_probability`; `kinds` what an answer is, by task,
     for `settings.equal_answers`: of others only equal strings are one answer. Without `pairing`, best over worst.
+    `s_q` are questions' scores by id, where signals measured these: a question that has none makes no question pair.
     Raises `DataError` when drafts and scores do not belong together, or when not one pair is left.
     """
     usable = [draft for draft in drafts if draft.draft_id in scored]
@@ -48,7 +50,15 @@ def pair(
     for task in dict.fromkeys(draft.task for draft in usable):
         of_task = [draft for draft in usable if draft.task == task]
         s_r = {draft.draft_id: scored[draft.draft_id] for draft in of_task}
-        values = Scored(s_r, question_scores(of_task, scored), _beliefs(believed, task))
+        of_questions = question_scores(of_task, scored)
+        if s_q:
+            dropped += [
+                Dropped(STAGE, "question_without_score", task, name, group[0].question)
+                for name, group in by_question(of_task).items()
+                if name not in s_q
+            ]
+            of_questions = {name: s_q[name] for name in of_questions if name in s_q}
+        values = Scored(s_r, of_questions, _beliefs(believed, task))
         bounds = _bounds(settings, seed, fits, (kinds or {}).get(task))
         rng = random.Random(f"{seed}/{task}/pairs")
         for row in strategy.pairs(task, of_task, values, (evidence or {}).get(task, Evidence()), bounds, rng):

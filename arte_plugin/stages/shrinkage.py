@@ -11,6 +11,7 @@ from statistics import NormalDist, fmean, variance
 
 import numpy as np
 
+from arte_plugin.errors import DataError
 from arte_plugin.rows import Draft, Score
 from arte_plugin.stages.question_scores import question_scores
 
@@ -50,8 +51,14 @@ def shrink(drafts: Sequence[Draft], scores: Sequence[Score], cells: Cells, weigh
     """Beliefs of the drafts of one task; of several students, of the mean with these `weights`, as scores are.
 
     Students are taken to err independently. `cells` make the noise of a score known; without them it is binomial.
+    Raises `DataError` for scores that signals other than the paper's have a part in: their noise is not known.
     """
     ids = {draft.draft_id for draft in drafts}
+    if made_of := next((row.signals for row in scores if row.signals), ""):
+        raise DataError(
+            f"`pair.min_probability` goes by the noise of the scores, which isn't known for those by {made_of}: leave "
+            "it out."
+        )
     students = list(weights) or list(dict.fromkeys(row.student for row in scores))
     total = sum(weights.get(student, 1.0) for student in students)
     of_drafts: dict[str, Belief] = dict.fromkeys(ids, Belief(0.0, 0.0))

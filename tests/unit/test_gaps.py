@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from arte_plugin.config.pair import PairArgs
+from arte_plugin.config.signals import read_signals
 from arte_plugin.rows import AnswerLikelihood, Probe, Response, Score, write_rows
 from arte_plugin.show.tables import format_table
+from arte_plugin.signals.likelihood import means
 from arte_plugin.stages.gaps import (
     NO_PROBES,
     gap_lines,
@@ -22,6 +24,7 @@ from arte_plugin.stages.gaps import (
 from arte_plugin.stages.pairing import pair, rationale_ranks
 from arte_plugin.stages.pilot import drafts_that_chose
 from arte_plugin.stages.probing import Tally, preference_scores
+from arte_plugin.stages.scoring import Scoring
 from arte_plugin.stages.shrinkage import Belief, Shrunken
 from tests.unit.test_pair import draft, everything_fits
 
@@ -134,9 +137,8 @@ def test_likelihoods_are_cells_too(tmp_path):
     rows = [
         AnswerLikelihood(p.draft_id, p.preference_id, p.task, p.student, math.log(value[p.outcome]), 2) for p in probes
     ]
-    from arte_plugin.stages.likelihood import likelihood_scores
-
-    report = report_of(tmp_path, drafts, rows, likelihood_scores(drafts, rows), "likelihoods.jsonl")
+    scores, _ = Scoring(read_signals(["likelihood"]), list(means(rows))).scores(drafts)
+    report = report_of(tmp_path, drafts, rows, scores, "likelihoods.jsonl")
     assert report["sums"]["rationale"]["p"] == 0.001
     # 0.7 of the difference in right answers, which is 0.6.
     assert report["sums"]["rationale"]["halves"]["other_half"] == pytest.approx(0.42, abs=0.06)

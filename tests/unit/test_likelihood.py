@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 
 from transformers import AutoModelForCausalLM  # noqa: E402
 
+from arte_plugin.config.signals import read_signals  # noqa: E402
 from arte_plugin.engines.base import Likelihood, Reply  # noqa: E402
 from arte_plugin.engines.likelihood import log_likelihoods, reply_tokens  # noqa: E402
 from arte_plugin.engines.transformers import TransformersEngine  # noqa: E402
@@ -18,7 +19,8 @@ from arte_plugin.models.likelihoods import ask_likelihoods  # noqa: E402
 from arte_plugin.models.model import Model  # noqa: E402
 from arte_plugin.models.request_cache import LIKELIHOODS, RequestCache, reply_key  # noqa: E402
 from arte_plugin.rows import AnswerLikelihood, Draft  # noqa: E402
-from arte_plugin.stages.likelihood import likelihood_scores  # noqa: E402
+from arte_plugin.signals.likelihood import means  # noqa: E402
+from arte_plugin.stages.scoring import Scoring  # noqa: E402
 
 PREFIX = "Say whether it is true.\nQuestion: not False is\nAnswer: <ans>True</ans>\n\nQuestion: "
 REPLIES = [
@@ -153,6 +155,6 @@ def test_likelihoods_and_completions_are_kept_apart_and_copied_from_another_run(
 def test_a_score_is_the_mean_probability():
     draft = Draft("q1-a", "t", "q1", "?", "1", "a", "r", "1", "p", "s")
     rows = [AnswerLikelihood("q1-a", f"p{i}", "t", "s", math.log(p), 2) for i, p in enumerate((0.5, 0.25, 1.0, 0.25))]
-    (found,) = likelihood_scores([draft], rows)
+    (found,), _ = Scoring(read_signals(["likelihood"]), list(means(rows))).scores([draft])
     assert found.score == pytest.approx(0.5) and found.n == 4 and found.question_id == "q1"
     assert 0 < found.low < 0.5 < found.high < 1 and json.dumps(found.unparsed) == "0"
