@@ -16,7 +16,8 @@ LOG = logging.getLogger(LOGGER)
 _LOOK = (
     "import json, torch; cuda = torch.cuda; "
     "sizes = [cuda.get_device_properties(one).total_memory for one in range(cuda.device_count())]; "
-    "print(json.dumps([sizes, cuda.is_bf16_supported()] if cuda.is_available() else [[], False]))"
+    "of_itself = cuda.is_available() and cuda.is_bf16_supported(including_emulation=False); "
+    "print(json.dumps([sizes, cuda.is_bf16_supported(), of_itself] if cuda.is_available() else [[], False, False]))"
 )
 
 #: Seconds after which that process is not waited for any longer.
@@ -29,8 +30,9 @@ class Seen:
 
     #: Bytes of each.
     memory: tuple[int, ...]
-    #: Whether torch has bfloat16 there.
+    #: Whether torch has bfloat16 there, be it emulated; and whether the GPUs compute in it themselves.
     bf16: bool
+    computes_bf16: bool
 
 
 def seen() -> Seen:
@@ -39,7 +41,7 @@ def seen() -> Seen:
 
     # By NVML, which starts nothing.
     if not torch.cuda.is_initialized() and torch.cuda.device_count() == 0:
-        return Seen((), False)
+        return Seen((), False, False)
     return _here() if torch.cuda.is_initialized() else _by_a_child()
 
 
@@ -49,17 +51,18 @@ def _by_a_child() -> Seen:
         told = subprocess.run(
             [sys.executable, "-c", _LOOK], capture_output=True, text=True, timeout=_PATIENCE, check=True
         )
-        memory, bf16 = json.loads(told.stdout.splitlines()[-1])
+        memory, bf16, computes_bf16 = json.loads(told.stdout.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
         LOG.debug("a child could not tell of the GPUs (%s)", error)
         return _here()
-    return Seen(tuple(memory), bf16)
+    return Seen(tuple(memory), bf16, computes_bf16)
 
 
 def _here() -> Seen:
     import torch
 
     if not torch.cuda.is_available():
-        return Seen((), False)
+        return Seen((), False, False)
     sizes = (torch.cuda.get_device_properties(one).total_memory for one in range(torch.cuda.device_count()))
-    return Seen(tuple(sizes), torch.cuda.is_bf16_supported())
+    of_itself = torch.cuda.is_bf16_supported(including_emulation=False)
+    return Seen(tuple(sizes), torch.cuda.is_bf16_supported(), of_itself)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from arte_plugin.errors import StageError
+from arte_plugin.models import gpus_seen
 
 #: Left by the teacher's launcher, trainer and trackers; a child `axolotl train` would take them for its own.
 _INHERITED_ENVIRONMENT = re.compile(
@@ -114,9 +115,7 @@ def gpus() -> int:
 
 def has_bf16() -> bool:
     """Whether the GPUs, if any, compute in bfloat16."""
-    import torch
-
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return gpus_seen.seen().computes_bf16
 
 
 def end_with_parent() -> Callable[[], object] | None:

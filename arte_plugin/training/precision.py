@@ -7,6 +7,7 @@ from typing import Any
 
 from arte_plugin.config.student import StudentArgs
 from arte_plugin.errors import ConfigError
+from arte_plugin.models import gpus_seen
 from arte_plugin.ranks import LOGGER
 from arte_plugin.training import child
 from arte_plugin.training.sharding import KEYS as SHARDING
@@ -79,10 +80,7 @@ def wanted(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any
 
 def _memory() -> int | None:
     """Bytes of the smallest GPU here; None without one."""
-    import torch
-
-    sizes = [torch.cuda.get_device_properties(place).total_memory for place in range(torch.cuda.device_count())]
-    return min(sizes, default=None)
+    return min(gpus_seen.seen().memory, default=None)
 
 
 def _need(config: Mapping[str, Any]) -> float | None:
