@@ -9,9 +9,7 @@ import torch
 from arte_plugin.engines.attention import Prefix, SplitAttention
 from arte_plugin.engines.base import Completion, Keep, Request, TokenRequest
 from arte_plugin.engines.endings import ending_strings, reply_end
-
-#: A common beginning of fewer tokens is computed with every row: it costs less than another part of attention.
-WORTH_SHARING = 16
+from arte_plugin.engines.limits import WORTH_SHARING
 
 #: The most that padding may add to the tokens of a padded batch.
 WASTE = 0.1

@@ -9,12 +9,10 @@ import torch
 
 from arte_plugin.engines.attention import Prefix, SplitAttention
 from arte_plugin.engines.base import Likelihood, Reply
+from arte_plugin.engines.limits import WORTH_SHARING
 from arte_plugin.engines.plain_attention import CHUNK
 from arte_plugin.engines.shared_prefix import SharedPrefixModel
 from arte_plugin.errors import DataError
-
-#: A common beginning of fewer tokens is computed with every row: it costs less than another part of attention.
-WORTH_SHARING = 16
 
 #: Tokens of several rows that go through the model at a time; the scores of their attention are held whole.
 AT_A_TIME = 4 * CHUNK

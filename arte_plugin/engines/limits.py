@@ -46,3 +46,7 @@ def why_plain(config: Any, dtype: str) -> str:
         return "its attention scores are capped"
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return f"its heads are {width} wide" if width > WIDEST else ""
+
+
+#: A common beginning of fewer tokens is computed with every row: it costs less than another part of attention.
+WORTH_SHARING = 16

@@ -13,11 +13,9 @@ import torch
 
 from arte_plugin.engines.attention import Prefix, SplitAttention
 from arte_plugin.engines.base import Continuation, Weighed
+from arte_plugin.engines.limits import WORTH_SHARING
 from arte_plugin.engines.plain_attention import CHUNK
 from arte_plugin.engines.shared_prefix import SharedPrefixModel
-
-#: A common beginning of fewer tokens is computed with every context: it costs less than another part of attention.
-WORTH_SHARING = 16
 
 #: Tokens that a common beginning must save in all: it has a forward of its own, as have the contexts behind it, and
 #: those of other beginnings wait for theirs.
