@@ -38,7 +38,8 @@ STAGES = {
     "probe": 1,
     # stages/set_consistency.py
     "probe/consistency": 1,
-    # stages/pairing.py, pairings/best_worst.py, stages/ties.py, stages/shrinkage.py; stages/gaps.py, stages/chance.py
+    # stages/pairing.py, pairings/best_worst.py, stages/ties.py, stages/shrinkage.py; stages/gaps.py, stages/cells.py,
+    # stages/chance.py
     "pair": 6,
     # training/align.py, and what is set in Axolotl's config for the teacher's training
     "align": 1,
@@ -48,7 +49,7 @@ STAGES = {
     "regenerate": 2,
     # stages/fine_tuning.py beyond the config that it writes, which is hashed
     "sft": 1,
-    # stages/evaluation.py, stages/compare.py, show/results.py
+    # stages/evaluation.py, stages/lm_eval_files.py, stages/compare.py, show/results.py
     "evaluate": 1,
     # loop/rounds.py, run/merging.py; a round is a run, and depends on all of the above as well
     "rounds": 1,

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+from arte_plugin.show.gap_lines import gap_lines, gap_remarks, like_chance, technique_lines
 from arte_plugin.show.tables import format_table, wrap
 from arte_plugin.stages import STAGES
-from arte_plugin.stages.gaps import gap_lines, gap_remarks, like_chance, technique_lines
 
 
 def gap_tables(folder: Path) -> str:

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """What task files of lm-eval name here that earlier versions have written: `evaluation` has it now."""
+    """What task files of lm-eval name here that earlier versions have written: `lm_eval_files` has it now."""
     if name in ("judge_response", "read_questions"):
-        from arte_plugin.stages import evaluation
+        from arte_plugin.stages import lm_eval_files
 
-        return getattr(evaluation, name)
+        return getattr(lm_eval_files, name)
     raise AttributeError(name)
 
 

@@ -46,7 +46,7 @@ class Pair(Stage):
 
     @override
     def inputs(self, run: "Run", models: Sequence[Model]) -> Mapping[str, Any]:
-        from arte_plugin.stages.gaps import cell_files
+        from arte_plugin.stages.cells import cell_files
 
         settings = run.args.pair
         drafts_file, scores_file = run.scored_drafts()
@@ -77,7 +77,9 @@ class Pair(Stage):
 
     @override
     def work(self, run: "Run", models: Sequence[Model]) -> Made:
-        from arte_plugin.stages.gaps import gap_note, gap_report, like_chance, read_cells
+        from arte_plugin.show.gap_lines import gap_note, like_chance
+        from arte_plugin.stages.cells import read_cells
+        from arte_plugin.stages.gaps import gap_report
         from arte_plugin.stages.hold_out import hold_out
         from arte_plugin.stages.pairing import pair, rationale_ranks
         from arte_plugin.stages.probing import preference_scores

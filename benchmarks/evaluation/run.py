@@ -153,6 +153,7 @@ def _demo(options: argparse.Namespace, ours: bool) -> Callable[[Path], Found]:
     from arte_plugin.config.arte import ArteArgs
     from arte_plugin.data.tasks import load_tasks
     from arte_plugin.stages import evaluation as evaluate
+    from arte_plugin.stages import lm_eval_files
     from arte_plugin.stages.student_lm import loaded_student
 
     cfg = yaml.safe_load(QUICKSTART.read_text(encoding="utf-8"))
@@ -169,7 +170,7 @@ def _demo(options: argparse.Namespace, ours: bool) -> Callable[[Path], Found]:
         }
         rows = {name: [json.loads(line) for line in lines] for name, lines in samples.items()}
         outcomes = {f"{name}/{row['question_id']}": row["outcome"] for name, of in rows.items() for row in of}
-        return outcomes, {evaluate.task_name(task, one.result.shots): one.result.accuracy for one in results}
+        return outcomes, {lm_eval_files.task_name(task, one.result.shots): one.result.accuracy for one in results}
 
     def by_hflm(folder: Path) -> Found:
         from lm_eval.models.huggingface import HFLM
@@ -183,9 +184,9 @@ def _demo(options: argparse.Namespace, ours: bool) -> Callable[[Path], Found]:
                 return self.renderer.prompt(chat_history[-1]["content"])
 
         candidate = _candidate(options)
-        evaluate.write_tasks([task], settings, folder)
-        names = {evaluate.task_name(task, shots): shots for shots in settings.shots}
-        rows = {name: evaluate.question_rows(task, shots)[: settings.limit] for name, shots in names.items()}
+        lm_eval_files.write_tasks([task], settings, folder)
+        names = {lm_eval_files.task_name(task, shots): shots for shots in settings.shots}
+        rows = {name: lm_eval_files.question_rows(task, shots)[: settings.limit] for name, shots in names.items()}
         with loaded_student(candidate, {}, plain_greedy=True) as (model, tokenizer):
             lm = Theirs(pretrained=model, tokenizer=tokenizer, batch_size=PADDED, add_bos_token=False)
             lm.renderer = candidate.renderer(tokenizer)

@@ -14,7 +14,7 @@ from arte_plugin.language import answers
 from arte_plugin.language.prompts import RATIONALE_STOP
 from arte_plugin.models.request_cache import request_key
 from arte_plugin.rows import Draft, PreferenceQuestion
-from arte_plugin.stages.evaluation import judge_response
+from arte_plugin.stages.lm_eval_files import judge_response
 from arte_plugin.stages.probing import probe_request
 from tests.tiny import tiny_model
 

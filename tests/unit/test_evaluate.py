@@ -19,6 +19,7 @@ from arte_plugin.language.rendering import Renderer
 from arte_plugin.models.student_replies import StudentReply
 from arte_plugin.rows import Question, wilson
 from arte_plugin.stages import evaluation as stage
+from arte_plugin.stages import lm_eval_files
 from arte_plugin.stages.fine_tuning import TrainedStudent
 from arte_plugin.stages.student_lm import Candidate
 from tests.tiny import BOS, tiny_model
@@ -46,7 +47,7 @@ def candidate(student: Path, arm: str = "base", label: str | None = None, **sett
 
 def test_rows_show_the_first_seeds_with_their_rationale_or_the_bare_answer():
     task = make_task()
-    (row, *_) = stage.question_rows(task, 2)
+    (row, *_) = lm_eval_files.question_rows(task, 2)
     examples = [("What is 1 + 9?", "1 and 9 make <ans>10</ans>"), ("What is 0 + 0?", "The answer is <ans>0</ans>")]
     assert row["prompt"] == prompts.solve_prompt("Add.", "number", "What is 2 + 2?", examples)
     assert (row["question_id"], row["target"], row["answer_type"]) == ("q2", "4", "number")
@@ -54,7 +55,7 @@ def test_rows_show_the_first_seeds_with_their_rationale_or_the_bare_answer():
 
 def test_more_shots_than_seeds_is_refused():
     with pytest.raises(DataError, match="3 seed questions, there are 2"):
-        stage.question_rows(make_task(), 3)
+        lm_eval_files.question_rows(make_task(), 3)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_more_shots_than_seeds_is_refused():
     ],
 )
 def test_a_response_is_judged_up_to_its_first_closed_answer(response, metrics):
-    assert tuple(stage.judge_response(NUMBER, [response]).values()) == metrics
+    assert tuple(lm_eval_files.judge_response(NUMBER, [response]).values()) == metrics
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_lm_eval_runs_the_tasks_and_what_is_done_is_not_run_again(student, tmp_p
         assert (result.low, result.high) == wilson(result.correct, 4)
         assert 0 <= result.correct + result.unparsed <= 4
     samples = [json.loads(x) for x in (tmp_path / "samples/base/arte_sums_2shot.jsonl").read_text().splitlines()]
-    rows = stage.question_rows(task, 2)
+    rows = lm_eval_files.question_rows(task, 2)
     assert [s["question_id"] for s in samples] == ["q2", "q3", "q4", "q5"]
     assert {s["outcome"] for s in samples} <= {"correct", "wrong", "unparsed"}
     assert evaluated[1].right == {s["question_id"]: s["outcome"] == "correct" for s in samples}
@@ -147,7 +148,7 @@ def asked(monkeypatch):
         return {
             name: [
                 {"doc": row, "doc_id": i, "target": row["target"], "arguments": [["prompt"]], "resps": [[reply]],
-                 **stage.judge_response(row, [reply])}
+                 **lm_eval_files.judge_response(row, [reply])}
                 for i, row in enumerate(rows)
             ]
             for name, rows in questions.items()
@@ -268,15 +269,15 @@ def test_stock_lm_eval_renders_a_chat_prompt_to_the_letter(student, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     task = make_task()
-    stage.write_tasks([task], EvaluateArgs(shots=[2]), tmp_path)
+    lm_eval_files.write_tasks([task], EvaluateArgs(shots=[2]), tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(student)
     lm = HFLM(pretrained=AutoModelForCausalLM.from_pretrained(student), tokenizer=tokenizer, backend="causal")
-    manager = TaskManager(include_path=str(tmp_path / stage.TASKS_FOLDER), include_defaults=False)
+    manager = TaskManager(include_path=str(tmp_path / lm_eval_files.TASKS_FOLDER), include_defaults=False)
     (found,) = get_task_dict(["arte_sums_2shot"], manager).values()
     rendered = found.fewshot_context(
         found.eval_docs[0], 0, apply_chat_template=True, fewshot_as_multiturn=True, chat_template=lm.apply_chat_template
     )
-    assert rendered == Renderer(tokenizer, "chat").prompt(stage.question_rows(task, 2)[0]["prompt"])
+    assert rendered == Renderer(tokenizer, "chat").prompt(lm_eval_files.question_rows(task, 2)[0]["prompt"])
 
 
 def test_a_prompt_that_does_not_fit_is_refused_not_cut(student, tmp_path):

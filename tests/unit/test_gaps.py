@@ -9,18 +9,11 @@ import pytest
 from arte_plugin.config.pair import PairArgs
 from arte_plugin.config.signals import read_signals
 from arte_plugin.rows import AnswerLikelihood, Probe, Response, Score, write_rows
+from arte_plugin.show.gap_lines import gap_lines, gap_note, gap_remarks, like_chance, technique_lines
 from arte_plugin.show.tables import format_table
 from arte_plugin.signals.likelihood import means
-from arte_plugin.stages.gaps import (
-    NO_PROBES,
-    gap_lines,
-    gap_note,
-    gap_remarks,
-    gap_report,
-    like_chance,
-    read_cells,
-    technique_lines,
-)
+from arte_plugin.stages.cells import read_cells
+from arte_plugin.stages.gaps import NO_PROBES, gap_report
 from arte_plugin.stages.pairing import pair, rationale_ranks
 from arte_plugin.stages.pilot import drafts_that_chose
 from arte_plugin.stages.probing import Tally, preference_scores

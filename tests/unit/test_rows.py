@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from arte_plugin.errors import DataError
 from arte_plugin.rows import Order, Question, TailoredExample, read_rows, wilson, write_rows
-from arte_plugin.stages.evaluation import read_questions
+from arte_plugin.stages.lm_eval_files import read_questions
 
 SEEDS = (Question("1", "sums", "1 + 1?", "2"), Question("2", "sums", "1 + 2?", "3"))
 # What a tokenizer can give back: any text that UTF-8 can hold.

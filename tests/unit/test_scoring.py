@@ -17,7 +17,9 @@ from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.plugs import NoSettings
 from arte_plugin.rows import Attempt, Measure, Probe, Score, as_json, read_rows, write_rows
-from arte_plugin.stages.gaps import gap_note, gap_remarks, gap_report, like_chance, read_cells
+from arte_plugin.show.gap_lines import gap_note, gap_remarks, like_chance
+from arte_plugin.stages.cells import read_cells
+from arte_plugin.stages.gaps import gap_report
 from arte_plugin.stages.measuring import Given, measure_all
 from arte_plugin.stages.probing import preference_scores, probe
 from arte_plugin.stages.scoring import MEASURES, QUESTIONS, Scoring, chance_not_known, question_preferences

@@ -12,8 +12,8 @@ from arte_plugin.language import prompts
 from arte_plugin.models.model import Model
 from arte_plugin.models.request_cache import RequestCache
 from arte_plugin.rows import Question
-from arte_plugin.stages.evaluation import question_rows
 from arte_plugin.stages.few_shot import with_worked_examples
+from arte_plugin.stages.lm_eval_files import question_rows
 from arte_plugin.stages.respond import respond
 from arte_plugin.stages.worked_examples import solve_seeds
 from tests.plain import PlainRenderer
