@@ -51,6 +51,8 @@ STAGES = {
     "sft": 1,
     # stages/evaluation.py, stages/lm_eval_files.py, stages/compare.py, show/results.py
     "evaluate": 1,
+    # stages/diagnose.py, run/evidence.py, diagnostics/ beyond each one's own version
+    "diagnose": 1,
     # loop/rounds.py, run/merging.py; a round is a run, and depends on all of the above as well
     "rounds": 1,
 }
@@ -71,7 +73,9 @@ def stage_inputs(stage: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
     name = stage if stage in STAGES else stage.partition("/")[0]
     parts = {"prompts": wording, "reading": lambda: READING, "rendering": lambda: RENDERING}
     of_parts = {part: parts[part]() for part in _PARTS.get(name, tuple(parts))}
-    return {**inputs, "versions": {"stage": STAGES if name == "rounds" else STAGES[name], **of_parts}}
+    # Nothing in a later round is made of what the diagnostics say.
+    of_round = {one: number for one, number in STAGES.items() if one != "diagnose"}
+    return {**inputs, "versions": {"stage": of_round if name == "rounds" else STAGES[name], **of_parts}}
 
 
 def engine(kind: str) -> str:

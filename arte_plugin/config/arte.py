@@ -20,7 +20,7 @@ from arte_plugin.config.engines import (
 from arte_plugin.config.entries import check_pairs_entry, check_plugin_is_named
 from arte_plugin.config.evaluate import EvaluateArgs
 from arte_plugin.config.pair import PairArgs
-from arte_plugin.config.plugs import Chosen
+from arte_plugin.config.plugs import Chosen, chosen_all
 from arte_plugin.config.preference_set import PreferenceSetArgs
 from arte_plugin.config.probe import ProbeArgs
 from arte_plugin.config.regenerate import RegenerateArgs
@@ -80,6 +80,12 @@ class ArteArgs(Block):
         "`task_consistent`. The untouched student is always evaluated beside them.",
     )
     evaluate: EvaluateArgs = Field(default_factory=EvaluateArgs, description="Stage 8, evaluation.")
+    diagnostics: list[str | dict[str, Any]] = Field(
+        default_factory=list,
+        description="Tables to know before believing a result, behind the evaluation, in `09-diagnose/diagnostics.md`: "
+        "names, or `{name: {its settings}}` (docs/strategies.md). Default: none; those that ask no model are shown by "
+        "`arte status CONFIG --diagnostics` in any case.",
+    )
     engine: Engine = Field(
         default_factory=TransformersEngineArgs,
         description="Who runs the models: transformers in this process, servers (`kind: server`), or what suits the "
@@ -147,6 +153,19 @@ class ArteArgs(Block):
         description="Top-level keys that options of `axolotl train` have set, for later rounds. The plugin writes this "
         "itself.",
     )
+
+    @property
+    def chosen_diagnostics(self) -> list[Chosen]:
+        """The diagnostics, with their settings read."""
+        return chosen_all("diagnostics", self.diagnostics)
+
+    @field_validator("diagnostics")
+    @classmethod
+    def _are_known(cls, entries: list[Any]) -> list[Any]:
+        names = [one.name for one in chosen_all("diagnostics", entries)]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"`{twice[0]}` stands there twice")
+        return entries
 
     @property
     def students(self) -> list[StudentArgs]:

@@ -56,8 +56,8 @@ def require_change_of_source(run: Run) -> None:
         require_change(report, run.args.align.require_change, run.source.name)
 
 
-def after_align(run: Run, last: str = "evaluate") -> None:
-    """Run the stages after the teacher's training, up to and with `last`."""
+def after_align(run: Run, last: str = "") -> None:
+    """Run the stages after the teacher's training, up to and with `last`; without, all of them."""
     with closing(run.cache), closing(run.out):
         merging.start_from_whole_teacher(run)
         _walk(run, AFTER_TRAINING, last)

@@ -31,6 +31,8 @@ Row = TypeVar("Row")
 class NobodyAsked:
     """`plugs.Asking` where no model is at hand: chance as in the run, and a refusal to ask."""
 
+    stage = "diagnose"
+
     def __init__(self, seed: int):
         self.seed = seed
 

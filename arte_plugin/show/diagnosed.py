@@ -1,51 +1,18 @@
 """The tables of diagnostics: those that ask nobody, made on demand from what lies in a run folder (`arte status`)."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from arte_plugin.config.arte import ArteArgs
-from arte_plugin.config.plugs import Chosen
-from arte_plugin.data.tasks import Task, load_tasks
-from arte_plugin.diagnostics import DIAGNOSTICS
-from arte_plugin.plugs import Asking, Evidence, Lines
-from arte_plugin.rows import Result
+from arte_plugin.data.tasks import load_tasks
 from arte_plugin.run.earlier_config import outdated
 from arte_plugin.run.evidence import NobodyAsked, RunFiles
 from arte_plugin.run.manifest import Manifest
 from arte_plugin.show.tables import format_table, wrap
 from arte_plugin.stages import STAGES
+from arte_plugin.stages.diagnosing import free, tables
 
 #: Where there is nothing to tell yet, what would have to be there.
 _NOTHING = "nothing to show yet"
-
-
-def free() -> list[Chosen]:
-    """Every diagnostic with its defaults, but for those that ask a model."""
-    all_of_them = [Chosen("diagnostics", name, kind, kind.Settings()) for name, kind in DIAGNOSTICS.items()]
-    return [one for one in all_of_them if one.name not in ASKS]
-
-
-#: What asks a model whatever its settings.
-ASKS = ("hollowing",)
-
-
-def tables(
-    chosen: Sequence[Chosen], tasks: Sequence[Task], evidence: Mapping[str, Evidence], asking: Asking
-) -> dict[str, tuple[str, Lines]]:
-    """Title and table of each diagnostic, by its name; a table without a line is left empty."""
-    results = results_of(evidence)
-    made = {}
-    for one in chosen:
-        diagnostic = one.made()
-        lines = diagnostic.table(tasks, evidence, results, asking)
-        made[one.name] = diagnostic.title, lines if len(lines) > 1 else []
-    return made
-
-
-def results_of(evidence: Mapping[str, Evidence]) -> list[Result]:
-    """The accuracies of stage 8, if it is done."""
-    report = next((known.reports for known in evidence.values()), {}).get("evaluate", {})
-    return [Result(**row) for row in report.get("results", [])]
 
 
 def on_demand(folder: Path, args: ArteArgs) -> str:
@@ -62,6 +29,6 @@ def on_demand(folder: Path, args: ArteArgs) -> str:
     scores = Path(args.pair.scores) if args.pair.scores else elsewhere and elsewhere / STAGES["probe"] / "scores.jsonl"
     tasks = load_tasks(args.tasks, args.seed, args.held_out if args.rounds > 1 else 0.0)
     files = RunFiles(folder, done, list(args.arms), drafts or None, scores or None)
-    made = tables(free(), tasks, files.evidence(tasks), NobodyAsked(args.sampling_seed))  # type: ignore[arg-type]
+    made = tables(free(), tasks, files.evidence(tasks), NobodyAsked(args.sampling_seed))
     shown = [f"{wrap(title)}\n\n{format_table(lines) if lines else _NOTHING}" for title, lines in made.values()]
     return "\n" + "\n\n".join(shown) + "\n"

@@ -11,6 +11,7 @@ from arte_plugin.show.alignment import CHECK
 from arte_plugin.show.rounds import round_lines
 from arte_plugin.show.tables import format_table, stage_table
 from arte_plugin.stages import STAGES
+from arte_plugin.stages.diagnose import NAME as DIAGNOSE
 from arte_plugin.stages.near_duplicates import near_lines, none_found
 from arte_plugin.stages.order import IN_ORDER
 
@@ -32,7 +33,9 @@ def summary(folder: Path, args: ArteArgs | None = None) -> str:
     if not stages:
         return f"Nothing has been run in {folder} yet."
     old = outdated(folder, stages, args)
-    table = stage_table(stages, [*STAGES, "rounds"], old)
+    asked = args is not None and args.diagnostics
+    order = [name for name in STAGES if name != DIAGNOSE or name in stages or asked]
+    table = stage_table(stages, [*order, "rounds"], old)
     shown = f"\n{folder}\n\n{table}\n"
     if near := near_lines(folder):
         shown += f"\n{format_table(near)}\n"

@@ -1,4 +1,6 @@
-"""The eight stages of ARTE, in order, and a check. Stage 5 is Axolotl's own DPO run and has no module here."""
+"""The eight stages of ARTE, in order, a check, and tables that may follow.
+
+Stage 5 is Axolotl's own DPO run and has no module here."""
 
 #: Name and folder of each stage; the aligned teacher of stage 5 is in `output_dir` itself. Code that makes other rows
 #: of the same inputs raises a number in `versions.py`.
@@ -12,4 +14,5 @@ STAGES = {
     "regenerate": "06-regenerate",
     "sft": "07-sft",
     "evaluate": "08-evaluate",
+    "diagnose": "09-diagnose",
 }

@@ -4,6 +4,7 @@ from arte_plugin.stages import STAGES
 from arte_plugin.stages.align import Align
 from arte_plugin.stages.align_check import AlignCheck
 from arte_plugin.stages.consistency import Consistency
+from arte_plugin.stages.diagnose import Diagnose
 from arte_plugin.stages.elicit import Elicit
 from arte_plugin.stages.evaluate import Evaluate
 from arte_plugin.stages.pair import Pair
@@ -27,6 +28,7 @@ _OBJECTS: tuple[Stage, ...] = (
     Regenerate(),
     FineTuning(),
     Evaluate(),
+    Diagnose(),
 )
 
 
