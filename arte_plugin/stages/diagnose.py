@@ -62,8 +62,13 @@ class Diagnose(Stage):
 
     @override
     def calls(self, args: ArteArgs, task: Sizes) -> Iterable[Work]:
+        """What several ask alike is asked once."""
+        found: dict[tuple[str, str], Work] = {}
         for one in args.chosen_diagnostics:
-            yield from one.made().calls(task)
+            for work in one.made().calls(task):
+                known = found.get((work.who, work.what))
+                found[work.who, work.what] = work if known is None or work.calls > known.calls else known
+        return found.values()
 
     @override
     def models(self, run: "Run") -> list[Model]:

@@ -29,6 +29,10 @@ MAIN = [stage.name for stage in IN_ORDER if "/" not in stage.name]
 STUDENT = {"base_model": "hub/student"}
 TASK = {"name": "sums", "description": "Add.", "questions": {"path": "hub/data"}}
 AFTER_THE_CHECK = ("regenerate", "sft", "evaluate")
+#: What a run can have and has not by default.
+EVERYTHING = {
+    "elicit": {"worked_examples": True}, "preference_set": {"consistency_questions": 2}, "diagnostics": ["hollowing"]
+}  # fmt: skip
 SIZES = Sizes(10, 4, 20, 8, [0, 1], 10, test=5, seeds=3)
 
 
@@ -66,8 +70,9 @@ def test_the_plan_has_the_calls_of_every_stage_that_asks_a_model():
     asking = {stage.name for stage in IN_ORDER if type(stage).models is not Stage.models} | {"evaluate"}
     counting = {stage.name for stage in IN_ORDER if type(stage).calls is not Stage.calls}
     assert asking == counting
-    everything = args(elicit={"worked_examples": True}, preference_set={"consistency_questions": 2})
-    assert {stage.name for stage in IN_ORDER if any(one.calls for one in stage.calls(everything, SIZES))} == counting
+    assert {
+        stage.name for stage in IN_ORDER if any(one.calls for one in stage.calls(args(**EVERYTHING), SIZES))
+    } == counting
 
 
 class Extra(Stage):
@@ -142,8 +147,9 @@ def test_one_without_a_place_in_the_order_is_refused():
 
 def test_status_names_the_stages_that_the_loop_has(tmp_path):
     Manifest(tmp_path / "manifest.json").record("elicit", {}, [Count("drafts", 1, 1)], {}, 0.0)
-    lines = summary.summary(tmp_path, args()).splitlines()
-    assert [line.split()[0] for line in lines if line.split() and line.split()[0] in STAGES] == MAIN
+    for asked, shown in ((EVERYTHING, MAIN), ({}, [name for name in MAIN if name != "diagnose"])):
+        lines = summary.summary(tmp_path, args(**asked)).splitlines()
+        assert [line.split()[0] for line in lines if line.split() and line.split()[0] in STAGES] == shown
 
 
 def test_the_command_line_has_a_command_for_each():
@@ -158,9 +164,7 @@ def test_the_loop_goes_up_to_and_with_the_stage_that_is_asked_for(monkeypatch, l
     monkeypatch.setattr(ranks, "is_first", lambda: True)
     for kind in {type(stage) for stage in IN_ORDER}:
         monkeypatch.setattr(kind, "do", lambda stage, run: done.append(stage.name))
-    run = SimpleNamespace(
-        args=args(elicit={"worked_examples": True}, preference_set={"consistency_questions": 2}), makes_drafts=True
-    )
+    run = SimpleNamespace(args=args(**EVERYTHING), makes_drafts=True)
     loop._walk(run, BEFORE_TRAINING, last)
     if MAIN.index(last) > MAIN.index("align"):
         loop._walk(run, AFTER_TRAINING, last)
@@ -175,6 +179,7 @@ def test_the_loop_goes_up_to_and_with_the_stage_that_is_asked_for(monkeypatch, l
         ({"align": {"check": False}}, True, {*DRAFTING, "pair", *AFTER_THE_CHECK}),
         ({"pair": {"drafts": "d", "scores": "s"}}, False, {"pair", "align-check", *AFTER_THE_CHECK}),
         ({"from_run": "out"}, False, {*AFTER_THE_CHECK}),
+        ({"from_run": "out", "diagnostics": ["format"]}, False, {*AFTER_THE_CHECK, "diagnose"}),
         ({"from_run": "out"}, True, {*DRAFTING, *AFTER_THE_CHECK}),
     ],
 )  # fmt: skip
