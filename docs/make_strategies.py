@@ -22,7 +22,8 @@ HEAD = """\
 ARTE is one way through a house with six doors: at each, a question is asked that other systems answer otherwise. A
 strategy is one answer. It is named in the YAML, with its settings where it has any; what is not named is the paper's.
 This page is written from the strategies' own files by `docs/make_strategies.py` (`make docs`), and a test fails when it
-is stale. Their keys are in [configuration.md](configuration.md).
+is stale. Their keys are in [configuration.md](configuration.md); how to write one of your own, in
+[extending.md](extending.md).
 
 *Costs* is what a strategy asks of models beyond what the run asks without it; `arte plan` has it in calls and tokens.
 """
