@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from arte_plugin.config.block import Block
 from arte_plugin.data.tasks import Task
 from arte_plugin.plan.work import Sizes, Work
@@ -10,6 +12,18 @@ from arte_plugin.plugs import Asking, Evidence
 from arte_plugin.rows import Draft, Measure, PreferenceQuestion
 from arte_plugin.signals import difficulty
 from arte_plugin.signals.settings import SignalSettings
+
+
+class IfdArgs(SignalSettings):
+    """Settings of `ifd` and `reversed_ifd`."""
+
+    ratio: difficulty.Ratio = Field(
+        "perplexity",
+        description="Of what it is the ratio. `perplexity`: as in Selective Reflection-Tuning; `loss`: of their "
+        "logarithms, as in Cherry LLM. Both reach 1 together. A rationale that repeats its question makes the question "
+        "all but certain, so that the ratio of perplexities is near 0 for all drafts and adds nothing to a mix: that "
+        "of losses tells them apart.",
+    )
 
 
 class Ifd:
@@ -21,13 +35,13 @@ class Ifd:
     so the interval has no width and n is 1. A high IFD also marks a wrong or odd rationale: mix it with `agreement`.
     """
 
-    Settings: ClassVar[type[Block]] = SignalSettings
+    Settings: ClassVar[type[Block]] = IfdArgs
     costs: ClassVar[str] = "the student: two passes a draft"
     version: ClassVar[int] = 1
     of: ClassVar[Literal["draft", "question"]] = "draft"
     likelihoods: ClassVar[bool] = True
 
-    def __init__(self, settings: SignalSettings) -> None:
+    def __init__(self, settings: IfdArgs) -> None:
         self.settings = settings
 
     def calls(self, sizes: Sizes) -> Iterable[Work]:
@@ -43,7 +57,8 @@ class Ifd:
     ) -> Iterator[Measure]:  # fmt: skip
         """One measure for each draft whose IFD is below 1."""
         pairs = [(draft.question, draft.rationale) for draft in drafts]
-        for draft, raw in zip(drafts, difficulty.ifd(asking, asking.student, task, pairs), strict=True):
+        found = difficulty.ifd(asking, asking.student, task, pairs, self.settings.ratio)
+        for draft, raw in zip(drafts, found, strict=True):
             if raw < 1:
                 yield Measure("ifd", "draft", draft.draft_id, task.name, asking.student.name, raw, raw, 1, raw, raw)
 
@@ -56,13 +71,13 @@ class ReversedIfd:
     and such a draft has no measure. No interval, as with `ifd`.
     """
 
-    Settings: ClassVar[type[Block]] = SignalSettings
+    Settings: ClassVar[type[Block]] = IfdArgs
     costs: ClassVar[str] = "the student: a pass a draft, and one a question"
     version: ClassVar[int] = 1
     of: ClassVar[Literal["draft", "question"]] = "draft"
     likelihoods: ClassVar[bool] = True
 
-    def __init__(self, settings: SignalSettings) -> None:
+    def __init__(self, settings: IfdArgs) -> None:
         self.settings = settings
 
     def calls(self, sizes: Sizes) -> Iterable[Work]:
@@ -77,7 +92,8 @@ class ReversedIfd:
     ) -> Iterator[Measure]:  # fmt: skip
         """One measure for each draft whose reversed IFD is below 1."""
         pairs = [(draft.question, draft.rationale) for draft in drafts]
-        for draft, raw in zip(drafts, difficulty.reversed_ifd(asking, asking.student, task, pairs), strict=True):
+        found = difficulty.reversed_ifd(asking, asking.student, task, pairs, self.settings.ratio)
+        for draft, raw in zip(drafts, found, strict=True):
             if raw < 1:
                 value, name = 1 - raw, asking.student.name
                 yield Measure("reversed_ifd", "draft", draft.draft_id, task.name, name, value, raw, 1, value, value)

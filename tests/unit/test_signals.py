@@ -163,6 +163,9 @@ def test_ifd_by_hand():
     assert (row.id, row.of, row.n) == ("a-x", "draft", 1)
     assert row.raw == row.value == pytest.approx(math.exp(-1))
     assert len(asking.asked) == 6
+    # The same drafts are left out by the ratio of losses, which is 1 / 2.
+    [row] = measured({"ifd": {"ratio": "loss"}}, drafts, asking=asking)
+    assert (row.id, row.raw, row.value) == ("a-x", 0.5, 0.5)
 
 
 def test_reversed_ifd_by_hand():
@@ -175,6 +178,8 @@ def test_reversed_ifd_by_hand():
     [row] = measured("reversed_ifd", drafts, asking=asking)
     assert row.id == "a-x" and row.raw == pytest.approx(math.exp(-0.5))
     assert row.value == pytest.approx(1 - math.exp(-0.5)) == row.low == row.high
+    [row] = measured({"reversed_ifd": {"ratio": "loss"}}, drafts, asking=asking)
+    assert (row.id, row.raw, row.value) == ("a-x", 0.5, 0.5)
 
 
 def test_a_model_that_doesnt_read_its_prompt_gives_exactly_one_and_no_measure():
@@ -182,7 +187,7 @@ def test_a_model_that_doesnt_read_its_prompt_gives_exactly_one_and_no_measure():
         def likelihoods(self, who, replies, what):
             return [Likelihood(-3.7 * len(one.text), len(one.text), 99) for one in replies]
 
-    for name in ("ifd", "reversed_ifd"):
+    for name in ("ifd", "reversed_ifd", {"ifd": {"ratio": "loss"}}, {"reversed_ifd": {"ratio": "loss"}}):
         assert measured(name, [draft("a-x"), draft("b-x")], asking=Deaf()) == []
 
 
