@@ -264,6 +264,15 @@ class Shares(Protocol):
         ...
 
 
+@runtime_checkable
+class PerOrder(Protocol):
+    """What a planner may have besides: how many questions an order of its own asks for, for `arte plan`."""
+
+    def per_order(self) -> int:
+        """`Order.wanted`; without it as many as `elicit.questions_per_prompt`."""
+        ...
+
+
 class Operator(Plug, Protocol):
     """One order as words, and the reply to it as rows. Text only: it knows no model."""
 

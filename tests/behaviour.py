@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from arte_plugin import versions
+from arte_plugin.config.arms import ARMS
 from arte_plugin.config.elicit import ElicitArgs
 from arte_plugin.config.pair import PairArgs
 from arte_plugin.config.preference_set import PreferenceSetArgs
@@ -192,7 +193,7 @@ def elicited() -> Any:
 
 def regenerated() -> Any:
     """Two arms' examples, of the same teacher before and after."""
-    arms: Any = ["arte", "original_teacher", "rationale_only"]
+    arms = {name: ARMS[name] for name in ("arte", "original_teacher", "rationale_only")}
     with tempfile.TemporaryDirectory() as folder:
         teachers = Teachers(_teacher(folder, "aligned"), _teacher(folder, "unaligned"))
         settings, asking = RegenerateArgs(questions=4), ElicitArgs()

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from arte_plugin.config.align import AlignArgs
-from arte_plugin.config.arms import Arm
+from arte_plugin.config.arms import Arm, ArmArgs, arm_of, each_named_once
 from arte_plugin.config.block import Block, each_once
 from arte_plugin.config.elicit import ElicitArgs
 from arte_plugin.config.engines import (
@@ -77,7 +77,8 @@ class ArteArgs(Block):
         description="Data sets to train a student on, all of the same size and with the same recipe: `arte`; its "
         "control `unaligned`, the same pipeline with the teacher as it was; and from the paper's Table 2 "
         "`original_teacher`, `rationale_only`, `question_only`, from Table 6 `random_technique`, `most_preferred`, "
-        "`task_consistent`. The untouched student is always evaluated beside them.",
+        "`task_consistent`; or one of your own, a block with a `name`. The untouched student is always evaluated "
+        "beside them.",
     )
     evaluate: EvaluateArgs = Field(default_factory=EvaluateArgs, description="Stage 8, evaluation.")
     diagnostics: list[str | dict[str, Any]] = Field(
@@ -168,6 +169,11 @@ class ArteArgs(Block):
         return entries
 
     @property
+    def combinations(self) -> dict[str, ArmArgs]:
+        """The arms by name: what each combines."""
+        return {one.name: one for one in map(arm_of, self.arms)}
+
+    @property
     def students(self) -> list[StudentArgs]:
         """The students, of which there is at least one."""
         return self.student if isinstance(self.student, list) else [self.student]
@@ -183,9 +189,9 @@ class ArteArgs(Block):
             raise ValueError("a date is written YYYY-MM-DD") from None
 
     @property
-    def leading_arm(self) -> Arm:
+    def leading_arm(self) -> str:
         """Whose students later rounds go on with: `arte`, or the first where that is left out."""
-        return "arte" if "arte" in self.arms else self.arms[0]
+        return "arte" if "arte" in self.combinations else next(iter(self.combinations))
 
     @property
     def sampling_seed(self) -> int:
@@ -251,8 +257,8 @@ class ArteArgs(Block):
 
     @field_validator("arms")
     @classmethod
-    def _arms_differ(cls, arms: list[Arm]) -> list[Arm]:
-        return each_once(arms)
+    def _arms_differ(cls, arms: list[str | ArmArgs]) -> list[str | ArmArgs]:
+        return each_named_once(arms)
 
     @model_validator(mode="after")
     def _rounds_have_what_they_need(self) -> "ArteArgs":

@@ -6,14 +6,14 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from arte_plugin.config import engines, student
+from arte_plugin.config import arms, engines, student
 from arte_plugin.config.arte import ArteConfig
 from arte_plugin.config.block import Block
 from arte_plugin.errors import ConfigError
 
 #: Members of unions: one student or a list of them; an engine in this process or servers. Pydantic names these in the
 #: place of an error, where they say nothing to a reader.
-_TAGS = {*student.TAGS, *engines.TAGS}
+_TAGS = {*student.TAGS, *engines.TAGS, *arms.TAGS}
 
 
 def check_config(cfg: Any) -> ArteConfig:

@@ -157,7 +157,7 @@ def _run_round(run: Run, config: Mapping[str, Any], number: int, before: Path, f
         **run.shot_inputs(),
     }
     if run.args.keep_examples:
-        inputs["kept"] = hashes_of_kept(run.args.arms, before)
+        inputs["kept"] = hashes_of_kept([*run.args.combinations], before)
 
     def work() -> Made:
         log_file = folder / "round.log"

@@ -22,9 +22,11 @@ def plain(stage: str, what: str, who: str, calls: float, prompt: float, new: flo
     return Work(stage, what, who, calls, calls * prompt, calls * prompt, calls * new, calls * most)
 
 
-def questions(stage: str, what: str, args: ArteArgs, task: Sizes, wanted: float, longest: int) -> Work:
+def questions(
+    stage: str, what: str, args: ArteArgs, task: Sizes, wanted: float, longest: int, per_call: int | None = None
+) -> Work:
     """Calls by which the teacher is asked for `wanted` new questions."""
-    of, per_call = task.teacher, args.elicit.questions_per_prompt
+    of, per_call = task.teacher, per_call or args.elicit.questions_per_prompt
     new = min(per_call * of.written_question, longest)
     return plain(stage, what, "teacher", question_calls(wanted, per_call), of.chat + of.question_prompt, new, longest)
 

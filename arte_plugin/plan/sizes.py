@@ -142,4 +142,4 @@ def makes_drafts(args: ArteArgs, cfg: Mapping[str, Any]) -> bool:
     from arte_plugin.stages.arms import uses_drafts
 
     there = Path(args.from_run).expanduser() / "arte" / STAGES["elicit"] / "drafts.jsonl"
-    return uses_drafts(args.arms) and not there.is_file()
+    return uses_drafts(args.combinations.values()) and not there.is_file()

@@ -95,6 +95,10 @@ class Errors:
         tokens = asked * prompt
         yield Work("regenerate", "attempts", "student", asked, tokens, tokens, asked * of.reply, asked * of.reply)
 
+    def per_order(self) -> int:
+        """Questions asked for in an order."""
+        return self.settings.questions
+
     def plan(
         self, tasks: Sequence[Task], orders: Iterable[Order], evidence: Mapping[str, Evidence], asking: Asking,
         wanted: Mapping[str, int],

@@ -41,15 +41,17 @@ class Paper:
         """It asks nobody; its orders are the calls that the stage counts."""
         return ()
 
+    def per_order(self) -> int:
+        """Questions asked for in an order."""
+        return self.settings.questions_per_prompt or ElicitArgs().questions_per_prompt
+
     def plan(
         self, tasks: Sequence[Task], orders: Iterable[Order], evidence: Mapping[str, Evidence], asking: Asking,
         wanted: Mapping[str, int],
     ) -> Iterator[Order]:  # fmt: skip
         """What the planner before has ordered, then its own."""
         yield from orders
-        default = ElicitArgs()
-        shown = self.settings.seeds_per_prompt or default.seeds_per_prompt
-        by_call = self.settings.questions_per_prompt or default.questions_per_prompt
+        shown, by_call = self.settings.seeds_per_prompt or ElicitArgs().seeds_per_prompt, self.per_order()
         own = [paper_orders(task, shown, by_call, asking.stage, asking.seed) for task in tasks]
         while True:
             yield from map(next, own)
@@ -61,3 +63,9 @@ def paper_orders(task: Task, seeds_per_prompt: int, by_call: int, stage: str, se
     for call in count():
         drawn = random.Random(f"{seed}/{task.name}/{stage}/seeds/{call}").sample(task.seeds, shown)
         yield Order(str(call), task.name, "new_question", by_call, tuple(drawn))
+
+
+def origin_of(order: Order) -> str:
+    """How an example tells of its order: not at all where that is one of these."""
+    papers = order.operator == Paper.operators[0] and order.order_id.isdecimal() and len(order.order_id) < 8
+    return "" if papers else order.order_id

@@ -8,7 +8,6 @@ from typing import Any
 
 from arte_plugin import ranks, versions
 from arte_plugin.config import axolotl_keys
-from arte_plugin.config.arms import Arm
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.engines import AutoEngineArgs
 from arte_plugin.config.entries import SENTINEL
@@ -236,7 +235,9 @@ class Run:
         """Whether this run makes drafts: always, but for `from_run`, and there for arms whose drafts that run lacks."""
         if self.source is None:
             return True
-        return uses_drafts(self.args.arms) and not self.source.has_scored_drafts(task.name for task in self.tasks)
+        return uses_drafts(self.args.combinations.values()) and not self.source.has_scored_drafts(
+            task.name for task in self.tasks
+        )
 
     @property
     def makes_drafts(self) -> bool:
@@ -316,7 +317,7 @@ class Run:
             Path(settings.scores or self.out.file("probe", "scores.jsonl")),
         )
 
-    def examples_file(self, arm: Arm) -> Path:
+    def examples_file(self, arm: str) -> Path:
         """The rows that an arm's student is trained on."""
         return self.out.file("regenerate", "tailored.jsonl" if arm == "arte" else f"{arm}.jsonl")
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from arte_plugin.config.arms import Arm
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.student import StudentArgs
 from arte_plugin.run.manifest import Manifest, StageRecord
@@ -15,7 +14,7 @@ class Training:
     """One fine-tuning."""
 
     student: StudentArgs
-    arm: Arm
+    arm: str
     seed: int
     #: `ARM`, or `STUDENT/ARM/seed-N` with the parts of which there are several; names folders and files.
     label: str
@@ -34,7 +33,7 @@ class Training:
 def trainings(args: ArteArgs) -> Iterator[Training]:
     """All of them: by student, by arm, by seed."""
     for student in args.students:
-        for arm in args.arms:
+        for arm in args.combinations:
             for seed in args.seeds or [args.seed]:
                 parts = [student.name] if len(args.students) > 1 else []
                 parts.append(arm)

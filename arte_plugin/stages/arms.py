@@ -1,59 +1,38 @@
-"""The data sets that a student can be trained on: ARTE's own, and those that the paper compares it with.
-
-Table 2 tells apart who writes the questions and who the rationales, Table 6 which rationale of an unaligned teacher is
-taken. Every arm is a pair of these two choices; arms that make the same pair hold the same rows. `unaligned` is not in
-the paper: it differs from ARTE's own in nothing but the alignment, so it is what tells what the alignment is good for.
-"""
+"""What an arm's examples are made of, where no teacher is asked, and how arms come to be of equal size."""
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
-from typing import Literal
 
-from arte_plugin.config.arms import Arm
+from arte_plugin.config.arms import ArmArgs
 from arte_plugin.rows import Draft, Dropped, TailoredExample
 from arte_plugin.stages import ties
 
 STAGE = "regenerate"
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where an arm's rows come from."""
-
-    #: `drafted`: the draft questions of stage 1. `aligned` and `unaligned`: new ones of that teacher.
-    questions: Literal["drafted", "aligned", "unaligned"]
-    #: `aligned` and `unaligned`: that teacher's answer to the plain prompt. The others take one of a question's drafts:
-    #: the best-scored one, any one, or that in the technique which does best over the whole task.
-    rationales: Literal["aligned", "unaligned", "best", "random", "best_technique"]
-
-
-ARMS: dict[Arm, Source] = {
-    "arte": Source("aligned", "aligned"),
-    "unaligned": Source("unaligned", "unaligned"),
-    "original_teacher": Source("drafted", "best"),
-    "rationale_only": Source("drafted", "aligned"),
-    "question_only": Source("aligned", "unaligned"),
-    "random_technique": Source("drafted", "random"),
-    "most_preferred": Source("drafted", "best"),
-    "task_consistent": Source("drafted", "best_technique"),
-}
-
-
-def uses_drafts(arms: Sequence[Arm]) -> bool:
+def uses_drafts(arms: Iterable[ArmArgs]) -> bool:
     """Whether one of `arms` needs the drafts and their scores."""
-    return any(ARMS[arm].questions == "drafted" for arm in arms)
+    return any(arm.questions == "drafted" for arm in arms)
 
 
-def uses_unaligned_teacher(arms: Sequence[Arm]) -> bool:
+def uses_unaligned_teacher(arms: Iterable[ArmArgs]) -> bool:
     """Whether the unaligned teacher has to be asked once more for one of `arms`."""
-    return any("unaligned" in (ARMS[arm].questions, ARMS[arm].rationales) for arm in arms)
+    return any("unaligned" in (arm.questions, rewriter(arm)) for arm in arms)
+
+
+def rewriter(arm: ArmArgs) -> str:
+    """Whose words an arm's rationales are, and so who is asked to rewrite them: drafts are the unaligned teacher's."""
+    if arm.rationales in ("aligned", "unaligned"):
+        return arm.rationales
+    return "unaligned" if arm.rewriting else ""
 
 
 def alike(examples: Sequence[TailoredExample], arte: Sequence[TailoredExample]) -> str:
     """How much of an arm's `examples` the aligned teacher wrote too, in words; empty for nothing."""
-    if list(examples) == list(arte):
+    examples, arte = ([replace(row, origin="") for row in of_arm] for of_arm in (examples, arte))
+    if examples == arte:
         return "the same examples as arte"
     rows, questions = set(arte), {(row.task, row.question) for row in arte}
     same_rows = sum(row in rows for row in examples)
@@ -110,13 +89,42 @@ def example(draft: Draft) -> TailoredExample:
 
 
 def cut_to_equal_size(
-    made: Mapping[Arm, Sequence[TailoredExample]],
-) -> tuple[dict[Arm, list[TailoredExample]], dict[Arm, list[Dropped]]]:
+    made: Mapping[str, Sequence[TailoredExample]],
+) -> tuple[dict[str, list[TailoredExample]], dict[str, list[Dropped]]]:
     """As many examples for every arm: the first of each, one task only. The paper's arms are of equal size."""
     size = min(len(examples) for examples in made.values())
-    kept = {arm: list(examples[:size]) for arm, examples in made.items()}
+    return _cut(made, dict.fromkeys(made, size))
+
+
+def cut_in_all(
+    made: Mapping[str, Mapping[str, Sequence[TailoredExample]]],
+) -> dict[str, tuple[dict[str, list[TailoredExample]], dict[str, list[Dropped]]]]:
+    """The same over all tasks, for arms that deal them out unlike: each keeps its tasks' shares, within one example.
+
+    `made` is by task and arm, and so is what is returned.
+    """
+    arms = next(iter(made.values()))
+    total = min(sum(len(of_task[arm]) for of_task in made.values()) for arm in arms)
+    sizes = {arm: _parts({task: len(of_task[arm]) for task, of_task in made.items()}, total) for arm in arms}
+    return {task: _cut(of_task, {arm: sizes[arm][task] for arm in arms}) for task, of_task in made.items()}
+
+
+def _parts(there: Mapping[str, int], total: int) -> dict[str, int]:
+    """`total` of what is `there`, in its proportions; what is left over goes to the largest remainders."""
+    exact = {task: total * count / sum(there.values()) for task, count in there.items()}
+    parts = {task: int(part) for task, part in exact.items()}
+    behind = sorted(exact, key=lambda task: parts[task] - exact[task])
+    for task in behind[: total - sum(parts.values())]:
+        parts[task] += 1
+    return parts
+
+
+def _cut(
+    made: Mapping[str, Sequence[TailoredExample]], sizes: Mapping[str, int]
+) -> tuple[dict[str, list[TailoredExample]], dict[str, list[Dropped]]]:
+    kept = {arm: list(examples[: sizes[arm]]) for arm, examples in made.items()}
     lost = {
-        arm: [Dropped(STAGE, "equal_size", row.task, arm, row.question) for row in examples[size:]]
+        arm: [Dropped(STAGE, "equal_size", row.task, arm, row.question) for row in examples[sizes[arm] :]]
         for arm, examples in made.items()
     }
     return kept, lost

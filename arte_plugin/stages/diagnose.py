@@ -89,7 +89,7 @@ class Diagnose(Stage):
             for name in names
             if stage in _done(run) and (file := run.out.file(stage, name)).is_file()
         }
-        files |= {f"{arm} examples": hash_file(run.examples_file(arm)) for arm in run.args.arms}
+        files |= {f"{arm} examples": hash_file(run.examples_file(arm)) for arm in run.args.combinations}
         files |= {str(name): hash_file(file) for name, file in (("drafts", drafts), ("scores", scores)) if file}
         return {
             "diagnostics": [one.identity for one in run.args.chosen_diagnostics],
@@ -104,7 +104,7 @@ class Diagnose(Stage):
     @override
     def work(self, run: "Run", models: Sequence[Model]) -> Made:
         drafts, scores = _elsewhere(run)
-        evidence = RunFiles(run.out.path, _done(run), run.args.arms, drafts, scores).evidence(run.tasks)
+        evidence = RunFiles(run.out.path, _done(run), [*run.args.combinations], drafts, scores).evidence(run.tasks)
         asking: Asking = NobodyAsked(run.args.sampling_seed)
         attempts = {}
         if models:

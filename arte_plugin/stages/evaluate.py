@@ -22,7 +22,6 @@ from arte_plugin.run.trainings import TRAINED, enter_trainings, trainings
 from arte_plugin.show.alignment import alignment_report, alignment_report_of_source, remarks
 from arte_plugin.show.results import result_lines
 from arte_plugin.show.tables import markdown_table
-from arte_plugin.stages.arms import ARMS
 from arte_plugin.stages.fine_tuning import TrainedStudent
 from arte_plugin.stages.stage import Stage
 from arte_plugin.stages.student_lm import Candidate, attention
@@ -69,8 +68,8 @@ class Evaluate(Stage):
         of, longest = task.student, args.evaluate.max_new_tokens
         test = min(task.test, args.evaluate.limit or task.test)
         # Arms with the same rows have one student.
-        trained = {(one.student.name, ARMS[one.arm], one.seed) for one in trainings(args)}
-        compared = {one for one in trained if one[1] == ARMS[args.leading_arm]}
+        trained = {(one.student.name, args.combinations[one.arm].key, one.seed) for one in trainings(args)}
+        compared = {one for one in trained if one[1] == args.combinations[args.leading_arm].key}
         for shots in args.evaluate.shots:
             prompt = of.chat + of.before + shots * of.shot + of.question + of.frame
             calls = test * (len(args.students) + len(trained)) + task.held_out * (len(args.students) + len(compared))

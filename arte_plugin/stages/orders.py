@@ -48,6 +48,11 @@ class Orders:
         self._orders = iter(orders)
         self._waiting: dict[str, deque[Order]] = {}
 
+    def begin(self) -> None:
+        """Draw the first order: a planner has then asked whomever it asks."""
+        if (first := next(self._orders, None)) is not None:
+            self._waiting.setdefault(first.task, deque()).append(first)
+
     def of(self, task: str) -> Iterator[Order]:
         """Those of one task, as they come; the next caller goes on where this one left."""
         mine = self._waiting.setdefault(task, deque())

@@ -18,12 +18,14 @@ ANSWER_TOKENS = 64
 
 
 def write_rationales(
-    task: Task, teacher: Model, orders: Sequence[Order], operators: Mapping[str, Operator], ways: Ways
-) -> tuple[list[tuple[str, str] | None], list[Dropped]]:
+    task: Task, teacher: Model, orders: Sequence[Order], operators: Mapping[str, Operator], ways: Ways,
+    needed: bool = True,
+) -> tuple[list[tuple[str, str] | None], list[Dropped]]:  # fmt: skip
     """A rationale for each order as `(rationale, answer)`, or None where none came of it; and what was dropped.
 
     With `ways.prefill`, a rationale that ended without an answer is asked for it: the second prompt of zero-shot chain
-    of thought (Kojima et al., 2022, section 3.1). Raises `TeacherError` when nothing usable has come at all.
+    of thought (Kojima et al., 2022, section 3.1). Raises `TeacherError` when nothing usable has come at all of what is
+    `needed`.
     """
 
     def ask(
@@ -86,7 +88,7 @@ def write_rationales(
             reason = "rationale_truncated" if replies[name].finish == "length" else "rationale_without_answer"
         dropped.append(Dropped(ways.stage, reason, task.name, name, rationale))
         written.append(None)
-    if orders and len(dropped) == len(orders):
+    if needed and orders and len(dropped) == len(orders):
         raise TeacherError(no_rationale(task, teacher, dropped, ways.prefill))
     return written, dropped
 

@@ -4,6 +4,7 @@ from typing import cast
 
 import pytest
 
+from arte_plugin.config.arms import ARMS
 from arte_plugin.config.elicit import ElicitArgs
 from arte_plugin.config.regenerate import RegenerateArgs
 from arte_plugin.config.tasks import TaskArgs
@@ -126,7 +127,9 @@ def test_tailored_examples_are_kept_by_their_answers(ask, keep, kept, reasons, a
     # The greedy answer first, then three sampled ones.
     teacher = ask({"a": "4449", "b": "5556", "c": "5444", "d": "4567"})
     settings = RegenerateArgs(questions=4, keep=keep, samples=3)
-    [made] = regenerate([task()], Teachers(teacher), ["arte"], [], {}, settings, ElicitArgs(questions_per_prompt=4), 1)
+    [made] = regenerate(
+        [task()], Teachers(teacher), {"arte": ARMS["arte"]}, [], {}, settings, ElicitArgs(questions_per_prompt=4), 1
+    )
     assert [row.question[len("What is ") : -1] for row in made.examples["arte"]] == kept
     assert [row.reason for row in made.dropped["arte"]] == reasons
     solved = [one for one in teacher.engine().asked if "new questions" not in one.prompt]

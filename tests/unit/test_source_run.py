@@ -2,6 +2,7 @@
 
 import pytest
 
+from arte_plugin.config.arms import ARMS
 from arte_plugin.config.elicit import ElicitArgs
 from arte_plugin.config.regenerate import RegenerateArgs
 from arte_plugin.config.tasks import TaskArgs
@@ -120,9 +121,18 @@ def test_drafts_that_repeat_this_runs_questions_are_dropped():
     )  # fmt: skip
     drafts = [draft("sums", "q1", "what is 2 + 2?"), draft("sums", "q2")]
     scored = {row.draft_id: 0.5 for row in drafts}
-    never = Teachers(None)  # type: ignore[arg-type]
-    [made] = regenerate([task], never, ["original_teacher"], drafts, scored, RegenerateArgs(), ElicitArgs(), 1)
+    never, arms = Teachers(None), {"original_teacher": ARMS["original_teacher"]}  # type: ignore[arg-type]
+    [made] = regenerate([task], never, arms, drafts, scored, RegenerateArgs(), ElicitArgs(), 1)
     assert [row.question for row in made.examples["original_teacher"]] == ["text of q2"]
     assert [(row.reason, row.id) for row in made.dropped["original_teacher"]] == [("repeats_test", "q1")]
     with pytest.raises(DataError, match="every draft repeats one of this run's own questions"):
-        regenerate([task], never, ["original_teacher"], drafts[:1], scored, RegenerateArgs(), ElicitArgs(), 1)
+        regenerate(
+            [task],
+            never,
+            {"original_teacher": ARMS["original_teacher"]},
+            drafts[:1],
+            scored,
+            RegenerateArgs(),
+            ElicitArgs(),
+            1,
+        )
