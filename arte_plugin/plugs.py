@@ -218,7 +218,12 @@ class Bounds:
 
 
 class Pairing(Plug, Protocol):
-    """Which preference pairs follow, of one task. It asks nobody."""
+    """Which preference pairs follow, of one task. It asks nobody.
+
+    One for the student is given no drafts and no scores: it reads `evidence.examples` of the arm at hand, and in
+    `evidence.attempts` what the student tuned on them answered, `settings.samples` times at `settings.temperature`
+    (`pairings.attempts.AttemptsArgs`).
+    """
 
     #: Whose training the pairs are for: the teacher's DPO (stage 5) or the student's (`student.dpo`).
     trains: ClassVar[Literal["teacher", "student"]]
