@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ LATER = {"later": True}
 
 Outcome = Literal["correct", "wrong", "unparsed"]
 Level = Literal["question", "rationale"]
+
+#: Behind the name of an arm: its student after a DPO of its own (stage 7b).
+DPO = "+dpo"
 
 
 @dataclass(frozen=True)
@@ -236,8 +240,11 @@ class PreferencePair:
     begun: str = ""
     #: Question level: whose prompt it is; `both` wrote within one call, or with the same beginning.
     prompt_of: Literal["", "both", "chosen", "rejected"] = ""
-    #: 2, 3, …: the row stands there again, for a wide gap (`pair.repeat`). 0: it is the pair itself.
-    copy: int = dataclasses.field(default=0, metadata=LATER)
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the row is a pair that stands there again, for its wide gap (`pair.repeat`)."""
+        return re.search(r"#\d+$", self.pair_id) is not None
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ STAGES = {
     "regenerate": 2,
     # stages/fine_tuning.py beyond the config that it writes, which is hashed
     "sft": 1,
+    # stages/student_dpo.py, pairings/attempts.py
+    "student-dpo": 1,
     # stages/evaluation.py, stages/lm_eval_files.py, stages/compare.py, show/results.py
     "evaluate": 1,
     # stages/diagnose.py, run/evidence.py, diagnostics/ beyond each one's own version
@@ -73,8 +75,8 @@ def stage_inputs(stage: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
     name = stage if stage in STAGES else stage.partition("/")[0]
     parts = {"prompts": wording, "reading": lambda: READING, "rendering": lambda: RENDERING}
     of_parts = {part: parts[part]() for part in _PARTS.get(name, tuple(parts))}
-    # Nothing in a later round is made of what the diagnostics say.
-    of_round = {one: number for one, number in STAGES.items() if one != "diagnose"}
+    # Nothing in a later round is made of what the diagnostics say, nor of the student of stage 7b.
+    of_round = {one: number for one, number in STAGES.items() if one not in ("diagnose", "student-dpo")}
     return {**inputs, "versions": {"stage": of_round if name == "rounds" else STAGES[name], **of_parts}}
 
 

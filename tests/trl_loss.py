@@ -41,10 +41,12 @@ class Found:
         return self.chosen_ratio - self.rejected_ratio
 
 
-def trainer(folder: Path, pairs: Sequence[tuple[str, str, str]], **settings: Any) -> Any:
-    """Axolotl's DPO trainer of (prompt, chosen, rejected) as text, all in one batch."""
-    from axolotl.core.trainers.dpo import AxolotlDPOTrainer
+def trainer(folder: Path, pairs: Sequence[tuple[str, str, str]], beta: float, **keys: Any) -> Any:
+    """Axolotl's DPO trainer of (prompt, chosen, rejected) as text, all in one batch; `keys` as in the YAML."""
+    from axolotl.core.trainers.dpo import AxolotlDPOTrainer, DPOStrategy
     from axolotl.core.trainers.dpo.args import AxolotlDPOConfig
+    from axolotl.utils.dict import DictDefault
+    from axolotl.utils.schemas.enums import RLType
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -54,11 +56,12 @@ def trainer(folder: Path, pairs: Sequence[tuple[str, str, str]], **settings: Any
         for name, seed in (("policy", 0), ("reference", 1))
     )
     tokenizer = AutoTokenizer.from_pretrained(folder / "policy")
-    keys = ("prompt", "chosen", "rejected")
-    rows = Dataset.from_list([dict(zip(keys, pair, strict=True)) | {dpo_rows.MARK: True} for pair in pairs])
+    columns = ("prompt", "chosen", "rejected")
+    rows = Dataset.from_list([dict(zip(columns, pair, strict=True)) | {dpo_rows.MARK: True} for pair in pairs])
     arguments = AxolotlDPOConfig(
         output_dir=str(folder / "out"), per_device_train_batch_size=len(pairs), use_cpu=True, report_to=[],
-        bf16=False, fp16=False, remove_unused_columns=False, gradient_checkpointing=False, max_length=512, **settings,
+        bf16=False, fp16=False, remove_unused_columns=False, gradient_checkpointing=False, beta=beta,
+        **DPOStrategy.set_training_args_kwargs(DictDefault({"rl": RLType.DPO, "sequence_len": 512, **keys})),
     )  # fmt: skip
     return AxolotlDPOTrainer(policy, reference, args=arguments, train_dataset=rows, processing_class=tokenizer)
 

@@ -19,6 +19,7 @@ from arte_plugin.config.engines import (
 )
 from arte_plugin.config.entries import check_pairs_entry, check_plugin_is_named
 from arte_plugin.config.evaluate import EvaluateArgs
+from arte_plugin.config.losses import check_rl
 from arte_plugin.config.pair import PairArgs
 from arte_plugin.config.plugs import Chosen, chosen_all
 from arte_plugin.config.preference_set import PreferenceSetArgs
@@ -320,9 +321,7 @@ class ArteConfig(BaseModel):
         if not isinstance(values, dict) or "arte" not in values:
             raise ValueError("`plugins` names arte_plugin.ArtePlugin, but there is no `arte:` block")
         check_plugin_is_named(values)
-        rl = getattr(values.get("rl"), "value", values.get("rl"))
-        if rl != "dpo":
-            raise ValueError(f"ARTE aligns the teacher with DPO: set `rl: dpo` (found {rl!r})")
+        check_rl(values)
         check_own_adapter(values)
         check_aligned_teacher_can_be_served(values)
         check_pairs_entry(values)

@@ -4,10 +4,11 @@ import re
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from arte_plugin.config.block import Block
 from arte_plugin.config.sft import check_sft_keys
+from arte_plugin.config.student_dpo import check_dpo
 from arte_plugin.config.teacher import PromptStyle
 
 
@@ -63,11 +64,25 @@ class StudentArgs(Block):
     )
     trained_from_revision: str | None = Field(None, min_length=1, description="Its `revision`.")
 
+    dpo: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Stage 7b, the tuned student's own DPO, evaluated beside it as ARM+dpo: `pairing`, "
+        "`right_over_wrong` or `teacher_over_student` (docs/strategies.md), and any Axolotl keys for the training. Its "
+        "reference is the tuned student; later `rounds` go on with that one. Default: none, as in the paper.",
+    )
+
     @field_validator("sft")
     @classmethod
     def _leaves_ours(cls, sft: dict[str, Any]) -> dict[str, Any]:
         check_sft_keys(sft)
         return sft
+
+    @field_validator("dpo")
+    @classmethod
+    def _dpo_can_come_about(cls, dpo: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if dpo:
+            check_dpo(dpo, info.data.get("sft") or {})
+        return dpo
 
     @model_validator(mode="after")
     def _keeps_its_template(self) -> "StudentArgs":

@@ -54,6 +54,8 @@ class Model:
     #: On a GPU: the engine is given all of a rank's share at a time, so that rows that end are replaced to the last,
     #: and what it answers is stored as it comes. The last bits there depend on what is computed together anyway.
     whole: bool = False
+    #: Asked by the first rank alone, while the others do something else.
+    alone: bool = False
     #: Where its engine goes when it is closed, for the next stage; without, its memory is given back at once.
     kept: KeptEngine | None = None
     _engine: Engine | None = None
@@ -79,7 +81,7 @@ class Model:
 
         line = ProgressLine(what, total)
         # Where one rank asks for all, it has nobody to wait for.
-        waits = ranks.world_size() > 1 and not (self.served and ranks.is_first())
+        waits = ranks.world_size() > 1 and not ((self.served or self.alone) and ranks.is_first())
         try:
             for keys, done in self._answer_share(parts(), line):
                 if not waits:
@@ -97,7 +99,7 @@ class Model:
     ) -> Iterator[tuple[list[str], dict[str, Completion]]]:
         """Answer what this rank has to of each part; the keys of its requests, and what was in the cache before."""
         plan = plan_queue if self.served else plan_batches
-        sharers = 1 if self.served else ranks.world_size()
+        sharers = 1 if self.served or self.alone else ranks.world_size()
         # Of batches, over all parts: ranks have as much to do, however small the parts are.
         number = -1
         for requests in parts:

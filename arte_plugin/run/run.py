@@ -290,7 +290,7 @@ class Run:
             if self.cfg.get("adapter") and aligned_weights.are_there(self.output_dir, True):
                 # Before its files are hashed, or a repaired one would be taken for somebody else's.
                 aligned_weights.repair_adapter(self.output_dir)
-            pairs = sum(not one.copy for one in read_rows(self.pairs_file, PreferencePair))
+            pairs = sum(not one.is_copy for one in read_rows(self.pairs_file, PreferencePair))
             base, revision = self.cfg["base_model"], self.cfg.get("revision_of_model")
             moved = weight_change.change(base, self.output_dir, "the teacher", revision, self.trains_on)
             notes = ", ".join(one for one in (note, moved.note() if moved else "") if one)

@@ -1,6 +1,7 @@
-"""The eight stages of ARTE, in order, a check, and tables that may follow.
+"""The eight stages of ARTE in order, a check, the student's own DPO, and tables that may follow.
 
-Stage 5 is Axolotl's own DPO run and has no module here."""
+Stage 5 is Axolotl's own DPO run and has no module here.
+"""
 
 #: Name and folder of each stage; the aligned teacher of stage 5 is in `output_dir` itself. Code that makes other rows
 #: of the same inputs raises a number in `versions.py`.
@@ -13,6 +14,7 @@ STAGES = {
     "align-check": "05-align-check",
     "regenerate": "06-regenerate",
     "sft": "07-sft",
+    "student-dpo": "07b-student-dpo",
     "evaluate": "08-evaluate",
     "diagnose": "09-diagnose",
 }

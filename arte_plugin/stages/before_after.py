@@ -162,7 +162,7 @@ def some_trained(pairs: Sequence[PreferencePair], seed: int) -> list[PreferenceP
     """At most `TRAINED` pairs of each task."""
     kept: list[PreferencePair] = []
     for task in dict.fromkeys(pair.task for pair in pairs):
-        of_task = [pair for pair in pairs if pair.task == task and not pair.copy]
+        of_task = [pair for pair in pairs if pair.task == task and not pair.is_copy]
         if len(of_task) > TRAINED:
             of_task = random.Random(f"{seed}/{task}/{STAGE}/trained").sample(of_task, TRAINED)
         kept += of_task

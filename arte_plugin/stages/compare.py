@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from arte_plugin.rows import Result
+from arte_plugin.rows import DPO, Result
 from arte_plugin.show.tables import Lines
 from arte_plugin.stages.differences import difference
 
@@ -55,7 +55,10 @@ class Comparison:
 
 
 def compare(evaluated: Sequence[Evaluated]) -> list[Comparison]:
-    """The untouched student (`base`) with every arm, and every other arm with `arte` where it is there."""
+    """The untouched student (`base`) with every arm, every other arm with `arte` where it is there.
+
+    And each arm's student with what it is after a DPO of its own.
+    """
     # By task and seed.
     right: dict[tuple[str, int, str], dict[str, dict[int | None, Mapping[str, bool]]]] = {}
     for one in evaluated:
@@ -65,7 +68,9 @@ def compare(evaluated: Sequence[Evaluated]) -> list[Comparison]:
     for student, shots in dict.fromkeys((student, shots) for student, shots, _ in right):
         arms = [arm for of_student, at, arm in right if (of_student, at) == (student, shots)]
         pairs = [("base", arm) for arm in arms if arm != "base"]
-        pairs += [(arm, "arte") for arm in arms if arm not in ("base", "arte")] if "arte" in arms else []
+        others = [arm for arm in arms if arm not in ("base", "arte") and not arm.endswith(DPO)]
+        pairs += [(arm, "arte") for arm in others] if "arte" in arms else []
+        pairs += [(arm.removesuffix(DPO), arm) for arm in arms if arm.endswith(DPO)]
         for first, second in pairs:
             of_first, of_second = right[student, shots, first], right[student, shots, second]
             tables = [
@@ -75,11 +80,15 @@ def compare(evaluated: Sequence[Evaluated]) -> list[Comparison]:
             tables = [(one, other) for one, other in tables if one.size]
             made.append(
                 Comparison(
-                    student, shots, first, second, **paired(tables), shows=SHOWS.get((first, second), ""),
+                    student, shots, first, second, **paired(tables), shows=_shows(first, second),
                     seeds=max((len(of) for pair in tables for of in pair), default=1), tasks=len(tables),
                 )
             )  # fmt: skip
     return made
+
+
+def _shows(first: str, second: str) -> str:
+    return "the student's own DPO" if second == first + DPO else SHOWS.get((first, second), "")
 
 
 def _tables(first: Sequence[Mapping[str, bool]], second: Sequence[Mapping[str, bool]]) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from arte_plugin.models.model import Model
 from arte_plugin.models.student import student_dtype
 from arte_plugin.plan.calls import plain
 from arte_plugin.plan.work import Sizes, Work
+from arte_plugin.rows import DPO
 from arte_plugin.run.folder import Files, Made
 from arte_plugin.run.manifest import Count, StageRecord, hash_of
 from arte_plugin.run.trainings import TRAINED, enter_trainings, trainings
@@ -24,6 +25,7 @@ from arte_plugin.show.results import result_lines
 from arte_plugin.show.tables import markdown_table
 from arte_plugin.stages.fine_tuning import TrainedStudent
 from arte_plugin.stages.stage import Stage
+from arte_plugin.stages.student_dpo import dpo_trainings, stage_of
 from arte_plugin.stages.student_lm import Candidate, attention
 
 if TYPE_CHECKING:
@@ -72,7 +74,10 @@ class Evaluate(Stage):
         compared = {one for one in trained if one[1] == args.combinations[args.leading_arm].key}
         for shots in args.evaluate.shots:
             prompt = of.chat + of.before + shots * of.shot + of.question + of.frame
-            calls = test * (len(args.students) + len(trained)) + task.held_out * (len(args.students) + len(compared))
+            again = len([*dpo_trainings(args)])
+            calls = test * (len(args.students) + len(trained) + again) + task.held_out * (
+                len(args.students) + len(compared)
+            )
             yield plain(self.name, "evaluation", "student", calls, prompt, of.reply, longest)
 
     @override
@@ -147,7 +152,7 @@ class Evaluate(Stage):
         """The benchmarks are asked, as far as they have not been."""
         from arte_plugin.stages.benchmarks import run_benchmarks
 
-        enter_trainings(run.out.manifest, (training.stage for training in trainings(run.args)))
+        enter_trainings(run.out.manifest, _trained_stages(run.args))
         # Where stages 7 and 8 were done already, the teacher of stage 6 is still there.
         run.out.close()
         memory = keys_and_values(run.args)
@@ -195,7 +200,16 @@ def candidates(run: "Run") -> list[Candidate]:
         seed = training.seed if run.args.seeds else None
         date = dates[training.student.name]
         found.append(Candidate(training.label, training.arm, training.student, trained, seed, date))
+        if training.student.dpo:
+            again = TrainedStudent(**finished[stage_of(training)].result)
+            names = f"{training.label}{DPO}", f"{training.arm}{DPO}"
+            found.append(Candidate(*names, training.student, again, seed, date))
     return found
+
+
+def _trained_stages(args: ArteArgs) -> list[str]:
+    """The trainings whose students are evaluated, as the manifest names them."""
+    return [*(one.stage for one in trainings(args)), *(stage_of(one) for one in dpo_trainings(args))]
 
 
 def _preference_set(run: "Run") -> dict[str, Any]:

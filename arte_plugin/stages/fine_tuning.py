@@ -158,7 +158,25 @@ def decisive(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
 
 def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if key != "datasets"}
-    return {**axolotl_keys.of_training(kept), "input_format": config["datasets"][0]["input_format"]}
+    return {**axolotl_keys.of_training(kept), "input_format": _input_format(config)}
+
+
+def _input_format(config: Mapping[str, Any]) -> str:
+    """How prompts are rendered, as the config's one data set entry says it: of examples, or of pairs (stage 7b)."""
+    entry = config["datasets"][0]
+    return entry["input_format"] if "input_format" in entry else entry["field_messages"]
+
+
+def tokenizer_and_renderer(config: Mapping[str, Any]) -> tuple[Any, Renderer]:
+    """What turns prompts and replies into the tokens that `config` trains on."""
+    from transformers import AutoTokenizer
+
+    source = config.get("tokenizer_config") or config["base_model"]
+    trust = bool(config.get("trust_remote_code"))
+    tokenizer = AutoTokenizer.from_pretrained(
+        source, trust_remote_code=trust, revision=config.get("revision_of_model") or "main"
+    )
+    return tokenizer, Renderer(tokenizer, **from_input_format(_input_format(config)))
 
 
 def too_long(examples: Sequence[TailoredExample], config: Mapping[str, Any]) -> list[Dropped]:
@@ -166,16 +184,9 @@ def too_long(examples: Sequence[TailoredExample], config: Mapping[str, Any]) -> 
 
     Raises `StageError` when that is all of them. `config` is what `student_config` returned.
     """
-    from transformers import AutoTokenizer
-
     from arte_plugin.strategies.tailored import tokenize
 
-    source = config.get("tokenizer_config") or config["base_model"]
-    trust = bool(config.get("trust_remote_code"))
-    tokenizer = AutoTokenizer.from_pretrained(
-        source, trust_remote_code=trust, revision=config.get("revision_of_model") or "main"
-    )
-    renderer = Renderer(tokenizer, **from_input_format(config["datasets"][0]["input_format"]))
+    _, renderer = tokenizer_and_renderer(config)
     longest = config["sequence_len"]
     dropped = []
     for example in examples:

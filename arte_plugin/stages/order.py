@@ -13,6 +13,7 @@ from arte_plugin.stages.probe import ProbeDrafts
 from arte_plugin.stages.regenerate import Regenerate
 from arte_plugin.stages.sft import FineTuning
 from arte_plugin.stages.stage import Stage
+from arte_plugin.stages.student_dpo import StudentDpo
 from arte_plugin.stages.worked_examples import WorkedExamples
 
 #: One line a stage; the order is that of `STAGES`.
@@ -27,6 +28,7 @@ _OBJECTS: tuple[Stage, ...] = (
     AlignCheck(),
     Regenerate(),
     FineTuning(),
+    StudentDpo(),
     Evaluate(),
     Diagnose(),
 )

@@ -22,12 +22,12 @@ def times(pair: PreferencePair, settings: RepeatArgs) -> int:
 
 
 def repeated(pairs: Iterable[PreferencePair], settings: RepeatArgs | None) -> list[PreferencePair]:
-    """The pairs, each followed by its copies; a copy has an id of its own, `ID#2`, and its number in `copy`."""
+    """The pairs, each followed by its copies; a copy has an id of its own, `ID#2`."""
     rows: list[PreferencePair] = []
     for pair in pairs:
         rows.append(pair)
         for copy in range(2, (times(pair, settings) if settings else 1) + 1):
-            rows.append(replace(pair, pair_id=f"{pair.pair_id}#{copy}", copy=copy))
+            rows.append(replace(pair, pair_id=f"{pair.pair_id}#{copy}"))
     return rows
 
 

@@ -1,12 +1,18 @@
-"""The teacher's DPO data set: `type: arte_plugin.preference_pairs`, rows of `PreferencePair`."""
+"""The teacher's DPO data set, and the student's: `type: arte_plugin.preference_pairs`, rows of `PreferencePair`.
+
+How a prompt is rendered for the student stands in the entry's `field_messages`, as in `tailored.py` in `input_format`:
+a key that Axolotl keeps in entries for DPO, and reads only for types of its own.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
-from arte_plugin.language.rendering import PromptStyle, Renderer
+from arte_plugin.errors import ConfigError
+from arte_plugin.language.rendering import PromptStyle, Renderer, from_input_format
 from arte_plugin.rows import PreferencePair
+from arte_plugin.training import dpo_rows
 from arte_plugin.training.dpo_rows import MARK
 
 _KEPT = ("prompt", "chosen", "rejected")
@@ -21,6 +27,11 @@ def preference_pairs(
 
     Axolotl hands the tokenizer to the function that is returned, because that has a parameter of this name.
     """
+    removed = [f.name for f in dataclasses.fields(PreferencePair) if f.name not in _KEPT]
+    if own := _own_format(cfg, dataset_idx):
+        # The student's training is Axolotl alone, without the plugin that would see to that.
+        dpo_rows.install()
+        return partial(render_pair, **own), {"remove_columns": removed}
     arte = cfg.get("arte") or {}
     teacher = arte.get("teacher") or {}
     rendering: dict[str, Any] = {
@@ -30,10 +41,25 @@ def preference_pairs(
         # Whatever its length: what is trained on has none.
         "thought_tokens": 1 if teacher.get("reasoning") is True else 0,
     }
-    # A later field is a column only where a row says something in it, and there it may stay.
-    fields = dataclasses.fields(PreferencePair)
-    removed = [f.name for f in fields if f.name not in _KEPT and not f.metadata.get("later")]
     return partial(render_pair, **rendering), {"remove_columns": removed}
+
+
+def _own_format(cfg: Any, dataset_idx: int) -> dict[str, Any] | None:
+    """What the entry itself says of how its prompts are rendered; None where it says nothing.
+
+    Raises `ConfigError` where that is no prompt style.
+    """
+    entries = cfg.get("datasets") or []
+    given = entries[dataset_idx].get("field_messages") if dataset_idx < len(entries) else None
+    if not given:
+        return None
+    try:
+        return from_input_format(given)
+    except ValueError:
+        raise ConfigError(
+            f"`field_messages` of a data set of type arte_plugin.preference_pairs is {given!r}; it must be one of "
+            f"{', '.join(get_args(PromptStyle))}, or JSON with `prompt_style`, `template_kwargs` and `date`."
+        ) from None
 
 
 def render_pair(

@@ -18,6 +18,11 @@ FULL: dict[str, Any] = {"learning_rate": 1e-7, "num_epochs": 1}
 #: For an adapter, on some hundred pairs: docs/recipes.md has the sweep.
 ADAPTER: dict[str, Any] = {"learning_rate": 2e-4, "num_epochs": 3, "rl_beta": 0.1, "lora_r": 16, "lora_dropout": 0.0}
 
+#: What `rl_beta` is by default for a loss that divides each log-ratio by its tokens (LN-DPO, 2407.15229): 0.1 would be
+#: as little as 0.1 over a hundred tokens. Tulu 3 (2411.15124) trained with 5.
+NORMED_BETA = 5.0
+NORMED = "sigmoid_norm"
+
 #: Adapters that this recipe is one for.
 _LORA = ("lora", "qlora")
 
@@ -48,6 +53,8 @@ def missing(cfg: Mapping[str, Any], processes: int) -> dict[str, Any]:
         recipe["lora_target_linear"] = True
         if (cfg.get("trl") or {}).get("beta") is not None:
             del recipe["rl_beta"]
+    if NORMED in (cfg.get("dpo_loss_type") or []) and (cfg.get("trl") or {}).get("beta") is None:
+        recipe["rl_beta"] = NORMED_BETA
     together = max(1, int(cfg.get("micro_batch_size") or recipe["micro_batch_size"]) * _replicas(cfg, processes))
     recipe["gradient_accumulation_steps"] = max(1, round(BATCH / together))
     return {

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from arte_plugin.config.pair import RepeatArgs
-from arte_plugin.rows import PreferencePair, as_json, write_rows
+from arte_plugin.rows import PreferencePair, write_rows
 from arte_plugin.stages.before_after import some_trained
 from arte_plugin.stages.repeat import note, repeated, times
 from arte_plugin.strategies.pairs import preference_pairs
@@ -26,7 +26,7 @@ def test_copies_are_rows_of_their_own_and_count_as_one_pair():
     pairs = [one("x", 0.1), one("y", 0.4)]
     rows = repeated(pairs, RepeatArgs())
     assert [row.pair_id for row in rows] == ["x", "y", "y#2", "y#3"]
-    assert [as_json(row).get("copy") for row in rows] == [None, None, 2, 3]
+    assert [row.is_copy for row in rows] == [False, False, True, True]
     assert some_trained(rows, 1) == pairs
     assert note(pairs, RepeatArgs()) == "1 once, 1 3 times"
     assert repeated(pairs, None) == pairs
@@ -44,8 +44,8 @@ def test_rows_are_read_with_copies_and_without(settings, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(tiny_model(tmp_path / "model"))
     transform, how = preference_pairs({})
     mapped = dataset.map(transform, fn_kwargs={"tokenizer": tokenizer}, **how)
-    assert {"prompt", "chosen", "rejected", "rendered"} <= set(mapped.column_names)
-    assert len(mapped) == len(rows) and "pair_id" not in mapped.column_names
+    assert set(mapped.column_names) == {"prompt", "chosen", "rejected", "rendered"}
+    assert len(mapped) == len(rows)
 
 
 def test_the_loss_of_the_rows_is_the_weighted_loss_of_the_pairs(tmp_path):
