@@ -14,6 +14,7 @@ from arte_plugin.stages import STAGES
 from arte_plugin.stages.diagnose import NAME as DIAGNOSE
 from arte_plugin.stages.near_duplicates import near_lines, none_found
 from arte_plugin.stages.order import IN_ORDER
+from arte_plugin.stages.student_dpo import StudentDpo, dpo_trainings, stage_of
 
 
 def summary(folder: Path, args: ArteArgs | None = None) -> str:
@@ -25,16 +26,21 @@ def summary(folder: Path, args: ArteArgs | None = None) -> str:
     stages = Manifest(folder / "manifest.json").stages()
     if args is not None:
         # The manifest remembers the students of earlier versions of the YAML too.
-        wanted = {training.stage for training in trainings(args)}
+        wanted = {training.stage for training in trainings(args)} | {stage_of(one) for one in dpo_trainings(args)}
         # With `from_run` the check is that run's; one from before it was asked for is of another teacher.
         if not args.align.check or args.from_run:
             stages.pop(CHECK, None)
-        stages = {name: row for name, row in stages.items() if name.partition("/")[0] != "sft" or name in wanted}
+        trained = ("sft", StudentDpo.name)
+        stages = {name: row for name, row in stages.items() if name.partition("/")[0] not in trained or name in wanted}
     if not stages:
         return f"Nothing has been run in {folder} yet."
     old = outdated(folder, stages, args)
-    asked = args is not None and args.diagnostics
-    order = [name for name in STAGES if name != DIAGNOSE or name in stages or asked]
+    # Stages that few runs have are named where they have been, or are asked for.
+    mains = {name.partition("/")[0] for name in stages}
+    if args is not None:
+        mains |= {DIAGNOSE} if args.diagnostics else set()
+        mains |= {StudentDpo.name} if any(student.dpo for student in args.students) else set()
+    order = [name for name in STAGES if name not in (DIAGNOSE, StudentDpo.name) or name in mains]
     table = stage_table(stages, [*order, "rounds"], old)
     shown = f"\n{folder}\n\n{table}\n"
     if near := near_lines(folder):

@@ -7,6 +7,8 @@ from arte_plugin import versions
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.student import StudentArgs
 from arte_plugin.config.student_dpo import pairing, training_keys
+from arte_plugin.run.manifest import Count, Manifest
+from arte_plugin.show.summary import summary
 from arte_plugin.stages.student_dpo import StudentDpo, dpo_trainings, stage_of
 
 TASK = {"name": "sums", "description": "Add.", "questions": {"path": "sums.jsonl"}, "answer": "number"}
@@ -54,6 +56,19 @@ def test_each_arm_and_seed_has_one_and_none_where_none_is_asked_for():
     assert stage_of(first) == "student-dpo"
     without = ArteArgs(student={"base_model": "somewhere/student"}, tasks=[TASK])
     assert not StudentDpo().asked(without, True) and StudentDpo().asked(args, True)
+
+
+def test_a_run_without_it_hears_nothing_of_it(tmp_path):
+    with_it = ArteArgs(student={"base_model": "student", "dpo": {"pairing": "right_over_wrong"}}, tasks=[TASK])
+    without = ArteArgs(student={"base_model": "student"}, tasks=[TASK])
+    manifest = Manifest(tmp_path / "manifest.json")
+    manifest.record("elicit", {}, [Count("questions", 3, 3)], {}, 1.0)
+    assert "student-dpo" not in summary(tmp_path, without) and "student-dpo" not in summary(tmp_path)
+    assert "student-dpo" in summary(tmp_path, with_it)
+    manifest.record("student-dpo", {}, [Count("pairs", 3, 3)], {}, 1.0)
+    # Taken out of the YAML since.
+    assert "student-dpo" not in summary(tmp_path, without)
+    assert "student-dpo" in summary(tmp_path)
 
 
 def test_rounds_of_before_stay_done():
