@@ -172,7 +172,7 @@ def test_each_rank_takes_its_own_gpu_before_anything_else(gpus, monkeypatch):
         assert taken == [1]
         raise ZeroDivisionError
 
-    monkeypatch.setattr("arte_plugin.plugin.Run", first_thing)
+    monkeypatch.setattr("arte_plugin.loop.loop.begin", first_thing)
     with pytest.raises(ZeroDivisionError):
         ArtePlugin().load_datasets({})
     assert placement.device() == "cuda:1"

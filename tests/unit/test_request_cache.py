@@ -201,7 +201,7 @@ def test_another_runs_cache_is_left_without_a_log(tmp_path):
 def test_however_the_stages_end_the_cache_is_closed(tmp_path, monkeypatch, part, end):
     cache = RequestCache(tmp_path / "c.sqlite")
     out = SimpleNamespace(manifest=Manifest(tmp_path / "run/manifest.json"), close=lambda: None)
-    run = SimpleNamespace(cache=cache, out=out, chosen=None, source=None)
+    run = SimpleNamespace(cache=cache, out=out, chosen=None, source=None, asked=[], tasks=[])
 
     def ask(run, *_):
         run.cache.put([("a", DONE)])
@@ -210,8 +210,8 @@ def test_however_the_stages_end_the_cache_is_closed(tmp_path, monkeypatch, part,
 
     monkeypatch.setattr(loop.memory, "settle", lambda: None)
     monkeypatch.setattr(loop.merging, "start_from_whole_teacher", ask)
-    monkeypatch.setattr(loop, "_until", ask)
-    monkeypatch.setattr(loop, "_after_align", ask)
+    monkeypatch.setattr(loop, "special_string_lines", lambda *of: [])
+    monkeypatch.setattr(loop, "_walk", ask)
     with contextlib.suppress(SystemExit, KeyboardInterrupt, StageError):
         getattr(loop, part)(run, "regenerate")
     assert _files(tmp_path) == ["c.sqlite"]
