@@ -5,7 +5,7 @@ DataEnvGym's open-ended environment (arXiv 2410.06215) is the same with several 
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, count
+from itertools import chain, count, islice
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -113,12 +113,17 @@ class Errors:
                     task.name,
                     ", ".join(self.settings.origin),
                 )
+        without = sum(not errors[task.name] for task in tasks)
+        passed_on = iter(orders) if self.settings.per_error else (one for one in orders if not errors.get(one.task))
         for turn in count():
             left = [task for task in tasks if errors[task.name] and not self._used_up(turn)]
             if not left:
                 break
             yield from _in_turns([self._turn(task, errors[task.name], turn, asking) for task in left])
-        yield from orders if self.settings.per_error else (one for one in orders if not errors.get(one.task))
+            if not self.settings.per_error:
+                # Turns have no end, which the tasks without errors must not wait for.
+                yield from islice(passed_on, without)
+        yield from passed_on
 
     def _used_up(self, turn: int) -> bool:
         return bool(self.settings.per_error) and turn >= self.settings.per_error

@@ -85,8 +85,10 @@ def test_a_task_without_errors_keeps_the_orders_of_the_planner_before():
     assert [order.task for order in _plan(asking, tasks, before, per_error=1)[:2]] == ["sums", "sums"]
     # Used up, the errors are followed by what comes from before.
     assert _plan(asking, tasks, before, per_error=1)[2:] == before
+    # Errors' orders have no end, and the task without any must not wait for it.
     endless = _plan(asking, tasks, before, take=9)
-    assert [order.task for order in endless] == ["sums"] * 9
+    assert [order.task for order in endless] == [*["sums", "sums", "differences"] * 2, *["sums"] * 3]
+    assert [order for order in endless if order.task == "differences"] == [before[1], before[3]]
     asking.replies |= _asking(wrong="").replies
     assert _plan(asking, tasks, before) == before
 
