@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from arte_plugin.config.block import Block
+from arte_plugin.language import answers
 from arte_plugin.pairings import attempts
 from arte_plugin.pairings.attempts import AttemptsArgs, dropped, of_questions, paired
 from arte_plugin.plan.work import Sizes, Work
@@ -21,7 +22,8 @@ class TeacherOverStudentArgs(AttemptsArgs):
     temperature: float = Field(0.8, gt=0, le=5, description="Their sampling temperature; DistiLLM-2: 0.8.")
     only: Literal["wrong", "all"] = Field(
         "wrong",
-        description="Which attempts are rejected. `wrong`: those that miss the target; `all`: as in PLaD, without any "
+        description="Which attempts are rejected. `wrong`: those that miss the target, "
+        "and only by a rationale that reaches it; `all`: as in PLaD, without any "
         "judge, which on questions with an answer calls right attempts bad.",
     )
 
@@ -50,12 +52,17 @@ class TeacherOverStudent:
     ) -> Iterator[PreferencePair | Dropped]:  # fmt: skip
         """As `Pairing.pairs`."""
         for question, example, tried in of_questions(evidence):
+            judged = self.settings.only == "wrong"
+            if judged and not (bounds.answer and answers.same(example.answer, example.target, bounds.answer)):
+                # Attempts that end where it does would be called wrong.
+                yield dropped("reference_off_target", question)
+                continue
             chosen = (f"{question.question_id}-teacher", example.rationale)
             kept, lost = attempts.readable(tried, question)
             yield from lost
             seen: set[str] = set()
             for one, text in kept:
-                if one.outcome == "correct" and self.settings.only == "wrong":
+                if one.outcome == "correct" and judged:
                     yield dropped("attempt_right", question, one.attempt_id)
                 elif text in seen:
                     yield dropped("repeated", question, one.attempt_id)

@@ -102,6 +102,16 @@ def test_teacher_over_student_rejects_what_is_wrong_unless_all_is_asked_for():
     assert [row.rejected for row in pairs] == [RIGHT, WRONG]
 
 
+def test_a_rationale_that_misses_its_own_target_is_not_chosen_over_an_attempt_that_does():
+    """It ends where the attempt does: what the pair would teach is to follow one wrong way rather than another."""
+    one = example(answer="5", rationale="Two and two make <ans>5</ans>")
+    pairs, dropped = make("teacher_over_student", [one], attempts(one, WRONG, RIGHT))
+    assert not pairs and [row.reason for row in dropped] == ["rationale_reference_off_target"]
+    # Without a judge it is chosen, as in PLaD.
+    pairs, _ = make("teacher_over_student", [one], attempts(one, WRONG, RIGHT), only="all")
+    assert len(pairs) == 2
+
+
 def test_an_attempt_that_is_the_rationale_makes_no_pair():
     one = example()
     pairs, dropped = make("teacher_over_student", [one], attempts(one, REFERENCE), only="all")
