@@ -25,6 +25,8 @@ This page is written from the strategies' own files by `docs/make_strategies.py`
 is stale. Their keys are in [configuration.md](configuration.md); how to write one of your own, in
 [extending.md](extending.md).
 
+What a score is made of, and how signals go with the paper's, is in [signals.md](signals.md).
+
 *Costs* is what a strategy asks of models beyond what the run asks without it; `arte plan` has it in calls and tokens.
 """
 

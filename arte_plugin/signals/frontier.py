@@ -1,5 +1,6 @@
 """Questions at the edge of what the student can do (Socratic-Zero, arXiv 2509.24726)."""
 
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,8 +12,11 @@ from arte_plugin.config.block import Block
 from arte_plugin.data.tasks import Task
 from arte_plugin.plan.work import Sizes, Work
 from arte_plugin.plugs import Asking, Evidence
+from arte_plugin.ranks import LOGGER
 from arte_plugin.rows import Draft, Measure, PreferenceQuestion, Question, wilson
 from arte_plugin.signals.settings import SignalSettings
+
+LOG = logging.getLogger(LOGGER)
 
 
 class FrontierArgs(SignalSettings):
@@ -57,11 +61,20 @@ class Frontier:
             draft.question_id: Question(draft.question_id, task.name, draft.question, draft.target) for draft in drafts
         }
         outcomes: defaultdict[str, list[bool]] = defaultdict(list)
+        unparsed = 0
         for attempt in asking.attempts(
             asking.student, task, list(questions.values()),
             samples=self.settings.samples, temperature=self.settings.temperature, greedy=False,
         ):  # fmt: skip
             outcomes[attempt.question_id].append(attempt.outcome == "correct")
+            unparsed += attempt.outcome == "unparsed"
+        if 2 * unparsed > len(questions) * self.settings.samples:
+            LOG.warning(
+                "frontier: task %s: %d of %d attempts of %s have no answer that can be read, and count as failures: "
+                "the success rate says less of what the student can do than of the form. `probe.ask_again: true` has "
+                "it asked for its answer",
+                task.name, unparsed, len(questions) * self.settings.samples, asking.student.name,
+            )  # fmt: skip
         for name, right in outcomes.items():
             rate, n = sum(right) / len(right), len(right)
             low, high = self._over(*wilson(sum(right), n))

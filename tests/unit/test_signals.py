@@ -236,6 +236,18 @@ def test_frontier_by_hand():
     assert other.asked == [("s", 2, 1.0, False)]
 
 
+def test_frontier_says_where_most_attempts_can_t_be_read(caplog):
+    for unparsed, said in ((4, False), (5, True)):
+        caplog.clear()
+        with caplog.at_level("WARNING"):
+            measured(
+                "frontier",
+                [draft("a-x")],
+                asking=Asking(outcomes={"a": ["unparsed"] * unparsed + ["wrong"] * (8 - unparsed)}),
+            )
+        assert ("5 of 8 attempts of s have no answer that can be read" in caplog.text) is said
+
+
 def test_form_counts_three_marks():
     assert form("One. Two. So it is <ans>2</ans>") == 1
     assert form("First\nthen <ans>2</ans>.") == 1
