@@ -7,7 +7,7 @@ it is what tells what the alignment is good for. Arms that combine the same hold
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
@@ -215,6 +215,11 @@ Arm = Annotated[
 def arm_of(entry: str | ArmArgs) -> ArmArgs:
     """What an entry of `arms` combines."""
     return ARMS[entry] if isinstance(entry, str) else entry
+
+
+def uses_drafts(arms: Iterable[ArmArgs]) -> bool:
+    """Whether one of `arms` needs the drafts and their scores."""
+    return any(arm.questions == "drafted" for arm in arms)
 
 
 def each_named_once(entries: list[str | ArmArgs]) -> list[str | ArmArgs]:

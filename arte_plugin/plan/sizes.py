@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from arte_plugin.config.arms import uses_drafts
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.student import StudentArgs
 from arte_plugin.config.tasks import QuestionsArgs, TaskArgs
@@ -139,7 +140,5 @@ def makes_drafts(args: ArteArgs, cfg: Mapping[str, Any]) -> bool:
         return False
     if args.from_run is None:
         return True
-    from arte_plugin.stages.arms import uses_drafts
-
     there = Path(args.from_run).expanduser() / "arte" / STAGES["elicit"] / "drafts.jsonl"
     return uses_drafts(args.combinations.values()) and not there.is_file()

@@ -8,6 +8,7 @@ from typing import Any
 
 from arte_plugin import ranks, versions
 from arte_plugin.config import axolotl_keys
+from arte_plugin.config.arms import uses_drafts
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.engines import AutoEngineArgs
 from arte_plugin.config.entries import SENTINEL
@@ -29,7 +30,6 @@ from arte_plugin.run.folder import RunFolder
 from arte_plugin.run.manifest import Count, hash_file, hash_of
 from arte_plugin.run.source import SourceRun
 from arte_plugin.stages import STAGES, few_shot
-from arte_plugin.stages.arms import uses_drafts
 from arte_plugin.stages.respondents import Respondent, respondents
 from arte_plugin.training import (
     adapters,

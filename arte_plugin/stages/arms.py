@@ -12,11 +12,6 @@ from arte_plugin.stages import ties
 STAGE = "regenerate"
 
 
-def uses_drafts(arms: Iterable[ArmArgs]) -> bool:
-    """Whether one of `arms` needs the drafts and their scores."""
-    return any(arm.questions == "drafted" for arm in arms)
-
-
 def uses_unaligned_teacher(arms: Iterable[ArmArgs]) -> bool:
     """Whether the unaligned teacher has to be asked once more for one of `arms`."""
     return any("unaligned" in (arm.questions, rewriter(arm)) for arm in arms)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from typing_extensions import override
 
 from arte_plugin import ranks
-from arte_plugin.config.arms import ARMS
+from arte_plugin.config.arms import ARMS, uses_drafts
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.models.model import Model
 from arte_plugin.models.student import student_model
@@ -67,7 +67,7 @@ class Regenerate(Stage):
             inputs["arms"] = [*combinations]
         if teachers.unaligned is not None:
             inputs["unaligned"] = dict(teachers.unaligned.identity)
-        if arms.uses_drafts(combinations.values()):
+        if uses_drafts(combinations.values()):
             drafts_file, scores_file = run.scored_drafts()
             inputs |= {"drafts": hash_file(drafts_file), "scores": hash_file(scores_file), "weights": run.weights}
         if before := run.args.kept_from:
@@ -92,7 +92,7 @@ class Regenerate(Stage):
         wanted = run.args.combinations
         drafts: list[Draft] = []
         scored: dict[str, float] = {}
-        if arms.uses_drafts(wanted.values()):
+        if uses_drafts(wanted.values()):
             drafts_file, scores_file = run.scored_drafts()
             drafts = read_rows(drafts_file, Draft)
             scored = preference_scores(read_rows(scores_file, Score), run.weights)

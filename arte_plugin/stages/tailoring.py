@@ -8,7 +8,7 @@ time: students for plans, the aligned teacher, the one that is not, students for
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from arte_plugin.config.arms import ArmArgs
+from arte_plugin.config.arms import ArmArgs, uses_drafts
 from arte_plugin.config.elicit import ElicitArgs
 from arte_plugin.config.regenerate import RegenerateArgs
 from arte_plugin.data.aligned_on import without_repeats
@@ -19,7 +19,7 @@ from arte_plugin.planners.paper import origin_of, paper_orders
 from arte_plugin.plugs import Asking, Evidence
 from arte_plugin.rows import Draft, Dropped, Question, TailoredExample
 from arte_plugin.stages.answering import ToAnswer, answered, rewritten
-from arte_plugin.stages.arms import cut_in_all, cut_to_equal_size, drafted_examples, rewriter, uses_drafts
+from arte_plugin.stages.arms import cut_in_all, cut_to_equal_size, drafted_examples, rewriter
 from arte_plugin.stages.chains import Plan, planned, selected
 from arte_plugin.stages.new_questions import write_questions
 from arte_plugin.stages.orders import RESIDENTS, Orders, Ways
