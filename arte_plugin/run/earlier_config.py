@@ -24,11 +24,6 @@ def outdated(folder: Path, stages: Mapping[str, StageRecord], args: ArteArgs | N
     elsewhere = args is not None and bool(args.pair.drafts or args.from_run)
     known = {stage.name: stage for stage in IN_ORDER}
     behind = {stage.name: stage.behind for stage in IN_ORDER} | _ROUNDS
-
-    def stage_of(name: str) -> str:
-        """`sft/ARM` is one of `sft`, and `rounds/2` one of `rounds`."""
-        return name if name in behind else name.partition("/")[0]
-
     found: set[str] = set()
     for kind in behind:
         stage = known.get(kind)
@@ -40,3 +35,8 @@ def outdated(folder: Path, stages: Mapping[str, StageRecord], args: ArteArgs | N
             if before & {*behind[kind]} or (stage and any(stage.differences(stages[name], folder, stages, elsewhere))):
                 found.add(name)
     return found
+
+
+def stage_of(name: str) -> str:
+    """The stage that an entry of the manifest is of: `sft/ARM` is one of `sft`, and `rounds/2` one of `rounds`."""
+    return name if any(name == stage.name for stage in IN_ORDER) else name.partition("/")[0]

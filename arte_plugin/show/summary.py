@@ -4,17 +4,14 @@ import json
 from pathlib import Path
 
 from arte_plugin.config.arte import ArteArgs
-from arte_plugin.run.earlier_config import outdated
+from arte_plugin.run.earlier_config import outdated, stage_of
 from arte_plugin.run.manifest import Manifest
-from arte_plugin.run.trainings import trainings
 from arte_plugin.show.alignment import CHECK
 from arte_plugin.show.rounds import round_lines
 from arte_plugin.show.tables import format_table, stage_table
 from arte_plugin.stages import STAGES
-from arte_plugin.stages.diagnose import NAME as DIAGNOSE
 from arte_plugin.stages.near_duplicates import near_lines, none_found
 from arte_plugin.stages.order import IN_ORDER
-from arte_plugin.stages.student_dpo import StudentDpo, dpo_trainings, stage_of
 
 
 def summary(folder: Path, args: ArteArgs | None = None) -> str:
@@ -26,21 +23,19 @@ def summary(folder: Path, args: ArteArgs | None = None) -> str:
     stages = Manifest(folder / "manifest.json").stages()
     if args is not None:
         # The manifest remembers the students of earlier versions of the YAML too.
-        wanted = {training.stage for training in trainings(args)} | {stage_of(one) for one in dpo_trainings(args)}
+        entries = {stage.name: stage.entries(args) for stage in IN_ORDER}
+        stages = {name: row for name, row in stages.items() if name in entries.get(stage_of(name), {name})}
         # With `from_run` the check is that run's; one from before it was asked for is of another teacher.
         if not args.align.check or args.from_run:
             stages.pop(CHECK, None)
-        trained = ("sft", StudentDpo.name)
-        stages = {name: row for name, row in stages.items() if name.partition("/")[0] not in trained or name in wanted}
     if not stages:
         return f"Nothing has been run in {folder} yet."
     old = outdated(folder, stages, args)
-    # Stages that few runs have are named where they have been, or are asked for.
-    mains = {name.partition("/")[0] for name in stages}
-    if args is not None:
-        mains |= {DIAGNOSE} if args.diagnostics else set()
-        mains |= {StudentDpo.name} if any(student.dpo for student in args.students) else set()
-    order = [name for name in STAGES if name not in (DIAGNOSE, StudentDpo.name) or name in mains]
+    known = {name.partition("/")[0] for name in stages}
+    makes_drafts = args is not None and not (args.pair.drafts or args.from_run)
+    asked = {stage.name for stage in IN_ORDER if args is not None and stage.asked(args, makes_drafts)}
+    rare = {stage.name for stage in IN_ORDER if stage.rare}
+    order = [name for name in STAGES if name in known | asked or name not in rare]
     table = stage_table(stages, [*order, "rounds"], old)
     shown = f"\n{folder}\n\n{table}\n"
     if near := near_lines(folder):

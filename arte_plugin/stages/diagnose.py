@@ -55,6 +55,7 @@ class Diagnose(Stage):
     behind = ("evaluate",)
     writes = (TABLES, "diagnostics.json", "attempts.jsonl")
     on_one_rank = True
+    rare = True
 
     @override
     def asked(self, args: ArteArgs, makes_drafts: bool) -> bool:

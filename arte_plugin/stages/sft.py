@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from typing_extensions import override
 
 from arte_plugin import versions
+from arte_plugin.config.arte import ArteArgs
 from arte_plugin.models.identity import fingerprint_model
 from arte_plugin.models.memory import logged_peaks
 from arte_plugin.rows import TailoredExample, read_rows
@@ -31,6 +32,10 @@ class FineTuning(Stage):
     behind = ("regenerate",)
     writes = ("student.yaml", "student/", "train.log", "dropped.jsonl")
     on_one_rank = True
+
+    @override
+    def entries(self, args: ArteArgs) -> set[str]:
+        return {training.stage for training in trainings(args)}
 
     @override
     def do(self, run: "Run") -> None:

@@ -49,6 +49,8 @@ class Stage:
     writes: ClassVar[tuple[str, ...]] = ()
     #: Whether it is the first rank's business alone: what it starts takes all GPUs by itself.
     on_one_rank: ClassVar[bool] = False
+    #: Whether few runs have it: then `arte status` names it only where it has been, or is asked for.
+    rare: ClassVar[bool] = False
 
     @property
     def folder(self) -> str:
@@ -116,6 +118,10 @@ class Stage:
         for key, (stage, name) in self.reads.items():
             if not (elsewhere and stage in DRAFTING):
                 yield differs(record.inputs.get(key), folder / STAGES[stage] / name)
+
+    def entries(self, args: ArteArgs) -> set[str]:
+        """Its names in the manifest; `NAME/ARM` where it is done for each arm. Others there are of earlier configs."""
+        return {self.name}
 
     def shown(self, folder: Path) -> str:
         """What `arte status` shows of it beyond its line in the stage table, once it is done; `folder` is the run's."""

@@ -54,6 +54,7 @@ class StudentDpo(Stage):
     behind = ("sft",)
     writes = ("attempts.jsonl", "pairs.jsonl", "dropped.jsonl", "student.yaml", "student/", "train.log")
     on_one_rank = True
+    rare = True
 
     @override
     def asked(self, args: ArteArgs, makes_drafts: bool) -> bool:
@@ -63,6 +64,10 @@ class StudentDpo(Stage):
     def calls(self, args: ArteArgs, task: Sizes) -> Iterator[Work]:
         for training in dpo_trainings(args):
             yield from pairing(training.student.dpo).made().calls(task)
+
+    @override
+    def entries(self, args: ArteArgs) -> set[str]:
+        return {stage_of(training) for training in dpo_trainings(args)}
 
     @override
     def do(self, run: "Run") -> None:
