@@ -6,13 +6,11 @@ asks a model, and to have the tables written beside the rows.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
-from arte_plugin import ranks
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.models.asking import ModelAsking
 from arte_plugin.models.model import Model
@@ -78,8 +76,10 @@ class Diagnose(Stage):
             return []
         students = [student_model(one, run.args, run.cfg, run.cache) for one in run.args.students]
         made = [teacher_model(run.cfg, run.args, run.cache), aligned_teacher(run), *students]
-        # Only the first rank is here: it asks as it would ask a server, all by itself.
-        return [replace(one, served=True) for one in made] if ranks.world_size() > 1 else made
+        for one in made:
+            # Only the first rank is here.
+            one.alone = True
+        return made
 
     @override
     def inputs(self, run: "Run", models: Sequence[Model]) -> Mapping[str, Any]:
