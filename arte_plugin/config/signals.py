@@ -120,7 +120,7 @@ def signal_lines(signals: Sequence[Chosen]) -> list[str]:
         some = [one for one in signals if of(one) == what]
         total = sum(map(weight, some))
         lines += [
-            f"signal {one.name}: {100 * weight(one) / total:.0f} % of a {what}'s score; it costs {one.kind.costs}"
+            f"signal {one.name}: {100 * weight(one) / total:.0f} % of a {what}'s score (costs: {one.kind.costs})"
             for one in some
         ]
     return lines

@@ -1,6 +1,9 @@
 """Scores from several signals: their mix by hand, what is dropped, and stage 3 with an engine that answers at once."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from typing import ClassVar
@@ -225,6 +228,37 @@ def test_attempts_are_rows_and_every_student_makes_its_own(tmp_path):
         assert rate == sum(right) / 2
     # One engine at a time, and both are let go.
     assert [one._engine for one in students] == [None, None]
+
+
+def test_ranks_share_what_signals_ask_and_measure_the_same(tmp_path):
+    entries = ["answers", "neighbours", {"frontier": {"samples": 3}}]
+    alone = student(tmp_path / "alone.sqlite")
+    files, _ = scored(tmp_path, entries, [alone])
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, tmp_path, json.dumps(entries)],
+            env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2"}, stdout=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    told = [json.loads(rank.communicate(timeout=300)[0]) for rank in ranks]
+    rows = [repr(files[name]) for name in (MEASURES, QUESTIONS, "attempts.jsonl", "scores.jsonl")]
+    assert [one["rows"] for one in told] == [rows, rows]
+    assert sum(one["asked"] for one in told) == alone.usage.asked and all(one["asked"] for one in told)
+
+
+RANK = """
+import json, os, sys
+from pathlib import Path
+from tests.unit.test_scoring import MEASURES, QUESTIONS, scored, student
+
+one = student(Path(sys.argv[1]) / "together.sqlite")
+own = Path(sys.argv[1]) / os.environ["RANK"]
+own.mkdir()
+files, _ = scored(own, json.loads(sys.argv[2]), [one])
+rows = [repr(files[name]) for name in (MEASURES, QUESTIONS, "attempts.jsonl", "scores.jsonl")]
+print(json.dumps({"rows": rows, "asked": one.usage.asked}))
+"""
 
 
 @pytest.mark.parametrize(

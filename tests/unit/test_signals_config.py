@@ -101,9 +101,9 @@ def test_a_plan_counts_what_signals_ask():
 def test_what_is_said_of_signals():
     assert signal_lines(args().chosen_signals) == []
     lines = signal_lines(args(signals=["answers", {"agreement": {"weight": 3}}, "frontier"]).chosen_signals)
-    assert [line.partition(";")[0] for line in lines] == [
+    assert [line.partition(" (costs: ")[0] for line in lines] == [
         "signal answers: 25 % of a draft's score",
         "signal agreement: 75 % of a draft's score",
         "signal frontier: 100 % of a question's score",
     ]
-    assert lines[1].endswith("it costs nothing")
+    assert lines[1].endswith("(costs: nothing)")
