@@ -214,7 +214,8 @@ def _disk(
             runs = {(one.arm, one.seed) for one in trainings(args) if one.student is student}
             keys = student_training(cfg, student)
             weights = shape.weights(machine.setup_of(keys, 1).dtype)
-            students += len(runs) * weights
+            # Stage 7b leaves a student beside each of them.
+            students += len(runs) * weights * (2 if student.dpo else 1)
             if keys.get("save_strategy") != "no":
                 # The next is written before the last is gone; weights and what the optimizer keeps.
                 size = int(shapes.SIZES[machine.setup_of(keys, 1).dtype])

@@ -7,6 +7,7 @@ from arte_plugin import versions
 from arte_plugin.config.arte import ArteArgs
 from arte_plugin.config.student import StudentArgs
 from arte_plugin.config.student_dpo import pairing, training_keys
+from arte_plugin.plan.work import Sizes
 from arte_plugin.run.manifest import Count, Manifest
 from arte_plugin.show.summary import summary
 from arte_plugin.stages.student_dpo import StudentDpo, dpo_trainings, stage_of
@@ -56,6 +57,14 @@ def test_each_arm_and_seed_has_one_and_none_where_none_is_asked_for():
     assert stage_of(first) == "student-dpo"
     without = ArteArgs(student={"base_model": "somewhere/student"}, tasks=[TASK])
     assert not StudentDpo().asked(without, True) and StudentDpo().asked(args, True)
+
+
+def test_the_plan_counts_its_attempts():
+    entry = {"base_model": "somewhere/student", "dpo": {"pairing": {"right_over_wrong": {"samples": 8}}}}
+    args = ArteArgs(student=entry, tasks=[TASK], arms=["arte", "unaligned"])
+    sizes = Sizes(questions=10, techniques=4, validation=16, size=8, shots=[0], examples=12)
+    [one, other] = StudentDpo().calls(args, sizes)
+    assert (one.stage, one.who, one.calls, other.calls) == ("student-dpo", "student", 96, 96)
 
 
 def test_a_run_without_it_hears_nothing_of_it(tmp_path):
