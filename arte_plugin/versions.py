@@ -34,7 +34,7 @@ STAGES = {
     "elicit/worked": 1,
     # stages/respond.py, stages/choosing.py, stages/irt.py
     "preference-set": 1,
-    # stages/probing.py, stages/racing.py, stages/likelihood.py
+    # stages/probing.py, stages/racing.py, stages/scoring.py; the signals answers and likelihood, where one is alone
     "probe": 1,
     # stages/set_consistency.py
     "probe/consistency": 1,
