@@ -240,7 +240,10 @@ class Pairing(Plug, Protocol):
 
 
 class Planner(Plug, Protocol):
-    """What the teacher is asked for next. Planners are chained: each is given the orders of the one before."""
+    """What the teacher is asked for next. Planners are chained: each is given the orders of the one before.
+
+    One that asks for likelihoods says `likelihoods = True`, as a signal does; so does a selector.
+    """
 
     #: The operators that its own orders name, in the YAML's words: their versions are among the inputs of the stage.
     operators: ClassVar[Sequence[str]]

@@ -134,6 +134,11 @@ class ArmArgs(Block):
         return chosen_all("selectors", self.select)
 
     @property
+    def reads_likelihoods(self) -> list[str]:
+        """Those of its strategies that ask the student how likely a reply is, which a server can't tell."""
+        return [one.name for one in (*self.planners, *self.selectors) if getattr(one.made(), "likelihoods", False)]
+
+    @property
     def is_plain(self) -> bool:
         """Whether it is nothing but a choice of whose questions and whose rationales, as the paper's arms are."""
         return self.plan == ["paper"] and not self.operators and not self.select

@@ -256,6 +256,17 @@ class ArteArgs(Block):
         """`signals`, read."""
         return read_signals(self.signals)
 
+    @model_validator(mode="after")
+    def _arms_have_likelihoods(self) -> "ArteArgs":
+        served = isinstance(self.engine, ServerEngineArgs) and self.engine.student is not None
+        for arm in self.combinations.values() if served else ():
+            if names := arm.reads_likelihoods:
+                raise ValueError(
+                    f"the arm {arm.name} needs the student in this process for `{names[0]}`: a server doesn't tell how "
+                    "likely a reply is. Leave out `engine.student`, or the arm"
+                )
+        return self
+
     @field_validator("arms")
     @classmethod
     def _arms_differ(cls, arms: list[str | ArmArgs]) -> list[str | ArmArgs]:

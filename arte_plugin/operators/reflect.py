@@ -60,7 +60,9 @@ class Reflect:
         """A call for each example, which is shown."""
         of, calls = sizes.teacher, sizes.examples
         tokens = calls * (of.chat + of.before + of.question + of.frame + of.rationale)
-        yield Work("regenerate", "reflections", "teacher", calls, tokens, tokens, calls * 2 * of.rationale)
+        yield Work("regenerate", "reflections", "teacher", calls, tokens, tokens, calls * 2 * of.rationale,
+            calls * 2 * of.rationale,
+        )  # fmt: skip
 
     def prompt(self, task: TaskArgs, order: Order) -> str:
         """The question, its rationale, and what is wanted. Raises `DataError` for an order without one of them."""

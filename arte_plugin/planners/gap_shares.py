@@ -71,6 +71,11 @@ class GapShares:
     def __init__(self, settings: GapSharesArgs) -> None:
         self.settings = settings
 
+    @property
+    def likelihoods(self) -> bool:
+        """Whether it needs them."""
+        return self.settings.by == "perplexity"
+
     def calls(self, sizes: Sizes) -> Iterable[Work]:
         """The teacher's answers to the validation questions; the student's are there where it was asked at 0 shots."""
         for who, of in (("teacher", sizes.teacher), ("student", sizes.student)):

@@ -55,6 +55,7 @@ class Reflected:
 
     Settings: ClassVar[type[Block]] = ReflectedArgs
     version: ClassVar[int] = 1
+    likelihoods: ClassVar[bool] = True
     costs: ClassVar[str] = "each student: the likelihoods of 8 texts an example, no reply"
 
     def __init__(self, settings: ReflectedArgs) -> None:

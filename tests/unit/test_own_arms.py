@@ -295,6 +295,17 @@ def test_a_wrong_arm_is_told_before_anything_is_loaded(arms, said):
         check(STUDENT, arms=arms)
 
 
+def test_a_served_student_tells_no_likelihoods():
+    arm = {"name": "x", "operators": ["reflect"], "select": ["reflected"]}
+    served = {"kind": "server", "api": "vllm", "student": {"command": "serve {model} --port {port}"}}
+    with pytest.raises(ConfigError, match="the arm x needs the student in this process for `reflected`"):
+        check(STUDENT, arms=["arte", arm], engine=served)
+    by_accuracy, by_perplexity = ({"gap_shares": {"by": by}} for by in ("accuracy", "perplexity"))
+    assert check(STUDENT, arms=[{"name": "x", "plan": ["paper", by_accuracy]}], engine=served)
+    with pytest.raises(ConfigError, match="for `gap_shares`"):
+        check(STUDENT, arms=[{"name": "x", "plan": ["paper", by_perplexity]}], engine=served)
+
+
 def test_arms_go_by_what_they_combine():
     twin = own(name="twin")
     assert twin.is_plain and twin.key == ARMS["arte"].key
