@@ -93,8 +93,9 @@ def _sizes(
         validation = wanted - apart
         test = task.test_questions if isinstance(task.test_questions, int) else TEST
     seeds = task.seed_questions if isinstance(task.seed_questions, int) else SEEDS
+    seed_questions = seeds
     if loaded is not None:
-        seeds = sum(not one.rationale for one in loaded.seeds)
+        seeds, seed_questions = sum(not one.rationale for one in loaded.seeds), len(loaded.seeds)
     of_student = within(lengths(student), args.elicit.max_new_tokens, args.probe.max_new_tokens)
     if args.elicit.worked_examples:
         worked = of_student.question + of_student.frame + of_student.rationale
@@ -113,6 +114,7 @@ def _sizes(
         test=test,
         held_out=apart,
         seeds=seeds,
+        seed_questions=seed_questions,
     )
 
 

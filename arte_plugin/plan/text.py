@@ -98,6 +98,8 @@ def assumed(plan: Plan, args: ArteArgs) -> Iterator[str]:
         yield "`evaluate.benchmarks` are not counted."
     if args.rounds > 1:
         yield f"Calls and disk are of all {args.rounds} rounds; they may end earlier."
+        if args.keep_examples:
+            yield "Each round's students are fine-tuned on the examples of all rounds so far."
     for role in ("teacher", "student"):
         if serves(args, role):
             yield f"A server runs the {role}: what that holds, its command says."

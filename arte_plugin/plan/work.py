@@ -62,6 +62,8 @@ class Sizes:
     held_out: int = 0
     #: Seed questions that come without a worked solution.
     seeds: int = 0
+    #: All of them.
+    seed_questions: int = 0
 
     @property
     def drafts(self) -> int:

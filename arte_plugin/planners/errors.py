@@ -87,7 +87,7 @@ class Errors:
     def calls(self, sizes: Sizes) -> Iterable[Work]:
         """The student's attempts, one a question; validation questions are in the cache since stage 2."""
         asked = sum(
-            {"seed": sizes.seeds, "validation": sizes.validation, "draft": sizes.questions}.get(origin, 0)
+            {"seed": sizes.seed_questions, "validation": sizes.validation, "draft": sizes.questions}.get(origin, 0)
             for origin in self.settings.origin
         )
         of = sizes.student

@@ -9,6 +9,7 @@ from arte_plugin.config.tasks import TaskArgs
 from arte_plugin.data.tasks import Task
 from arte_plugin.errors import DataError
 from arte_plugin.operators.similar_question import SimilarQuestion
+from arte_plugin.plan.work import Sizes
 from arte_plugin.planners.errors import Errors
 from arte_plugin.plugs import Evidence, NewQuestion, Unread
 from arte_plugin.rows import Draft, Order, Question, TailoredExample
@@ -187,3 +188,10 @@ def test_replies_are_read_and_nothing_in_them_is_lost():
 def test_an_order_without_an_error_is_refused():
     with pytest.raises(DataError, match="has no question that the student got wrong"):
         _prompt(Order("o1", "sums", "similar_question"))
+
+
+def test_the_plan_counts_an_attempt_for_each_question_of_its_origins():
+    sizes = Sizes(20, 4, 16, 8, [0], 12, seeds=3, seed_questions=24)
+    for origin, calls in (("seed", 24), ("validation", 16), ("draft", 20), (["seed", "draft"], 44), ("tailored", 0)):
+        [work] = Errors(Errors.Settings(origin=origin)).calls(sizes)
+        assert (work.who, work.calls) == ("student", calls)
