@@ -47,9 +47,11 @@ def test_a_run_says_so_once(done, tmp_path, monkeypatch, caplog):
     set_versions(done, "elicit", axolotl="0.1")
     monkeypatch.setattr(loop.memory, "settle", lambda: None)
     monkeypatch.setattr(loop.merging, "start_from_whole_teacher", lambda run: None)
-    monkeypatch.setattr(loop, "_until", lambda run, last: None)
+    monkeypatch.setattr(loop, "special_string_lines", lambda asked, tasks: [])
+    monkeypatch.setattr(loop, "_walk", lambda run, stages, last: None)
     out = SimpleNamespace(manifest=done, close=lambda: None)
-    run = SimpleNamespace(cache=SimpleNamespace(close=lambda: None), out=out, chosen=None, source=None)
+    cache = SimpleNamespace(close=lambda: None)
+    run = SimpleNamespace(cache=cache, out=out, chosen=None, source=None, asked=[], tasks=[])
     with caplog.at_level("WARNING"):
         loop.until(run, "pair")
     [said] = caplog.messages
