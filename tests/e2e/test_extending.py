@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from arte_plugin.config import plugs
-from arte_plugin.rows import Draft, Dropped, Measure, PreferencePair, Score, read_rows
+from arte_plugin.rows import Draft, Dropped, Measure, PreferencePair, Score, TailoredExample, read_rows
 from tests.e2e.conftest import ROOT, command, write_changed
 
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
@@ -49,21 +49,21 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(folder, tiny_config) -> Run:
-    """The loop up to the pairs on the tiny model, with everything that the page shows."""
+    """The whole loop on the tiny model, with everything that the page shows."""
     changes = {f"arte.{key}": {**tiny_config["arte"].get(key, {}), **value} if isinstance(value, dict) else value
                for key, value in YAML.items()}  # fmt: skip
     config = write_changed(tiny_config, {"output_dir": str(folder / "run"), **changes}, folder / "arte.yaml")
     paths = {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))}
     planned = command("arte", "plan", str(config), **paths)
     assert planned.returncode == 0, planned.stderr[-3000:]
-    done = command("arte", "pair", str(config), **paths)
+    done = command("axolotl", "train", str(config), **paths)
     assert done.returncode == 0, done.stderr[-3000:]
     return Run(config, paths, planned.stdout, done)
 
 
 def test_all_files_of_the_page_are_taken():
     assert PAGE.count("# my_strategies/") == len(FILES) == 6
-    assert set(YAML) == {"signals", "pair"}
+    assert set(YAML) == {"signals", "pair", "arms", "diagnostics"}
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
@@ -111,8 +111,37 @@ def test_the_pairing_makes_pairs(run):
         assert one.chosen_score > one.rejected_score == pytest.approx(scores[one.rejected_id])
 
 
+def test_the_plan_asks_about_topics_and_no_student_reads_of_them(run):
+    arm = YAML["arms"][1]
+    [topics] = [settings["topics"] for entry in arm["plan"] for settings in entry.values()]
+    examples = read_rows(run.rows / f"06-regenerate/{arm['name']}.jsonl", TailoredExample)
+    assert examples
+    trained = (run.rows / f"06-regenerate/{arm['name']}.jsonl").read_text()
+    assert not [topic for topic in topics if f"about this: {topic}" in trained]
+    # Asked with words of its own, the teacher writes other questions than without.
+    plain = read_rows(run.rows / "06-regenerate/tailored.jsonl", TailoredExample)
+    assert {one.question for one in examples} != {one.question for one in plain}
+
+
+def test_the_selector_leaves_out_what_is_long(run):
+    arm = YAML["arms"][1]
+    [words] = [settings["words"] for entry in arm["select"] for settings in entry.values()]
+    lengths = [
+        len(one.rationale.split())
+        for one in read_rows(run.rows / f"06-regenerate/{arm['name']}.jsonl", TailoredExample)
+    ]
+    assert lengths and max(lengths) <= words
+
+
+def test_the_diagnostic_is_written(run):
+    text = (run.rows / "09-diagnose/diagnostics.md").read_text()
+    assert "One answer to all" in text and "most frequent" in text
+    for arm in ("arte", YAML["arms"][1]["name"]):
+        assert re.search(rf"\|\s*{arm}\s*\|", text)
+
+
 def test_run_again_it_asks_nobody(run):
     before = json.loads((run.rows / "manifest.json").read_text())
-    again = command("arte", "pair", str(run.config), **run.paths)
+    again = command("axolotl", "train", str(run.config), **run.paths)
     assert again.returncode == 0, again.stderr[-3000:]
     assert json.loads((run.rows / "manifest.json").read_text()) == before
