@@ -89,6 +89,12 @@ class ArmArgs(Block):
 
     @model_validator(mode="after")
     def _goes_together(self) -> "ArmArgs":
+        first = self.planners[0]
+        if not cast(type[Planner], first.kind).operators:
+            raise ValueError(
+                f"`plan` begins with `{first.name}`, which orders nothing itself but works on those of the planner "
+                f"before it: `plan: [paper, {first.name}]`, say"
+            )
         if self.questions == "drafted" and self.plan != ["paper"]:
             raise ValueError("`plan` is for new questions, and `questions: drafted` takes those of stage 1")
         if self.questions != "drafted" and self.rationales not in ("aligned", "unaligned"):

@@ -281,6 +281,10 @@ def test_arms_of_unlike_tasks_are_cut_to_one_size_in_all():
         ([{"name": "x"}, {"name": "X"}], "x stands there twice"),
         (["arte", "arte"], "arte stands there twice"),
         ([{"name": "x", "plan": ["eror"]}], "there is no planner `eror`: did you mean `errors`"),
+        (
+            [{"name": "x", "plan": ["gap_shares"]}],
+            r"`plan` begins with `gap_shares`, .*: `plan: \[paper, gap_shares\]`",
+        ),
         ([{"name": "x", "plan": []}], "arms\\[0\\].plan: List should have at least 1 item"),
         ([{"name": "x", "select": ["paper"]}], "there is no selector `paper`"),
         ([{"name": "x", "rationales": "best"}], "`rationales: best` takes drafts"),
