@@ -246,6 +246,7 @@ class ArteArgs(Block):
             racing=self.probe.budget == "racing",
             consistency=bool(self.preference_set.consistency_questions),
             shrunken=bool(self.pair.min_probability),
+            size=None if self.preference_set.method == "all" else self.preference_set.size,
         )
         if misfit:
             raise ValueError(misfit)

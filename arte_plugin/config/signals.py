@@ -6,6 +6,7 @@ from typing import Any, Literal
 from arte_plugin.config.plugs import Chosen, chosen_all
 from arte_plugin.signals.answers import Answers
 from arte_plugin.signals.likelihood import AnswerLikelihoods
+from arte_plugin.signals.neighbours import Neighbours
 
 #: What `probe.score` may say.
 Score = Literal["answers", "likelihood", "likelihood_without_rationale"]
@@ -63,12 +64,12 @@ def settled(entries: Sequence[Any], score: Score, given: bool) -> tuple[list[Any
 
 
 def misfits(
-    signals: Sequence[Chosen], *, served: bool, racing: bool, consistency: bool, shrunken: bool
+    signals: Sequence[Chosen], *, served: bool, racing: bool, consistency: bool, shrunken: bool, size: int | None
 ) -> str | None:  # fmt: skip
     """What else the config asks for that these signals can't give, in words; None where all is well.
 
     `served`: students by a server; `racing`: `probe.budget: racing`; `consistency`: a check of the preference set;
-    `shrunken`: `pair.min_probability`.
+    `shrunken`: `pair.min_probability`; `size`: questions of a preference set, None where that is not known yet.
     """
     said = resident(signals)
     names = ", ".join(one.name for one in signals)
@@ -88,6 +89,12 @@ def misfits(
             f"`pair.min_probability` goes by the noise of a score, which isn't known for `{written}`: leave it out, or "
             "score by `answers` or `likelihood` alone"
         )
+    for one in signals:
+        if one.kind is Neighbours and size is not None and one.settings.nearest >= size:
+            return (
+                f"the signal `neighbours` takes the {one.settings.nearest} `nearest` of {size} preference questions, "
+                f"which is all of them and the same as `answers`: lower `nearest`, to {max(1, size // 2)} say"
+            )
     return None
 
 

@@ -120,6 +120,17 @@ def test_attempts_tell_what_was_asked_and_how_it_came_out(folder, tmp_path):
     assert same == [True, False] * 3
 
 
+def test_samples_of_different_questions_are_drawn_apart(folder, tmp_path, monkeypatch):
+    one = tiny(folder, tmp_path / "c.sqlite")
+    asked = []
+    ask = type(one).ask
+    monkeypatch.setattr(
+        type(one), "ask", lambda self, requests, what: asked.extend(requests) or ask(self, requests, what)
+    )
+    ModelAsking([one], never, PROBE, 12, 7).attempts(one, TASK, QUESTIONS, samples=2, greedy=False)
+    assert len({request.seed for request in asked}) == len(asked) == 6
+
+
 class Says:
     """Answers everything in one way."""
 

@@ -64,6 +64,10 @@ def test_score_and_signals_are_two_ways_to_say_the_same():
             {"signals": ["answers", "agreement"], "pair": {"min_probability": 0.9}},
             r"`pair\.min_probability` goes by the noise",
         ),
+        (
+            {"signals": ["neighbours"], "preference_set": {"size": 8}},
+            r"the 10 `nearest` of 8 preference questions, which is all of them.*lower `nearest`, to 4",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_said(keys, said):
