@@ -68,7 +68,7 @@ class Hacking:
     """The alignment's gain by the probe beside its gain by labels and second opinions, with a verdict."""
 
     Settings: ClassVar[type[Block]] = HackingSettings
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     costs: ClassVar[str] = "nothing; with `questions`, what `hollowing` costs"
     title: ClassVar[str] = "Teacher hacking: does the gain by the probe go along with one by what it was not made of?"
 
@@ -168,7 +168,10 @@ def _accuracy(results: Sequence[Result], of: Mapping[str, Any], side: str) -> fl
 
 
 def _chosen(tasks: Sequence[Task], evidence: Mapping[str, Evidence]) -> list[Measured]:
-    """Rationales rejected and chosen for the teacher's training, against what is said beside the pair."""
+    """Rationales rejected and chosen for the teacher's training, against what is said beside the pair.
+
+    Of each question, its first pair.
+    """
     of_tasks = []
     for task in tasks:
         known, kind = evidence[task.name], task.args.answer
@@ -176,13 +179,16 @@ def _chosen(tasks: Sequence[Task], evidence: Mapping[str, Evidence]) -> list[Mea
         of_question: dict[str, list[str]] = {}
         for draft in known.drafts:
             of_question.setdefault(draft.question_id, []).append(draft.draft_id)
-        rows, seen = [], set()
+        rows, seen = [], set[str]()
         for pair in known.pairs:
             ids = pair.rejected_id, pair.chosen_id
-            if pair.level != "rationale" or ids in seen or not drafts.keys() >= set(ids):
+            if pair.level != "rationale" or not drafts.keys() >= set(ids):
                 continue
-            seen.add(ids)
             rejected, chosen = (drafts[one] for one in ids)
+            # Several pairs of one question are held against one opinion: they are no independent ones.
+            if chosen.question_id in seen:
+                continue
+            seen.add(chosen.question_id)
             beside = [drafts[one].answer for one in of_question[chosen.question_id] if one not in ids]
             opinion = majority([chosen.target, *beside], kind)
             if opinion is not None:

@@ -91,6 +91,15 @@ def test_a_pairs_own_answers_are_no_opinion_of_it():
     assert table(rows, [a_pair("a", "b", (rows[0].draft_id, rows[1].draft_id))]) == []
 
 
+def test_several_pairs_of_one_question_are_one_opinion():
+    # As `pairing: threshold` makes them: of one question, three that end in 3 over three that end in 2.
+    rows = [a_draft("q", f"{i}", f"{i}", "2", answer) for i, answer in enumerate(["3", "3", "3", "2", "2", "2"])]
+    couples = [(chosen.draft_id, rejected.draft_id) for chosen in rows[:3] for rejected in rows[3:]]
+    lines = table(rows, [a_pair("a", "b", ids) for ids in couples], align_check=liking(0.2, 0.001))
+    assert lines[2][2] == "1" and lines[2][7] == "1.000"
+    assert lines[-1][0] == "in all: liked better; nothing else is told apart from no change"
+
+
 def test_what_was_written_before_and_after_against_the_claim():
     rows = [{"task": "sums", "target": "2", "answer_before": "2", "answer_after": after} for after in ["3", None, "2"]]
     lines = table(**{"align_check/rationales": rows})
