@@ -326,7 +326,10 @@ class Unread:
 
 
 class Selector(Plug, Protocol):
-    """Which examples stay, in what order, with which target. Selectors are chained."""
+    """Which examples stay, in what order, with which target. Selectors are chained.
+
+    One that chooses among what an operator made names that in `waits_for`: an arm without it is refused.
+    """
 
     def select(
         self, task: Task, examples: Sequence[TailoredExample], evidence: Evidence, asking: Asking

@@ -107,6 +107,12 @@ class ArmArgs(Block):
                 f"`operators: [{', '.join(rewriting)}]` sets a second example beside each, and no selector says which "
                 "of the two is trained on: name one in `select`"
             )
+        for one in self.selectors:
+            if (operator := getattr(one.made(), "waits_for", "")) and operator not in rewriting:
+                raise ValueError(
+                    f"`{one.name}` waits for what `{operator}` makes, and the arm's `operators` don't name that one: "
+                    f"nothing would be chosen. Write `operators: [{operator}]`"
+                )
         used = set(_ordered_from(self.planners))
         idle = [one.name for one in self.chosen_operators if _makes(one) == "questions" and one.name not in used]
         if idle:

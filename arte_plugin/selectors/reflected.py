@@ -61,6 +61,11 @@ class Reflected:
     def __init__(self, settings: ReflectedArgs) -> None:
         self.settings = settings
 
+    @property
+    def waits_for(self) -> str:
+        """The operator without whose examples there is nothing to choose from."""
+        return self.settings.operator
+
     def calls(self, sizes: Sizes) -> Iterable[Work]:
         """Rationale and question, each behind the other and alone, before and after; no token is written."""
         of, calls = sizes.student, 8 * sizes.examples

@@ -290,6 +290,14 @@ def test_arms_of_unlike_tasks_are_cut_to_one_size_in_all():
         ([{"name": "x", "rationales": "best"}], "`rationales: best` takes drafts"),
         ([{"name": "x", "questions": "drafted", "plan": ["errors"]}], "`plan` is for new questions"),
         ([{"name": "x", "operators": ["reflect"]}], "no selector says which of the two is trained on"),
+        (
+            [{"name": "x", "select": ["reflected"]}],
+            r"`reflected` waits for what `reflect` makes.*operators: \[reflect\]",
+        ),
+        (
+            [{"name": "x", "operators": ["reflect"], "select": [{"reflected": {"operator": "refelct"}}]}],
+            "`reflected` waits for what `refelct` makes",
+        ),
         ([{"name": "x", "operators": ["similar_question"]}], "no planner of `plan` orders from it"),
         ([{"name": "../x"}], "String should match pattern"),
     ],
