@@ -70,7 +70,10 @@ class Plug(Protocol):
     def __init__(self, settings: Any) -> None: ...
 
     def calls(self, sizes: Sizes) -> Iterable[Work]:
-        """What it asks of models for one task of these sizes, beyond what the stage asks without it."""
+        """What it asks of models for one task of these sizes, beyond what the stage asks without it.
+
+        Of students: what it asks of one. Where there are several, stages 3 and 6 count each.
+        """
         ...
 
 

@@ -1,6 +1,6 @@
 """What stage 6 asks of models for its arms, for `arte plan`: what several of them share is counted once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from arte_plugin.config.arms import ArmArgs
 from arte_plugin.config.arte import ArteArgs
@@ -17,9 +17,9 @@ def calls(stage: str, args: ArteArgs, task: Sizes) -> Iterator[Work]:
     for arm in {planning(arm): arm for arm in arms if arm.questions != "drafted"}.values():
         yield questions(stage, "tailored questions", args, task, task.examples, longest, per_order(arm, args))
         for planner in arm.planners:
-            yield from made(planner, args.elicit).calls(task)
+            yield from _of_all(made(planner, args.elicit).calls(task), args)
         for operator in arm.writing:
-            yield from operator.made().calls(task)
+            yield from _of_all(operator.made().calls(task), args)
     solve = of.chat + of.before + of.frame + of.question
     for arm in {answering(arm): arm for arm in arms}.values():
         if arm.rationales in ("aligned", "unaligned"):
@@ -30,10 +30,15 @@ def calls(stage: str, args: ArteArgs, task: Sizes) -> Iterator[Work]:
                 yield plain(stage, "rationales that vote", "teacher", votes, solve, of.rationale, longest)
     for arm in {rewriting(arm): arm for arm in arms}.values():
         for operator in arm.rewriting:
-            yield from operator.made().calls(task)
+            yield from _of_all(operator.made().calls(task), args)
     for arm in {arm.key: arm for arm in arms}.values():
         for selector in arm.selectors:
-            yield from selector.made().calls(task)
+            yield from _of_all(selector.made().calls(task), args)
+
+
+def _of_all(works: Iterable[Work], args: ArteArgs) -> Iterator[Work]:
+    """What is asked of a student is asked of each."""
+    return (one.times(len(args.students)) if one.who == "student" else one for one in works)
 
 
 def per_order(arm: ArmArgs, args: ArteArgs) -> int:

@@ -89,6 +89,21 @@ def test_calls_follow_the_yaml(changes, expected):
     assert {what: found.get(what) for what in expected} == expected
 
 
+def test_every_student_is_asked_for_an_arms_strategies():
+    arms = [
+        {"name": "own", "plan": ["errors", "gap_shares"], "operators": ["reflect"], "select": ["reflected"]},
+    ]  # fmt: skip
+    students = [{"base_model": f"a/{name}"} for name in "xyz"]
+    one, three = (
+        counted(block(arms=arms, student=who), seed_questions=10, shots=[1]) for who in (students[0], students)
+    )
+    asked = ("attempts", "gaps: validation questions, student", "likelihoods for IFD")
+    assert [one[what] for what in asked] == [10, 100, 2000]
+    assert [three[what] for what in asked] == [30, 300, 6000]
+    for what in ("gaps: validation questions, teacher", "reflections"):
+        assert one[what] == three[what]
+
+
 def test_the_check_takes_no_more_than_15_percent_of_the_probes():
     found = counted(block())
     assert sum(calls for what, calls in found.items() if what.startswith("check")) <= 0.15 * found["probes"]
