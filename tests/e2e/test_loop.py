@@ -31,6 +31,9 @@ from tests.e2e.conftest import arte, axolotl, command
 from tests.hub_cache import put_arc
 
 #: Every file that a run leaves, by the design.
+#: Stages that a run has only where its YAML asks for them.
+FEW_HAVE = ["student-dpo", "diagnose"]
+
 FILES = [
     "01-elicit/drafts.jsonl",
     "02-preference-set/responses.jsonl",
@@ -93,7 +96,7 @@ def test_ends_with_the_stage_table_and_the_accuracy_table(finished):
     config, folder, output = finished
     # To the last character: nothing that a library prints on the way out comes behind.
     table = output[output.rindex("\nstage  ") :]
-    assert all(f"\n{stage}" in table for stage in STAGES)
+    assert [stage for stage in STAGES if f"\n{stage} " not in table] == FEW_HAVE
     assert table.index("\nprobe/consistency ") > table.index("\nprobe ")
     assert "halves agree" in table and "can't be told" in table and "best the same" in table
     assert "95 % interval" in table
@@ -109,7 +112,7 @@ def test_ends_with_the_stage_table_and_the_accuracy_table(finished):
 def test_nothing_disappears_without_a_count(finished):
     _, folder, _ = finished
     stages = Manifest(folder / "manifest.json").stages()
-    assert [stage for stage in stages if "/" not in stage] == list(STAGES)
+    assert [stage for stage in stages if "/" not in stage] == [stage for stage in STAGES if stage not in FEW_HAVE]
     for record in stages.values():
         for count in record.counts:
             assert count.made == count.kept + sum(count.dropped.values())
