@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from arte_plugin.rows import (
     Attempt,
     Draft,
     Dropped,
+    Measure,
     PreferencePair,
     PreferenceQuestion,
     Probe,
@@ -24,6 +25,7 @@ from arte_plugin.rows import (
     read_rows,
 )
 from arte_plugin.stages import STAGES
+from arte_plugin.stages.probing import preference_scores
 
 Row = TypeVar("Row")
 
@@ -59,6 +61,8 @@ class RunFiles:
     arms: Sequence[str]
     drafts: Path | None = None
     scores: Path | None = None
+    #: Of the students, whose scores are taken together as pairs are made of them (`Run.weights`).
+    weights: Mapping[str, float] = field(default_factory=dict)
     _places: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 
     def evidence(self, tasks: Sequence[Task]) -> dict[str, Evidence]:
@@ -67,6 +71,8 @@ class RunFiles:
         chosen = self._rows("preference-set", "preference_set.jsonl", PreferenceQuestion)
         drafts = _read(self.drafts, Draft) if self.drafts else self._rows("elicit", "drafts.jsonl", Draft)
         scores = _read(self.scores, Score) if self.scores else self._rows("probe", "scores.jsonl", Score)
+        preferences = preference_scores(scores, self.weights) if scores else {}
+        measures = self._rows("probe", "measures.jsonl", Measure)
         attempts = self._rows("probe", "attempts.jsonl", Attempt)
         pairs = self._rows("pair", "pairs.jsonl", PreferencePair)
         dropped = [row for name in self.done if name in STAGES for row in self._rows(name, "dropped.jsonl", Dropped)]
@@ -81,8 +87,9 @@ class RunFiles:
                 drafts=_of(task, drafts),
                 preference_set=_of(task, chosen),
                 probes=partial(self._probes, task.name),
+                measures=_of(task, measures),
                 attempts=_of(task, attempts),
-                scores={row.draft_id: row.score for row in _of(task, scores)},
+                scores={row.draft_id: preferences[row.draft_id] for row in _of(task, scores)},
                 examples={arm: of_task for arm, rows in examples.items() if (of_task := _of(task, rows))},
                 pairs=_of(task, pairs),
                 dropped=_of(task, dropped),

@@ -28,7 +28,10 @@ def on_demand(folder: Path, args: ArteArgs) -> str:
     drafts = Path(args.pair.drafts) if args.pair.drafts else elsewhere and elsewhere / STAGES["elicit"] / "drafts.jsonl"
     scores = Path(args.pair.scores) if args.pair.scores else elsewhere and elsewhere / STAGES["probe"] / "scores.jsonl"
     tasks = load_tasks(args.tasks, args.seed, args.held_out if args.rounds > 1 else 0.0)
-    files = RunFiles(folder, done, list(args.combinations), drafts or None, scores or None)
+    # Another run's scores are of that run's students.
+    several = len(args.students) > 1 and not scores
+    weights = {one.name: one.weight for one in args.students} if several else {}
+    files = RunFiles(folder, done, list(args.combinations), drafts or None, scores or None, weights)
     made = tables(free(), tasks, files.evidence(tasks), NobodyAsked(args.sampling_seed))
     shown = [f"{wrap(title)}\n\n{format_table(lines) if lines else _NOTHING}" for title, lines in made.values()]
     return "\n" + "\n\n".join(shown) + "\n"

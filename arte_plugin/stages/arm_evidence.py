@@ -1,14 +1,11 @@
 """What stage 6's planners and selectors may read of the stages before it, and what of it is among the inputs."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from arte_plugin.plugs import Evidence
-from arte_plugin.rows import Score, read_rows
 from arte_plugin.run.evidence import RunFiles
 from arte_plugin.run.manifest import hash_file
-from arte_plugin.stages.probing import preference_scores
 
 if TYPE_CHECKING:
     from arte_plugin.run.run import Run
@@ -17,7 +14,7 @@ if TYPE_CHECKING:
 _FILES = {
     "elicit": ("drafts.jsonl",),
     "preference-set": ("responses.jsonl", "preference_set.jsonl"),
-    "probe": ("probes.jsonl", "scores.jsonl", "attempts.jsonl"),
+    "probe": ("probes.jsonl", "scores.jsonl", "measures.jsonl", "attempts.jsonl"),
     "pair": ("pairs.jsonl",),
 }
 
@@ -26,12 +23,7 @@ def of_tasks(run: "Run") -> dict[str, Evidence]:
     """By task; scores are the weighted mean of the students', as pairs were made of them."""
     drafts, scores = run.scored_drafts()
     done = [stage for stage in _FILES if stage in run.out.manifest.stages()]
-    found = RunFiles(run.out.path, done, (), drafts, scores).evidence(run.tasks)
-    scored = preference_scores(read_rows(scores, Score), run.weights) if scores.is_file() else {}
-    return {
-        name: replace(one, scores={row.draft_id: scored[row.draft_id] for row in one.drafts if row.draft_id in scored})
-        for name, one in found.items()
-    }
+    return RunFiles(run.out.path, done, (), drafts, scores, run.weights).evidence(run.tasks)
 
 
 def hashes(run: "Run") -> Mapping[str, str]:

@@ -37,7 +37,7 @@ TABLES = "diagnostics.md"
 _FILES = {
     "elicit": ("drafts.jsonl", "dropped.jsonl"),
     "preference-set": ("responses.jsonl", "preference_set.jsonl", "irt.json"),
-    "probe": ("probes.jsonl", "scores.jsonl", "attempts.jsonl", "consistency.json"),
+    "probe": ("probes.jsonl", "scores.jsonl", "measures.jsonl", "attempts.jsonl", "consistency.json"),
     "pair": ("pairs.jsonl", "gaps.json"),
     "align-check": ("alignment.json", "rationales.jsonl"),
     "regenerate": ("dropped.jsonl",),
@@ -97,6 +97,7 @@ class Diagnose(Stage):
             "tasks": run.task_inputs(),
             "seed": run.args.sampling_seed,
             "files": files,
+            **({"weights": run.weights} if run.weights else {}),
             **({"asked": [run.asking(one) for one in models], "tokens": run.args.regenerate.max_new_tokens,
                 "probe": run.args.probe.model_dump(exclude={"batch_size", "budget", "racing", "min_readable"})}
                if models else {}),
@@ -105,7 +106,8 @@ class Diagnose(Stage):
     @override
     def work(self, run: "Run", models: Sequence[Model]) -> Made:
         drafts, scores = _elsewhere(run)
-        evidence = RunFiles(run.out.path, _done(run), [*run.args.combinations], drafts, scores).evidence(run.tasks)
+        arms = [*run.args.combinations]
+        evidence = RunFiles(run.out.path, _done(run), arms, drafts, scores, run.weights).evidence(run.tasks)
         asking: Asking = NobodyAsked(run.args.sampling_seed)
         attempts = {}
         if models:

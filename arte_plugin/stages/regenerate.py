@@ -80,6 +80,8 @@ class Regenerate(Stage):
                 "students": [{"name": student.name, **run.asking(student)} for student in students],
                 "replies": {"max_new_tokens": run.args.probe.max_new_tokens, **asks_again(run)},
             }
+            if run.weights:
+                inputs["weights"] = run.weights
         return inputs
 
     @override

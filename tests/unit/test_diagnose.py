@@ -34,7 +34,7 @@ def a_run(folder, *diagnostics):
     for stage in ("elicit", "regenerate"):
         out.manifest.record(stage, {}, [], {}, 0.0)
     return SimpleNamespace(
-        args=args(*diagnostics, arms=["arte"]), out=out, tasks=[a_task()], source=None, makes_drafts=True,
+        args=args(*diagnostics, arms=["arte"]), out=out, tasks=[a_task()], source=None, makes_drafts=True, weights={},
         task_inputs=lambda: [{"name": "sums"}], scored_drafts=lambda: (out.file("elicit", "drafts.jsonl"), None),
         examples_file=lambda arm: out.file("regenerate", "tailored.jsonl"),
     )  # fmt: skip

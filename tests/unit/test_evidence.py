@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from arte_plugin.cli import cli
 from arte_plugin.errors import StageError
-from arte_plugin.rows import Dropped, Probe, Result, write_rows
+from arte_plugin.rows import Dropped, Measure, Probe, Result, Score, write_rows
 from arte_plugin.run.evidence import NobodyAsked, RunFiles
 from arte_plugin.run.manifest import Manifest
 from tests.diagnosed import a_draft, a_pair, a_task, an_example
@@ -48,6 +48,20 @@ def test_rows_come_by_task(folder):
     }  # fmt: skip
     assert known["more"].examples.keys() == {"arte"}
     assert known["sums"].dropped[0].reason == "duplicate" and not known["more"].dropped and known["sums"].pairs
+
+
+def test_scores_are_the_students_weighted_mean_and_measures_are_there(folder):
+    draft = a_draft("1?", "so")
+    rows = [Score(draft.draft_id, draft.question_id, "sums", who, value, 8, 0.0, 1.0, 0) for who, value in
+            {"big": 0.0, "small": 1.0}.items()]  # fmt: skip
+    measures = [
+        Measure("ifd", "draft", draft.draft_id, task, "big", 0.5, 0.5, 1, 0.5, 0.5) for task in ("sums", "more")
+    ]
+    write_rows(folder / "03-probe/scores.jsonl", rows)
+    write_rows(folder / "03-probe/measures.jsonl", measures)
+    known = RunFiles(folder, DONE, [], weights={"big": 3.0, "small": 1.0}).evidence([a_task()])["sums"]
+    assert known.scores == {draft.draft_id: 0.25} and known.measures == measures[:1]
+    assert RunFiles(folder, DONE, []).evidence([a_task()])["sums"].scores == {draft.draft_id: 0.5}
 
 
 def test_what_is_of_an_earlier_config_is_not_there(folder):
