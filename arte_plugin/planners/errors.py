@@ -78,7 +78,7 @@ class Errors:
 
     Settings: ClassVar[type[Block]] = ErrorsArgs
     operators: ClassVar[Sequence[str]] = ("similar_question",)
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     costs: ClassVar[str] = "the student: a greedy reply to each question of `origin`"
 
     def __init__(self, settings: ErrorsArgs) -> None:
@@ -137,7 +137,9 @@ class Errors:
             errors.sort(key=lambda error: error[1].outcome == "unparsed")
         for parent, attempt in errors:
             rng = asking.rng(task.name, "errors", "shown", str(turn), attempt.attempt_id)
-            others = [error for error in errors if error[0].question_id != parent.question_id]
+            # Each question once, however many students get it wrong.
+            others = list({error[0].question_id: error for error in errors}.values())
+            others = [error for error in others if error[0].question_id != parent.question_id]
             more = rng.sample(others, min(self.settings.errors_shown - 1, len(others)))
             known = {parent.question_id, *(question.question_id for question, _ in more)}
             pool = [seed for seed in task.seeds if seed.question_id not in known]

@@ -106,6 +106,14 @@ def test_tasks_take_turns_and_one_student_is_asked_at_a_time():
     assert {order.attempt.who for order in orders} == {"student", "other"}
 
 
+def test_what_several_students_get_wrong_is_shown_once():
+    asking = _asking(wrong="abc")
+    asking.replies |= {("other", question): reply for (_, question), reply in asking.replies.items()}
+    asking.students = (Somebody("student"), Somebody("other"))
+    for order in _plan(asking, errors_shown=3, per_error=2):
+        assert len({order.parent.question_id, *(question.question_id for question, _ in order.errors)}) == 3
+
+
 def test_more_errors_and_seeds_are_shown_but_none_twice():
     tasks = [_task(seeds="abcdef")]
     orders = _plan(_asking(wrong="abcd"), tasks, errors_shown=3, seeds_shown=3, questions=10, per_error=1)
