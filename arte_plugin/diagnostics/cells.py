@@ -1,5 +1,10 @@
 """Figures as cells of a diagnostic's table: shares in per cent, differences in points, intervals of 95 %."""
 
+from collections import Counter
+from collections.abc import Sequence
+
+from arte_plugin.language import answers
+from arte_plugin.language.answer_types import AnswerType
 from arte_plugin.rows import wilson
 
 
@@ -33,6 +38,9 @@ def p_value(p: float) -> str:
     return f"{p:.3f}" if p >= 0.0005 else "< 0.001"
 
 
-def most_frequent(values: list[str]) -> float | None:
-    """The share of the most frequent value: what one answer to all is right for."""
-    return max(values.count(one) for one in set(values)) / len(values) if values else None
+def most_frequent(values: Sequence[str], kind: AnswerType) -> float | None:
+    """The share of the most frequent answer, however it is written: what one answer to all is right for."""
+    alike: Counter[str] = Counter()
+    for value, count in Counter(values).items():
+        alike[next((one for one in alike if answers.same(one, value, kind)), value)] += count
+    return max(alike.values()) / len(values) if values else None

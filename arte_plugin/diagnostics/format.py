@@ -50,7 +50,7 @@ class Format:
     """Readable, and right when readable: probes, test answers and what the teacher wrote, by arm."""
 
     Settings: ClassVar[type[Block]] = NoSettings
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     costs: ClassVar[str] = "nothing"
     title: ClassVar[str] = "Form and content: what can be read, and what of that is right"
 
@@ -124,12 +124,14 @@ def _asked(task: Task, known: Evidence) -> Iterable[list[str]]:
     alone = [row for row in known.responses if row.shots == 0]
     for name in dict.fromkeys(row.respondent for row in alone):
         rows = [row for row in alone if row.respondent == name]
-        chance = most_frequent([targets[row.question_id] for row in rows if row.question_id in targets])
+        chance = most_frequent(
+            [targets[row.question_id] for row in rows if row.question_id in targets], task.args.answer
+        )
         yield _cells("validation, no example", name, _of_outcomes([row.outcome for row in rows]), chance)
     outcomes: dict[str, list[tuple[str, str, str]]] = {}
     for probe in known.probes():
         outcomes.setdefault(probe.student, []).append((probe.draft_id, probe.preference_id, probe.outcome))
-    chance = most_frequent([one.target for one in known.preference_set])
+    chance = most_frequent([one.target for one in known.preference_set], task.args.answer)
     for name, cells in outcomes.items():
         readable, right = (
             [(draft, question, float(outcome in of)) for draft, question, outcome in cells]
@@ -160,10 +162,10 @@ def _written(task: Task, known: Evidence) -> Iterable[list[str]]:
     for stage, what in (("elicit", "rationales of drafts"), ("regenerate", "rationales of examples")):
         lost = [row for row in known.dropped if row.stage == stage and row.task == task.name and _formless(row)]
         if written[stage] or lost:
-            yield _cells(what, "teacher", _of_rationales(written[stage], kind, len(lost)), _usual(written[stage]))
+            yield _cells(what, "teacher", _of_rationales(written[stage], kind, len(lost)), _usual(written[stage], kind))
     for arm, rows in known.examples.items():
         of_arm = [(row.rationale, row.answer, row.target) for row in rows]
-        yield _cells("examples", arm, _of_rationales(of_arm, kind), _usual(of_arm))
+        yield _cells("examples", arm, _of_rationales(of_arm, kind), _usual(of_arm, kind))
 
 
 def _formless(row: Dropped) -> bool:
@@ -178,8 +180,8 @@ def _of_rationales(written: Sequence[tuple[str, str, str]], kind: AnswerType, lo
     return Read(len(ends) + lost, len(readable), right)
 
 
-def _usual(written: Sequence[tuple[str, str, str]]) -> float | None:
-    return most_frequent([target for _, _, target in written])
+def _usual(written: Sequence[tuple[str, str, str]], kind: AnswerType) -> float | None:
+    return most_frequent([target for _, _, target in written], kind)
 
 
 def _tested(task: Task, results: Sequence[Result]) -> Iterable[list[str]]:
@@ -193,7 +195,7 @@ def _tested(task: Task, results: Sequence[Result]) -> Iterable[list[str]]:
     for student, shots, arm in keys:
         name = f"{student}/{arm}" if several else arm
         one = read[student, shots, arm]
-        chance = most_frequent([question.target for question in task.test[: one.n]])
+        chance = most_frequent([question.target for question in task.test[: one.n]], task.args.answer)
         yield _cells(f"test, {shots} shots", name, one, chance)
         base = read.get((student, shots, "base"))
         if arm == "base" or base is None:

@@ -34,7 +34,7 @@ class Hollowing:
     """Validation questions solved by the teacher before and after its alignment."""
 
     Settings: ClassVar[type[Block]] = HollowingSettings
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     costs: ClassVar[str] = "the teacher as it was and the aligned one: a reply to each of `questions`"
     title: ClassVar[str] = "Hollowing: does the aligned teacher still solve the validation questions?"
 
@@ -64,10 +64,11 @@ class Hollowing:
                 continue
             together = [row for one in of_tasks for row in one]
             readable = [sum(pair[side].outcome != "unparsed" for pair in together) / found.n for side in (0, 1)]
-            targets = [one.target for task in tasks if task.name == name for one in task.validation[: found.n]]
+            of_task = next((task for task in tasks if task.name == name), None)
+            targets = [one.target for one in of_task.validation[: found.n]] if of_task else []
             before, after, *rest = found.cells()
             counts = ["" if count is None else str(count) for count in (found.lost, found.gained)]
-            chance = most_frequent(targets)
+            chance = most_frequent(targets, of_task.args.answer) if of_task else None
             lines.append(
                 [name, str(found.n), *map(percent, readable), before, after, *counts, *rest,
                  "" if chance is None else percent(chance)]

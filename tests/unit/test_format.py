@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from arte_plugin.diagnostics.cells import most_frequent
 from arte_plugin.diagnostics.format import Format, Read, split
 from arte_plugin.plugs import Evidence, NoSettings
 from arte_plugin.rows import Dropped, PreferenceQuestion, Probe, Response, Result, wilson
@@ -110,3 +111,9 @@ def test_what_the_teacher_wrote_is_read_as_the_student_will_see_it():
     # An answer beside a rationale without one is no form that a student could learn.
     assert lines["examples", "arte"] == ("2", "50.0 %", "100.0 %") == lines["rationales of examples", "teacher"]
     assert lines["examples", "original_teacher"] == ("1", "100.0 %", "100.0 %")
+
+
+def test_one_answer_is_one_however_it_is_written():
+    assert most_frequent(["True", "true", "yes", "False"], "boolean") == 0.75
+    assert most_frequent(["5", "5.0", "6"], "number") == pytest.approx(2 / 3)
+    assert most_frequent([], "number") is None
