@@ -91,7 +91,7 @@ class ModelAsking:
                 max_new_tokens=self._settings.max_new_tokens if taught else self._teacher_tokens,
                 temperature=temperature if number else 0.0,
                 # Of its own for each question: under one seed for all, samples would err and succeed together.
-                seed=self._number("attempt", task.name, question.question_id, str(number)) if number else 0,
+                seed=self._number("attempt", task.name, question.question, str(number)) if number else 0,
                 stop=prompts.RATIONALE_STOP,
                 answer=kind,
                 thought=model.renderer.thought,
