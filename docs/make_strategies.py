@@ -43,7 +43,7 @@ QUESTIONS = {
 SYSTEMS = """\
 ## Systems beside ARTE
 
-What they are in our rows: each runs from a YAML, each was run once on the quickstart's models with its rows looked at.
+What they are in our rows, each with a YAML. How far each was run on the quickstart's models stands under *How it was checked*.
 """
 
 
