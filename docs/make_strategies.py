@@ -43,7 +43,8 @@ QUESTIONS = {
 SYSTEMS = """\
 ## Systems beside ARTE
 
-What they are in our rows, each with a YAML. How far each was run on the quickstart's models stands under *How it was checked*.
+What they are in our rows, each with a YAML. How far each was run on the quickstart's models
+stands under *How it was checked*.
 """
 
 
